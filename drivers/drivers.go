@@ -1,0 +1,143 @@
+// Package drivers says what the packet engine asks of a network interface and
+// finds the driver for one.
+//
+// A Port is one worker's share of a device: one or more receive and transmit
+// queues whose buffers come from that worker's pool. All methods but Close are
+// called by that one worker, in batches; nothing here locks or allocates once
+// a port is open. The package and its drivers know frames, not packets: no
+// protocol above Ethernet, no route, no configuration model.
+package drivers
+
+import (
+	"errors"
+	"fmt"
+
+	"vita/internal/pktbuf"
+)
+
+// Stats are the interface counters of one port, named as in the model's
+// gateway-state. The worker writes them with plain stores; the memory belongs
+// to whoever opened the port and may be shared with other processes.
+type Stats struct {
+	RxBytes, RxPackets, RxMcast, RxBcast, RxDrop, RxErrors uint64
+	TxBytes, TxPackets, TxMcast, TxBcast, TxDrop, TxErrors uint64
+	RxDMAPackets                                           uint64 // frames the device wrote to memory, before any of ours was dropped
+}
+
+// Port is one worker's share of a device.
+type Port interface {
+	// Rx fills b with received frames, without their FCS, and returns how
+	// many. The caller owns them.
+	Rx(b []pktbuf.Packet) int
+	// Tx takes the first n frames of b and returns n; the caller keeps the
+	// rest. A frame goes back to the pool once the device has read it.
+	Tx(b []pktbuf.Packet) int
+	// Flush makes the device look at what Tx has queued and takes back the
+	// frames of finished transmissions. The worker calls it once a round.
+	Flush()
+	// Sync refreshes what costs a system call: the device's own drop and
+	// error counters, link state. The worker calls it about once a second.
+	Sync()
+	// Fd returns a descriptor that polls readable when Rx has something, or
+	// -1: then a waiting worker polls the port itself.
+	Fd() int
+	// Info describes the open port.
+	Info() Info
+	// Close stops the device and gives every buffer back to the pool. The
+	// worker no longer uses the port when it is called.
+	Close() error
+}
+
+// Info describes an open port.
+type Info struct {
+	Driver   string  // "af-xdp", "af-packet", "memory", ...
+	Name     string  // interface name or PCI address
+	MAC      [6]byte // the device's own address
+	MTU      int     // largest layer 3 packet, bytes
+	Queues   int     // hardware queues this port serves
+	ZeroCopy bool    // the device reads and writes the pool itself
+	LinkUp   bool
+}
+
+// Config asks for a port.
+type Config struct {
+	Driver string       // "" = the best that works, else a driver's name
+	Ifname string       // kernel interface, for drivers that leave the NIC to the kernel
+	PCI    string       // PCI address, for drivers that own the NIC
+	Queues []int        // device queues, from 0; nil = all
+	MAC    [6]byte      // address to receive; zero = the device's own
+	Pool   *pktbuf.Pool // buffers of the worker that will own the port
+	Stats  *Stats       // where the port counts; nil = private memory
+	Log    func(string) // one line about a choice made at open (mode, fallback); may be nil
+}
+
+// Errors that callers tell apart. Drivers wrap them with the interface's name.
+var (
+	ErrNoInterface = errors.New("no such interface")
+	ErrBusy        = errors.New("interface or queue is in use")
+	ErrUnsupported = errors.New("not supported by this interface")
+)
+
+// Opener opens a port of one driver.
+type Opener func(Config) (Port, error)
+
+// Registry lists the drivers of a program, in order of preference. Programs
+// fill it once at start, so that a binary holds only the drivers it names.
+type Registry struct {
+	names   []string
+	openers []Opener
+	links   []Link
+}
+
+// Link is the way an interface is named.
+type Link int
+
+// The ways to name an interface.
+const (
+	LinkIfname Link = iota // by kernel interface name
+	LinkPCI                // by PCI address
+)
+
+// Register adds a driver for interfaces named by link.
+func (r *Registry) Register(name string, link Link, o Opener) {
+	r.names = append(r.names, name)
+	r.links = append(r.links, link)
+	r.openers = append(r.openers, o)
+}
+
+// Open opens a port by the named driver, or by the first registered one that
+// takes it: ErrUnsupported sends the search on to the next, any other error
+// ends it.
+func (r *Registry) Open(c Config) (Port, error) {
+	link, name := LinkIfname, c.Ifname
+	if c.PCI != "" {
+		link, name = LinkPCI, c.PCI
+	}
+	if (c.Ifname == "") == (c.PCI == "") {
+		return nil, errors.New("open port: exactly one of interface name and PCI address must be given")
+	}
+	var last error
+	for i, o := range r.openers {
+		if c.Driver != "" && c.Driver != r.names[i] || c.Driver == "" && r.links[i] != link {
+			continue
+		}
+		p, err := o(c)
+		if err == nil {
+			return p, nil
+		}
+		last = fmt.Errorf("%s: %s: %w", name, r.names[i], err)
+		if !errors.Is(err, ErrUnsupported) || c.Driver != "" {
+			return nil, last
+		}
+		if c.Log != nil {
+			c.Log(last.Error())
+		}
+	}
+	if last != nil {
+		return nil, last
+	}
+	if c.Driver != "" {
+		return nil, fmt.Errorf("%s: unknown driver %q: have %v", name, c.Driver, r.names)
+	}
+	return nil, fmt.Errorf("%s: no driver for it in this program: %w: have %v", name, ErrUnsupported, r.names)
+}
