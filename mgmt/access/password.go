@@ -178,7 +178,8 @@ func (t *throttle) failed(now time.Time, keys ...string) {
 		if len(t.seen) >= maxTracked { // a flood of names: forget some rather than grow
 			n := 0
 			for k := range t.seen {
-				if delete(t.seen, k); n++; n > maxTracked/2 {
+				delete(t.seen, k)
+				if n++; n > maxTracked/2 {
 					break
 				}
 			}
