@@ -310,7 +310,8 @@ func TestOpenRefusesDamage(t *testing.T) {
 		"own child":            func(m []byte) []byte { le.PutUint32(m[nodes+20:], 0); return m },
 		"leaf without a value": func(m []byte) []byte { m[nodes+8] = 0; return m },
 		"value out of range":   func(m []byte) []byte { le.PutUint32(m[len(m)-8:], nodeFlag); return m },
-		"too deep": func(m []byte) []byte {
+		"run in a child's slot":  func(m []byte) []byte { m[nodes+8] |= 1; return m },
+		"too deep":               func([]byte) []byte { m := sample(t, false); m[hdrFamily] = 4; return m },
 			le.PutUint64(m[nodes+2*nodeSize:], 1<<63)
 			le.PutUint32(m[nodes+2*nodeSize+20:], 3)
 			le.PutUint32(m[hdrNodes:], 4)
