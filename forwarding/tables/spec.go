@@ -1,0 +1,211 @@
+// Package tables holds what the control process and the packet engine share:
+// the description of a gateway (Spec), the flat tables built from it, and the
+// layout of the shared memory around them.
+//
+// The shared memory (arena) has a fixed frame, made once when the engine
+// starts, and two places for tables in it:
+//
+//	Header       magic, version, sizes and offsets; the word that says which
+//	             generation of the tables is live
+//	tables 0, 1  one live, one idle: a Generation each, built by vitad
+//	SAs          one entry an SA, written by the engine; by index
+//	active       for each route slot and worker the SA to send by
+//	workers      for each worker its counters, statistics and epoch
+//	rings        for each worker a ring of messages to vitad and one back
+//
+// A Generation holds no pointer, only offsets from its own start, and entries
+// of fixed size. Whoever maps one checks all of it first (Open). Routes and
+// workers keep their slots from one generation to the next, so that what hangs
+// on a slot (SAs, counters) outlives the tables.
+//
+// The package knows no device and no packet, no process and no socket. Nothing
+// here knows the configuration model: Spec is plain data.
+package tables
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+)
+
+// Link names an interface: exactly one field is set.
+type Link struct {
+	PCI    string // PCI address: the engine drives the device itself
+	Ifname string // kernel interface
+}
+
+// String returns whichever name is set.
+func (l Link) String() string {
+	if l.PCI != "" {
+		return l.PCI
+	}
+	return l.Ifname
+}
+
+// Interface is one side of the gateway.
+type Interface struct {
+	Link       Link
+	MAC        [6]byte // zero: 2a:bb (private) or 3a:bb (public) and the IPv4 address
+	NextHopMAC [6]byte // zero: resolved by ARP
+	IP         netip.Addr
+	NextHop    netip.Addr
+}
+
+// PublicInterface is an interface to the untrusted network, with the worker
+// that serves it.
+type PublicInterface struct {
+	Interface
+	Queue       uint16     // names the worker; from 1
+	DeviceQueue uint16     // the device's queue, from 1; 0: all of them
+	NATIP       netip.Addr // how the peers see IP; may be unset
+}
+
+// Gateway is the remote end of a route for one queue.
+type Gateway struct {
+	Queue uint16
+	IP    netip.Addr
+}
+
+// Route is one remote site.
+type Route struct {
+	ID       string
+	SPI      uint32 // names the route in key exchange
+	Nets     []netip.Prefix
+	Gateways []Gateway // in a queue without one, that of the lowest queue is used
+}
+
+// Spec describes a whole gateway. The zero Spec is a gateway that does nothing.
+type Spec struct {
+	Private      *Interface
+	Public       []PublicInterface
+	Routes       []Route
+	MTU          uint16 // largest inner packet, bytes; 0: DefaultMTU
+	TFC          bool   // pad every inner packet to the MTU
+	ProtocolPort uint16 // UDP port of key exchange; 0: DefaultProtocolPort
+}
+
+// Defaults of a Spec, as in the model.
+const (
+	DefaultMTU          = 8923
+	DefaultProtocolPort = 303
+)
+
+// Limits that the layout sets.
+const (
+	MaxWorkers = 16  // public interfaces
+	MaxLink    = 64  // bytes of an interface's name
+	MaxID      = 255 // bytes of a route's id
+)
+
+// ErrSpec wraps every complaint about a Spec's content.
+var ErrSpec = errors.New("gateway cannot be built")
+
+func specError(format string, a ...any) error {
+	return fmt.Errorf("%w: %w", ErrSpec, fmt.Errorf(format, a...))
+}
+
+// Validate checks what the layout relies on. It is no substitute for the
+// model's own rules, whose messages name the configuration's leaves.
+func (s *Spec) Validate() error {
+	if s.Private == nil && len(s.Public) > 0 {
+		return specError("public interfaces without a private one")
+	}
+	if s.Private != nil {
+		if err := s.Private.validate("private interface"); err != nil {
+			return err
+		}
+	}
+	if len(s.Public) > MaxWorkers {
+		return specError("%d public interfaces: at most %d", len(s.Public), MaxWorkers)
+	}
+	queues := make(map[uint16]bool)
+	for i := range s.Public {
+		p := &s.Public[i]
+		if err := p.validate(fmt.Sprintf("public interface %s", p.IP)); err != nil {
+			return err
+		}
+		if p.NATIP.IsValid() && !p.NATIP.Is4() {
+			return specError("public interface %s: nat-ip %s is not IPv4", p.IP, p.NATIP)
+		}
+		if p.Queue == 0 || queues[p.Queue] {
+			return specError("public interface %s: queue %d is not from 1, or used twice", p.IP, p.Queue)
+		}
+		queues[p.Queue] = true
+	}
+	return s.validateRoutes()
+}
+
+func (i *Interface) validate(what string) error {
+	if (i.Link.PCI == "") == (i.Link.Ifname == "") {
+		return specError("%s: exactly one of pci and ifname must be set", what)
+	}
+	if len(i.Link.String()) > MaxLink {
+		return specError("%s: link name %q is longer than %d bytes", what, i.Link, MaxLink)
+	}
+	if !i.IP.Is4() || !i.NextHop.Is4() {
+		return specError("%s: ip %s and next hop %s must be IPv4", what, i.IP, i.NextHop)
+	}
+	if i.MAC[0]&1 != 0 || i.NextHopMAC[0]&1 != 0 {
+		return specError("%s: a MAC address is a group address", what)
+	}
+	return nil
+}
+
+func (s *Spec) validateRoutes() error {
+	ids, nets := make(map[string]bool, len(s.Routes)), make(map[netip.Prefix]string)
+	for i := range s.Routes {
+		r := &s.Routes[i]
+		if r.ID == "" || len(r.ID) > MaxID {
+			return specError("route %q: id must have 1 to %d bytes", r.ID, MaxID)
+		}
+		if ids[r.ID] {
+			return specError("route %q is given twice", r.ID)
+		}
+		ids[r.ID] = true
+		if len(r.Nets) == 0 || len(r.Gateways) == 0 {
+			return specError("route %q: needs a net and a gateway", r.ID)
+		}
+		for _, n := range r.Nets {
+			if !n.IsValid() || !n.Addr().Is4() {
+				return specError("route %q: net %s is not IPv4", r.ID, n)
+			}
+			n = n.Masked()
+			if other, ok := nets[n]; ok {
+				return specError("route %q: net %s belongs to route %q already", r.ID, n, other)
+			}
+			nets[n] = r.ID
+		}
+		queues := make(map[uint16]bool, len(r.Gateways))
+		for _, g := range r.Gateways {
+			if !g.IP.Is4() || g.Queue == 0 || queues[g.Queue] {
+				return specError("route %q: gateway %s, queue %d: must be IPv4, its queue from 1 and used once", r.ID, g.IP, g.Queue)
+			}
+			queues[g.Queue] = true
+		}
+	}
+	return nil
+}
+
+// gatewayFor returns the route's remote address for a worker: that of its own
+// queue, else that of the lowest.
+func (r *Route) gatewayFor(queue uint16) netip.Addr {
+	best := r.Gateways[0]
+	for _, g := range r.Gateways {
+		if g.Queue == queue {
+			return g.IP
+		}
+		if g.Queue < best.Queue {
+			best = g
+		}
+	}
+	return best.IP
+}
+
+// mac returns the interface's own address, by the default rule where none is set.
+func (i *Interface) mac(prefix byte) [6]byte {
+	if i.MAC != [6]byte{} {
+		return i.MAC
+	}
+	a := i.IP.As4()
+	return [6]byte{prefix, 0xbb, a[0], a[1], a[2], a[3]}
+}
