@@ -1,0 +1,54 @@
+# Vita in Go. `make help` lists the targets.
+SHELL := /bin/bash
+GO ?= go
+LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+PROGRAMS := vitad vita-engine vitactl
+GOFLAGS_BUILD := -trimpath -ldflags '-s -w'
+
+.DEFAULT_GOAL := build
+.PHONY: help build demo test check fmt lint generate generate-check race fuzz bench clean setup
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+
+build: ## the programs, into build/
+	@mkdir -p build
+	CGO_ENABLED=0 $(GO) build $(GOFLAGS_BUILD) -o build/ $(PROGRAMS:%=./cmd/%)
+
+setup: ## installs what demo and test need (Debian packages; needs root once)
+	@test/setup.sh
+
+demo: setup build ## two gateways on this machine, configured, forwarding, rekeyed, restarted (needs root)
+	$(GO) run ./test/demo -build build -json build/demo.json
+
+test: setup build lint generate-check ## everything that must pass before a change lands (needs root)
+	$(GO) test -timeout 25m ./...
+	$(MAKE) race
+
+check: ## the quick loop: build, vet and the tests that need no root and no peer
+	$(GO) build ./... && $(GO) vet ./... && $(GO) test -short ./...
+
+fmt: ## formats all Go files
+	$(GO) run $(LINT) fmt
+
+lint: ## golangci-lint and the layering test
+	$(GO) test -run TestLayering .
+	$(GO) run $(LINT) run
+
+generate: ## writes the generated files anew
+	$(GO) generate ./...
+
+generate-check: ## fails where a generated file is not what its generator writes
+	@test/generate-check.sh
+
+race: ## the concurrent packages under the race detector
+	$(GO) test -race -short -timeout 15m ./mgmt/... ./keying/... ./forwarding/client/...
+
+fuzz: ## every fuzz target for FUZZTIME each (default 20s)
+	@test/fuzz.sh $${FUZZTIME:-20s}
+
+bench: ## benchmarks of the packet path
+	$(GO) test -run '^$$' -bench . -benchmem ./asm/... ./forwarding/...
+
+clean: ## removes build/
+	rm -rf build
