@@ -1,0 +1,100 @@
+// Command generate writes gen/vita.go. It runs ygot's generator on a copy of
+// the model in which the nodes of a choice at the top of the module stand
+// directly at the top: ygot leaves them out otherwise. Choices are not in the
+// data tree, so that the structs are the same as they would be without this.
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/openconfig/goyang/pkg/yang"
+)
+
+// Generator is ygot's generator, pinned.
+const generator = "github.com/openconfig/ygot/generator@v0.36.0"
+
+const module = "vita-esp-gateway.yang"
+
+func main() {
+	if err := run("vita.go", "../yang"); err != nil {
+		fmt.Fprintln(os.Stderr, "generate:", err)
+		os.Exit(1)
+	}
+}
+
+func run(output, models string) error {
+	output, err := filepath.Abs(output)
+	if err != nil {
+		return err
+	}
+	work, err := os.MkdirTemp("", "generate")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	if err := os.CopyFS(work, os.DirFS(models)); err != nil {
+		return err
+	}
+	if err := flatten(filepath.Join(work, module)); err != nil {
+		return err
+	}
+	cmd := exec.Command("go", "run", "-trimpath", generator,
+		"-path=.,ietf", "-output_file=vita.go", "-package_name=gen",
+		"-generate_fakeroot", "-fakeroot_name=Vita", "-compress_paths=false",
+		"-exclude_modules=ietf-inet-types,ietf-yang-types,ietf-netconf-acm",
+		"-generate_simple_unions", "-yangpresence", "-shorten_enum_leaf_names",
+		"-typedef_enum_with_defmod", module)
+	cmd.Dir = work // relative names keep this machine's paths out of the output
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %w", generator, err)
+	}
+	code, err := os.ReadFile(filepath.Join(work, "vita.go"))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(output, code, 0o644)
+}
+
+// flatten lifts the nodes of choices at the top of a module to its top.
+func flatten(file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	statements, err := yang.Parse(string(text), filepath.Base(file))
+	if err != nil {
+		return err
+	}
+	var out strings.Builder
+	for _, m := range statements {
+		fmt.Fprintf(&out, "%s %s {\n", m.Keyword, m.Argument)
+		for _, s := range m.SubStatements() {
+			if err := write(&out, s); err != nil {
+				return err
+			}
+		}
+		out.WriteString("}\n")
+	}
+	return os.WriteFile(file, []byte(out.String()), 0o644)
+}
+
+func write(out *strings.Builder, s *yang.Statement) error {
+	if s.Keyword != "choice" && s.Keyword != "case" {
+		return s.Write(out, "  ")
+	}
+	for _, child := range s.SubStatements() {
+		switch child.Keyword {
+		case "description", "mandatory", "default", "reference", "status", "config":
+			continue
+		}
+		if err := write(out, child); err != nil {
+			return err
+		}
+	}
+	return nil
+}
