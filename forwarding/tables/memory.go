@@ -1,0 +1,346 @@
+package tables
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"vita/internal/arena"
+)
+
+// Magic and Version begin the shared memory. Version counts every change of
+// any layout in this package; both processes must have the same.
+const (
+	Magic   = 0x656e6967_61746976 // "vitaengi", little endian
+	Version = 1
+)
+
+// WorkerSlots is how many worker slots there are: twice MaxWorkers, because
+// the workers of a new generation start before those of the old have ended.
+const WorkerSlots = 2 * MaxWorkers
+
+// Room kept for names that do not depend on the configuration.
+const (
+	counterRoom = 256
+	dropRoom    = 128
+)
+
+// MaxDrops is how many drop reasons the layout has room for.
+const MaxDrops = dropRoom
+
+var _ = [counterRoom - NumCounters]struct{}{} // the counters fit their room
+
+// ErrVersion says that memory was laid out by another version of this package.
+var ErrVersion = errors.New("shared memory has another version")
+
+// ErrCorrupt says that shared memory does not hold what it should.
+var ErrCorrupt = errors.New("shared memory is damaged")
+
+// extent is a stretch of memory, in bytes.
+type extent struct{ Off, Size uint64 }
+
+// in returns the extent's bytes, or nil where it leaves b.
+func (e extent) in(b []byte) []byte {
+	if e.Off > uint64(len(b)) || e.Size > uint64(len(b))-e.Off {
+		return nil
+	}
+	return b[e.Off : e.Off+e.Size : e.Off+e.Size]
+}
+
+// Header begins the shared memory. The engine writes all of it once, but for
+// Current.
+type Header struct {
+	Magic     uint64
+	Version   uint32
+	MaxRoutes uint32 // route slots
+	MaxSAs    uint32
+	Pid       uint32 // of the engine
+	Started   int64  // clock.Mono
+	tables    [2]extent
+	sas       extent
+	active    extent
+	workers   extent
+	rings     extent
+	SATop     uint32    // atomic: entries from here on have never been used
+	_         uint32
+	Release   [64]byte // the engine's version, zero-padded
+	Tier      [32]byte // implementation of AES-GCM, zero-padded
+	CPUs      [16]uint64
+	_         [120]byte
+
+	// Current is the live generation: its number in the upper 63 bits, and in
+	// the lowest the place (0 or 1) of its tables. vitad stores it, workers
+	// load it once a batch.
+	Current uint64
+	_       [56]byte
+}
+
+// Word makes the value of Current for a generation in a place.
+func Word(generation uint64, place int) uint64 { return generation<<1 | uint64(place&1) }
+
+// Split is the inverse of Word.
+func Split(word uint64) (generation uint64, place int) { return word >> 1, int(word & 1) }
+
+// Direction says what an SA is for.
+type Direction uint8
+
+// The directions of an SA.
+const (
+	Inbound  Direction = 1 // from the public network: open
+	Outbound Direction = 2 // to the public network: seal
+)
+
+// SA is what both processes see of a security association. The key is not
+// here: the engine alone has it.
+type SA struct {
+	// Written by the engine's control goroutine before it sets Ref.
+	Ref        uint32 // atomic; 0: the entry is free
+	Route      uint32 // slot
+	SPI        uint32
+	Queue      uint16
+	Direction  Direction
+	_          uint8
+	Created    int64  // clock.Mono
+	Expires    int64  // clock.Mono; hard limit
+	MaxBytes   uint64 // hard limit
+	MaxPackets uint64 // hard limit
+	LastSeq    uint64 // hard limit: the last sequence number to be used
+	Worker     uint32 // slot
+	_          uint32
+
+	// Written by the SA's worker alone.
+	Seq      uint64    // outbound: last sent; inbound: highest verified
+	Window   [2]uint64 // inbound: bit n of the 128 says that Seq-n has been seen
+	Packets  uint64
+	Bytes    uint64 // of inner packets
+	LastUsed int64  // clock.Mono
+	_        [16]byte
+
+	RxErrors       uint64 // too short, or past a hard limit
+	ProtocolErrors uint64 // authentic but with a bad trailer or inner packet
+	DecryptErrors  uint64 // not authentic, or seen before
+	_              [40]byte
+}
+
+// An SA reference names an entry and the use of it, so that a reference kept
+// too long does not name a later SA in the same entry.
+const refIndexBits = 20
+
+// MaxSAs is the most SA entries that references can tell apart.
+const MaxSAs = 1 << refIndexBits
+
+// SARef makes a reference to entry index in its use-th use; use counts from 1.
+func SARef(index int, use uint32) uint32 {
+	return uint32(index) | (use%(1<<(32-refIndexBits)-1)+1)<<refIndexBits
+}
+
+// SAIndex returns the entry that a reference names.
+func SAIndex(ref uint32) int { return int(ref & (MaxSAs - 1)) }
+
+// PortStats are a port's statistics in the order of the model: bytes, packets,
+// mcast, bcast, drop, errors received, the same six sent, dmapackets received.
+type PortStats struct {
+	RxBytes, RxPackets, RxMcast, RxBcast, RxDrop, RxErrors uint64
+	TxBytes, TxPackets, TxMcast, TxBcast, TxDrop, TxErrors uint64
+	RxDMAPackets                                           uint64
+	_                                                      [3]uint64
+}
+
+// PortInfo describes an open port. Version is odd while the engine writes the
+// rest; a reader that sees it odd, or changed, reads again.
+type PortInfo struct {
+	Version  uint64
+	Open     uint8
+	ZeroCopy uint8
+	LinkUp   uint8
+	_        uint8
+	MTU      uint32
+	Queues   uint32
+	_        uint32
+	MAC      [6]byte
+	_        [2]byte
+	Driver   [32]byte
+	Name     [MaxLink]byte
+	_        [24]byte
+}
+
+// Worker is one worker's memory. All of it but the port descriptions is
+// written by that worker alone, and by no two at a time. It is never cleared:
+// what it counts grows as long as the engine lives.
+type Worker struct {
+	Epoch  uint64 // the value of Current by which the worker works
+	Rounds uint64 // grows with every turn of the worker's loop
+	Busy   uint64 // nanoseconds spent in turns that found work
+	Idle   uint64 // nanoseconds spent in turns that did not
+	Queue  uint64 // the public interface's queue; 0: not in use
+	_      [3]uint64
+
+	Counters    [counterRoom]uint64
+	Drops       [dropRoom]uint64
+	Private     PortStats
+	Public      PortStats
+	PrivatePort PortInfo
+	PublicPort  PortInfo
+}
+
+// Options sizes the shared memory. Zero fields stand for defaults.
+type Options struct {
+	MaxRoutes int // default 131072; nets and routes of one generation
+	MaxSAs    int // default 262144
+}
+
+func (o *Options) fill() error {
+	if o.MaxRoutes == 0 {
+		o.MaxRoutes = 1 << 17
+	}
+	if o.MaxSAs == 0 {
+		o.MaxSAs = 1 << 18
+	}
+	if o.MaxRoutes < 1 || o.MaxRoutes > 1<<22 {
+		return fmt.Errorf("routes: %d: want 1 to %d", o.MaxRoutes, 1<<22)
+	}
+	if o.MaxSAs < 2 || o.MaxSAs > MaxSAs {
+		return fmt.Errorf("SAs: %d: want 2 to %d", o.MaxSAs, MaxSAs)
+	}
+	return nil
+}
+
+const page = 4096
+
+func pages(n int) uint64 { return (uint64(n) + page - 1) &^ (page - 1) }
+
+// layout places the areas one after the other and returns the whole size.
+func (h *Header) layout() uint64 {
+	at := pages(arena.Size[Header](1))
+	place := func(e *extent, n int) {
+		*e = extent{at, pages(n)}
+		at += e.Size
+	}
+	for i := range h.tables {
+		place(&h.tables[i], generationRoom(int(h.MaxRoutes)))
+	}
+	place(&h.sas, arena.Size[SA](int(h.MaxSAs)))
+	place(&h.active, WorkerSlots*int(h.MaxRoutes)*4)
+	place(&h.workers, arena.Size[Worker](WorkerSlots))
+	place(&h.rings, arena.Size[ringPair](WorkerSlots))
+	return at
+}
+
+// Size returns how many bytes of shared memory an engine needs.
+func Size(o Options) (int, error) {
+	if err := o.fill(); err != nil {
+		return 0, err
+	}
+	h := Header{MaxRoutes: uint32(o.MaxRoutes), MaxSAs: uint32(o.MaxSAs)}
+	return int(h.layout()), nil
+}
+
+// Format lays out b, which is all zero and of the size that Size returned.
+func Format(b []byte, o Options) (*Memory, error) {
+	if err := o.fill(); err != nil {
+		return nil, err
+	}
+	h := arena.Ptr[Header](b)
+	if h == nil {
+		return nil, fmt.Errorf("%w: %d bytes", ErrCorrupt, len(b))
+	}
+	h.MaxRoutes, h.MaxSAs = uint32(o.MaxRoutes), uint32(o.MaxSAs)
+	if size := h.layout(); size > uint64(len(b)) {
+		return nil, fmt.Errorf("%w: %d bytes, want %d", ErrCorrupt, len(b), size)
+	}
+	h.Magic, h.Version = Magic, Version
+	return OpenMemory(b)
+}
+
+// Memory is a view of the shared memory.
+type Memory struct {
+	Header  *Header
+	SAs     []SA
+	Workers []Worker
+	active  []uint32
+	rings   []ringPair
+	tables  [2][]byte
+}
+
+// OpenMemory checks the frame of the shared memory, made by Format in this or
+// another process, and returns the view of it.
+func OpenMemory(b []byte) (*Memory, error) {
+	h := arena.Ptr[Header](b)
+	if h == nil || h.Magic != Magic {
+		return nil, fmt.Errorf("%w: no header", ErrCorrupt)
+	}
+	if h.Version != Version {
+		return nil, fmt.Errorf("%w: %d, want %d", ErrVersion, h.Version, Version)
+	}
+	o := Options{MaxRoutes: int(h.MaxRoutes), MaxSAs: int(h.MaxSAs)}
+	if err := o.fill(); err != nil || o.MaxRoutes != int(h.MaxRoutes) || o.MaxSAs != int(h.MaxSAs) {
+		return nil, fmt.Errorf("%w: %d routes and %d SAs", ErrCorrupt, h.MaxRoutes, h.MaxSAs)
+	}
+	// The layout follows from the sizes: offsets that differ are damage, and
+	// a header that agrees has nothing left to check one by one.
+	want := Header{MaxRoutes: h.MaxRoutes, MaxSAs: h.MaxSAs}
+	size := want.layout()
+	if size > uint64(len(b)) || want.tables != h.tables || want.sas != h.sas ||
+		want.active != h.active || want.workers != h.workers || want.rings != h.rings {
+		return nil, fmt.Errorf("%w: areas are not where they belong in %d bytes", ErrCorrupt, len(b))
+	}
+	m := &Memory{
+		Header:  h,
+		SAs:     arena.View[SA](h.sas.in(b), o.MaxSAs),
+		Workers: arena.View[Worker](h.workers.in(b), WorkerSlots),
+		active:  arena.View[uint32](h.active.in(b), WorkerSlots*o.MaxRoutes),
+		rings:   arena.View[ringPair](h.rings.in(b), WorkerSlots),
+		tables:  [2][]byte{h.tables[0].in(b), h.tables[1].in(b)},
+	}
+	if m.SAs == nil || m.Workers == nil || m.active == nil || m.rings == nil {
+		return nil, fmt.Errorf("%w: memory is not aligned", ErrCorrupt)
+	}
+	return m, nil
+}
+
+// Current returns the live generation's word, see Word.
+func (m *Memory) Current() uint64 { return atomic.LoadUint64(&m.Header.Current) }
+
+// Publish makes the generation that word names the live one.
+func (m *Memory) Publish(word uint64) { atomic.StoreUint64(&m.Header.Current, word) }
+
+// Tables returns the memory of one of the two places for tables.
+func (m *Memory) Tables(place int) []byte { return m.tables[place&1] }
+
+// Active returns the word that holds the reference of the SA by which a worker
+// sends to a route, for atomic access; nil where there is no such slot.
+func (m *Memory) Active(worker, route int) *uint32 {
+	routes := int(m.Header.MaxRoutes)
+	if worker < 0 || worker >= WorkerSlots || route < 0 || route >= routes {
+		return nil
+	}
+	return &m.active[worker*routes+route]
+}
+
+// ActiveRow returns such words of one worker for all route slots.
+func (m *Memory) ActiveRow(worker int) []uint32 {
+	routes := int(m.Header.MaxRoutes)
+	return m.active[worker*routes : (worker+1)*routes]
+}
+
+// ToControl returns the ring by which a worker hands messages to vitad.
+func (m *Memory) ToControl(worker int) *Ring { return &m.rings[worker].toControl }
+
+// FromControl returns the ring by which vitad hands messages to a worker.
+func (m *Memory) FromControl(worker int) *Ring { return &m.rings[worker].fromControl }
+
+// Text returns a zero-padded text as a string.
+func Text(b []byte) string {
+	for i, c := range b {
+		if c == 0 {
+			return string(b[:i])
+		}
+	}
+	return string(b)
+}
+
+// SetText stores s in b, cut to its length and zero-padded.
+func SetText(b []byte, s string) {
+	n := copy(b, s)
+	clear(b[n:])
+}
