@@ -1,0 +1,157 @@
+// Package schema holds the gateway's model as the management plane needs it:
+// the tree of data nodes with their types and constraints, compiled once from
+// the embedded YANG modules and bound to the generated structs.
+//
+// The compiler refuses a statement that it does not know what to do with, so
+// that no constraint of the model is lost in silence. The package must not
+// know datastores, encodings or protocols.
+package schema
+
+import (
+	"reflect"
+	"sync"
+)
+
+// Kind says what a data node is.
+type Kind uint8
+
+// The kinds of data nodes. Choices and cases are none: see Node.Case.
+const (
+	Container Kind = iota + 1
+	List
+	Leaf
+)
+
+func (k Kind) String() string { return [...]string{"?", "container", "list", "leaf"}[k] }
+
+// Node is a data node of the model. Nodes are shared and must not be changed.
+type Node struct {
+	Name      string
+	Module    string // name of the module that the node is in
+	Namespace string // namespace of that module
+	Kind      Kind
+	Parent    *Node   // container or list around it; nil for the root
+	Children  []*Node // in the order of the model, those within choices included
+	Keys      []*Node // of a list, in the order of its key statement
+
+	Config    bool // false: state
+	Presence  bool // a container whose existence means something
+	Secret    bool // nacm:default-deny-all: written, never given out
+	Mandatory bool // a leaf that has to exist
+	IsKey     bool // a leaf that is a key of the list around it
+
+	Type    *Type    // of a leaf
+	Default []string // of a leaf: its default value, canonical; nil without one
+
+	Case    *Case     // innermost case that the node stands in; nil outside of choices
+	Choices []*Choice // of a container or list: the choices among its children
+
+	Must     []Must
+	Unique   [][]*Node // of a list: for each unique statement its leafs, children of the list
+	Min, Max uint64    // of a list: min-elements, max-elements; Max 0 = unbounded
+
+	// Binding to the generated structs: Field is the node's field in its
+	// parent's struct, GoType that struct's type for a container, an entry's
+	// for a list, and the value's for a leaf. KeyFields are a list's key
+	// leafs' fields in its key struct; nil where the map's key is the value.
+	Field     int
+	GoType    reflect.Type
+	KeyFields []int
+
+	children map[string]*Node // by name; a name is in one module only, see bind
+	path     string
+}
+
+// Choice is a choice of the model: at most one of its cases exists.
+type Choice struct {
+	Name      string
+	Module    string
+	Mandatory bool
+	Config    bool
+	Parent    *Node // container or list around it
+	Case      *Case // case that the choice stands in; nil outside of choices
+	Cases     []*Case
+}
+
+// Case is one of the alternatives of a choice.
+type Case struct {
+	Name   string
+	Choice *Choice
+	Nodes  []*Node // its data nodes, those of choices within it included
+}
+
+// Must is a must statement.
+type Must struct {
+	Expr    string // the XPath expression, as it is written
+	Message string // error-message, white space folded; may be ""
+	AppTag  string // error-app-tag; may be ""
+}
+
+var compiled = sync.OnceValues(compile)
+
+// Root returns the root of the gateway's data tree, a container without a
+// name. The model is part of the program: one that cannot be compiled is a
+// defect that the tests find, so that Root panics instead of returning an
+// error.
+func Root() *Node {
+	m, err := compiled()
+	if err != nil {
+		panic("schema: the embedded model cannot be compiled: " + err.Error())
+	}
+	return m.root
+}
+
+// Namespace returns the namespace of a module, "" for one that is unknown.
+func Namespace(module string) string {
+	Root()
+	m, _ := compiled() // Root has seen that there is no error
+	return m.namespaces[module]
+}
+
+// Module returns the name of the module with a namespace, "" for an unknown one.
+func Module(namespace string) string {
+	Root()
+	m, _ := compiled() // Root has seen that there is no error
+	return m.modules[namespace]
+}
+
+// Child returns a child by its module and name; an empty module stands for
+// the node's own, or at the root for any.
+func (n *Node) Child(module, name string) *Node {
+	c := n.children[name]
+	if c == nil || module != "" && module != c.Module || module == "" && n.Parent != nil && n.Module != c.Module {
+		return nil
+	}
+	return c
+}
+
+// Path returns the schema path, which names every module once, for example
+// "/vita-esp-gateway:route4/gateway/ip".
+func (n *Node) Path() string { return n.path }
+
+// QName returns the node's name as it stands below its parent in JSON and in
+// instance paths: with the module where it differs from the parent's.
+func (n *Node) QName() string {
+	if n.Parent == nil || n.Parent.Module == n.Module {
+		return n.Name
+	}
+	return n.Module + ":" + n.Name
+}
+
+// Walk calls fn for every data node below n, parents first.
+func (n *Node) Walk(fn func(*Node)) {
+	for _, c := range n.Children {
+		fn(c)
+		c.Walk(fn)
+	}
+}
+
+// Within says whether the node stands in a case, at any depth of choices.
+func (n *Node) Within(c *Case) bool {
+	for at := n.Case; at != nil; at = at.Choice.Case {
+		if at == c {
+			return true
+		}
+	}
+	return false
+}
