@@ -1,0 +1,284 @@
+// Package netif asks the kernel about a network interface and sets the little
+// that the drivers for kernel interfaces need. It speaks rtnetlink itself: the
+// engine calls Refresh on a worker, where nothing may be allocated.
+package netif
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"vita/drivers"
+)
+
+// Interface is an interface of the network namespace that Open was called in.
+type Interface struct {
+	Name   string
+	Index  int
+	MTU    int
+	MAC    [6]byte
+	Queues int // receive queues in use
+	Up     bool
+	// Device counters since the device exists.
+	RxErrors, TxErrors, RxMissed uint64
+
+	netlink int // rtnetlink socket
+	packet  int // packet socket that holds the memberships; -1 without
+	request [32]byte
+	reply   [16384]byte
+	state   linkState
+	raised  bool
+}
+
+// linkState is what one RTM_NEWLINK message says.
+type linkState struct {
+	index, mtu                   int
+	mac                          [6]byte
+	flags                        uint32
+	arpType                      uint16
+	queues                       int
+	rxErrors, txErrors, rxMissed uint64
+}
+
+// Open finds the Ethernet interface called name in the current namespace and
+// brings it up where it is down; Close takes it down again then.
+func Open(name string) (*Interface, error) {
+	if name == "" || len(name) >= unix.IFNAMSIZ || strings.ContainsAny(name, "/ ") {
+		return nil, fmt.Errorf("%q: %w", name, drivers.ErrNoInterface)
+	}
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("rtnetlink: %w", err)
+	}
+	i := &Interface{Name: name, netlink: fd, packet: -1}
+	if err := i.init(); err != nil {
+		return nil, errors.Join(err, i.Close())
+	}
+	return i, nil
+}
+
+func (i *Interface) init() error {
+	if err := unix.SetsockoptTimeval(i.netlink, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 2}); err != nil {
+		return fmt.Errorf("rtnetlink: %w", err)
+	}
+	if err := unix.Connect(i.netlink, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("rtnetlink: %w", err)
+	}
+	ifr, err := unix.NewIfreq(i.Name)
+	if err != nil {
+		return fmt.Errorf("%q: %w", i.Name, err)
+	}
+	if err := unix.IoctlIfreq(i.netlink, unix.SIOCGIFINDEX, ifr); err != nil {
+		if errors.Is(err, unix.ENODEV) {
+			return drivers.ErrNoInterface
+		}
+		return fmt.Errorf("interface index: %w", err)
+	}
+	i.Index = int(ifr.Uint32())
+	if err := i.Refresh(); err != nil {
+		return err
+	}
+	if i.state.arpType != unix.ARPHRD_ETHER {
+		return fmt.Errorf("not an Ethernet interface (type %d): %w", i.state.arpType, drivers.ErrUnsupported)
+	}
+	i.MTU, i.MAC = i.state.mtu, i.state.mac
+	i.Queues = max(1, i.channels())
+	if i.state.flags&unix.IFF_UP == 0 {
+		if err := i.setUp(true); err != nil {
+			return fmt.Errorf("bring interface up: %w", err)
+		}
+		i.raised = true
+	}
+	return nil
+}
+
+// Refresh reads the interface's state and counters anew. It does not allocate.
+func (i *Interface) Refresh() error {
+	r := i.request[:]
+	ne := binary.NativeEndian
+	ne.PutUint32(r[0:], uint32(len(r)))
+	ne.PutUint16(r[4:], unix.RTM_GETLINK)
+	ne.PutUint16(r[6:], unix.NLM_F_REQUEST)
+	ne.PutUint32(r[8:], ne.Uint32(r[8:])+1) // sequence number
+	ne.PutUint32(r[16+4:], uint32(i.Index))
+	if _, err := unix.Write(i.netlink, r); err != nil {
+		return fmt.Errorf("rtnetlink: %w", err)
+	}
+	for {
+		n, err := unix.Read(i.netlink, i.reply[:])
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("rtnetlink: %w", err)
+		}
+		m := i.reply[:n]
+		if n >= 16 && ne.Uint32(m[8:]) != ne.Uint32(r[8:]) {
+			continue // the answer to an earlier request that timed out
+		}
+		if err := parse(m, &i.state); err != nil {
+			return err
+		}
+		break
+	}
+	s := &i.state
+	i.Up = s.flags&unix.IFF_UP != 0 && s.flags&unix.IFF_RUNNING != 0
+	i.RxErrors, i.TxErrors, i.RxMissed = s.rxErrors, s.txErrors, s.rxMissed
+	return nil
+}
+
+// nlaTypeMask leaves the flag bits of an attribute type off (linux/netlink.h).
+const nlaTypeMask = 0x3fff
+
+var errMessage = errors.New("rtnetlink: malformed answer")
+
+// parse reads one RTM_NEWLINK message (struct nlmsghdr, struct ifinfomsg,
+// attributes; linux/rtnetlink.h and linux/if_link.h).
+func parse(m []byte, s *linkState) error {
+	ne := binary.NativeEndian
+	if len(m) < 20 {
+		return errMessage
+	}
+	if n := ne.Uint32(m); n < 20 || n > uint32(len(m)) {
+		return errMessage
+	} else {
+		m = m[:n]
+	}
+	switch ne.Uint16(m[4:]) {
+	case unix.NLMSG_ERROR:
+		if e := unix.Errno(-int32(ne.Uint32(m[16:]))); e != unix.ENODEV {
+			return e
+		}
+		return drivers.ErrNoInterface
+	case unix.RTM_NEWLINK:
+	default:
+		return errMessage
+	}
+	if len(m) < 32 {
+		return errMessage
+	}
+	s.arpType = ne.Uint16(m[18:])
+	s.index = int(int32(ne.Uint32(m[20:])))
+	s.flags = ne.Uint32(m[24:])
+	for m = m[32:]; len(m) >= 4; {
+		n := int(ne.Uint16(m))
+		if n < 4 || n > len(m) {
+			return errMessage
+		}
+		a := m[4:n]
+		switch kind := ne.Uint16(m[2:]) & nlaTypeMask; {
+		case kind == unix.IFLA_ADDRESS && len(a) == 6:
+			copy(s.mac[:], a)
+		case kind == unix.IFLA_MTU && len(a) >= 4:
+			s.mtu = int(int32(ne.Uint32(a)))
+		case kind == unix.IFLA_NUM_RX_QUEUES && len(a) >= 4:
+			s.queues = int(int32(ne.Uint32(a)))
+		case kind == unix.IFLA_STATS64 && len(a) >= 16*8: // struct rtnl_link_stats64
+			s.rxErrors, s.txErrors, s.rxMissed = ne.Uint64(a[4*8:]), ne.Uint64(a[5*8:]), ne.Uint64(a[15*8:])
+		}
+		m = m[min((n+3)&^3, len(m)):]
+	}
+	return nil
+}
+
+// ethtoolChannels is struct ethtool_channels of linux/ethtool.h.
+type ethtoolChannels struct {
+	cmd                                      uint32
+	maxRx, maxTx, maxOther, maxCombined      uint32
+	rxCount, txCount, otherCount, bothCounts uint32
+}
+
+// ifreqData is struct ifreq with its pointer member.
+type ifreqData struct {
+	name [unix.IFNAMSIZ]byte
+	data unsafe.Pointer
+	_    [16]byte
+}
+
+// channels returns how many receive queues are in use, or how many there can
+// be where the device does not tell.
+func (i *Interface) channels() int {
+	c := ethtoolChannels{cmd: unix.ETHTOOL_GCHANNELS}
+	r := ifreqData{data: unsafe.Pointer(&c)}
+	copy(r.name[:], i.Name)
+	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(i.netlink), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&r))); e != 0 {
+		return i.state.queues
+	}
+	return int(c.rxCount + c.bothCounts)
+}
+
+func (i *Interface) setUp(up bool) error {
+	ifr, err := unix.NewIfreq(i.Name)
+	if err != nil {
+		return err
+	}
+	if err := unix.IoctlIfreq(i.netlink, unix.SIOCGIFFLAGS, ifr); err != nil {
+		return err
+	}
+	flags := ifr.Uint16() &^ unix.IFF_UP
+	if up {
+		flags |= unix.IFF_UP
+	}
+	ifr.SetUint16(flags)
+	return unix.IoctlIfreq(i.netlink, unix.SIOCSIFFLAGS, ifr)
+}
+
+// Receive asks the kernel to take frames to mac, where it is not zero, and all
+// multicast frames in. That ends with Close, or with the process.
+func (i *Interface) Receive(mac [6]byte) error {
+	if i.packet < 0 {
+		// Protocol 0: the socket itself receives nothing.
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("packet socket: %w", err)
+		}
+		i.packet = fd
+	}
+	all := unix.PacketMreq{Ifindex: int32(i.Index), Type: unix.PACKET_MR_ALLMULTI}
+	if err := unix.SetsockoptPacketMreq(i.packet, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &all); err != nil {
+		return fmt.Errorf("receive multicast: %w", err)
+	}
+	if mac == ([6]byte{}) || mac == i.MAC {
+		return nil
+	}
+	one := unix.PacketMreq{Ifindex: int32(i.Index), Type: unix.PACKET_MR_UNICAST, Alen: 6}
+	copy(one.Address[:], mac[:])
+	if err := unix.SetsockoptPacketMreq(i.packet, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &one); err != nil {
+		return fmt.Errorf("receive address % x: %w", mac, err)
+	}
+	return nil
+}
+
+// Close undoes Receive and, where Open brought the interface up, takes it down.
+func (i *Interface) Close() error {
+	var err error
+	if i.raised {
+		err = i.setUp(false)
+		if errors.Is(err, unix.ENODEV) {
+			err = nil // the interface has gone
+		}
+		i.raised = false
+	}
+	if i.packet >= 0 {
+		err = errors.Join(err, unix.Close(i.packet))
+		i.packet = -1
+	}
+	if i.netlink >= 0 {
+		err = errors.Join(err, unix.Close(i.netlink))
+		i.netlink = -1
+	}
+	return err
+}
+
+// Namespace returns a number for the network namespace of the calling thread.
+func Namespace() (uint64, error) {
+	var s unix.Stat_t
+	if err := unix.Stat("/proc/thread-self/ns/net", &s); err != nil {
+		return 0, fmt.Errorf("network namespace: %w", err)
+	}
+	return s.Ino, nil
+}
