@@ -65,7 +65,11 @@ type Client struct {
 	}
 	gone chan struct{} // closed when the connection has ended
 
-	use sync.RWMutex // held shared while the memory is in use; Close takes it alone
+	use struct { // of the memory, which stays mapped until nobody is at it
+		sync.Mutex
+		ended bool
+		users sync.WaitGroup
+	}
 
 	state struct {
 		sync.Mutex
@@ -331,7 +335,9 @@ func (c *Client) Close() error {
 	err := c.conn.Close()
 	<-c.gone
 	c.use.Lock()
-	defer c.use.Unlock()
+	c.use.ended = true
+	c.use.Unlock()
+	c.use.users.Wait()
 	c.release()
 	return err
 }
@@ -346,7 +352,6 @@ func (c *Client) release() {
 			_ = w.close()
 		}
 	}
-	c.mem = nil
 	if c.arena != nil {
 		_ = c.arena.Close()
 	}
@@ -355,12 +360,13 @@ func (c *Client) release() {
 // hold keeps the memory mapped until the returned function is called, or says
 // that it is gone.
 func (c *Client) hold() (done func(), err error) {
-	c.use.RLock()
-	if c.mem == nil {
-		c.use.RUnlock()
+	c.use.Lock()
+	defer c.use.Unlock()
+	if c.use.ended {
 		return nil, ErrClosed
 	}
-	return c.use.RUnlock, nil
+	c.use.users.Add(1)
+	return c.use.users.Done, nil
 }
 
 // Done is closed when the engine has gone, or Close was called.

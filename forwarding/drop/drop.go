@@ -20,6 +20,7 @@ const (
 	PrivateWrongMAC Reason = iota
 	PrivateEthertype
 	PrivateARP
+	PrivateARPOther
 	OutboundMalformed
 	OutboundChecksum
 	OutboundMartian
@@ -34,6 +35,7 @@ const (
 	PublicWrongMAC
 	PublicEthertype
 	PublicARP
+	PublicARPOther
 	PublicMalformed
 	PublicChecksum
 	PublicOptions
@@ -60,6 +62,7 @@ const (
 	InboundTxFull
 	PrivateLocalProtocol
 	InboundLocalProtocol
+	LocalFragment
 	PrivateICMP
 	PublicICMP
 	InboundICMP
@@ -112,6 +115,12 @@ var list = [NumReasons]Info{
 		"An ARP packet at the private interface was too short, or not for IPv4 on Ethernet.",
 		"A faulty or hostile station.",
 		"Capture ARP on the private network and find its sender.",
+	},
+	PrivateARPOther: {
+		"private-arp-other", none,
+		"An ARP packet at the private interface did not concern the gateway.",
+		"Ordinary ARP between other stations, which is broadcast.",
+		"None.",
 	},
 	OutboundMalformed: {
 		"outbound-malformed", tables.OutboundTTLProtocolErrors,
@@ -196,6 +205,12 @@ var list = [NumReasons]Info{
 		"An ARP packet at the public interface was too short, or not for IPv4 on Ethernet.",
 		"A faulty or hostile station.",
 		"Capture ARP on the public network and find its sender.",
+	},
+	PublicARPOther: {
+		"public-arp-other", none,
+		"An ARP packet at the public interface did not concern the gateway.",
+		"Ordinary ARP between other stations, which is broadcast.",
+		"None.",
 	},
 	PublicMalformed: {
 		"public-malformed", tables.PublicDispatchRxErrors,
@@ -352,6 +367,12 @@ var list = [NumReasons]Info{
 		"A packet out of the tunnel to the gateway's own address was of a protocol it does not speak. Its sender was told (ICMP 3/2).",
 		"Scans, or a traceroute that ends at the gateway.",
 		"None.",
+	},
+	LocalFragment: {
+		"local-fragment", none,
+		"A fragment was addressed to the gateway's private address. The gateway does not reassemble.",
+		"A ping larger than the path's MTU.",
+		"None; ping with smaller packets.",
 	},
 	PrivateICMP: {
 		"private-icmp", tables.PrivateICMP4RxErrors,

@@ -61,7 +61,7 @@ type Header struct {
 	active    extent
 	workers   extent
 	rings     extent
-	SATop     uint32    // atomic: entries from here on have never been used
+	SATop     uint32 // atomic: entries from here on have never been used
 	_         uint32
 	Release   [64]byte // the engine's version, zero-padded
 	Tier      [32]byte // implementation of AES-GCM, zero-padded

@@ -1,0 +1,293 @@
+package forwarding
+
+import (
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"vita/asm/cksum"
+	"vita/forwarding/drop"
+	"vita/forwarding/esp"
+	"vita/forwarding/icmp"
+	"vita/forwarding/tables"
+	"vita/forwarding/wire"
+	"vita/internal/pktbuf"
+)
+
+// inbound takes packets out of the tunnel into the private network.
+//
+//	public Rx -> classify -> SA by SPI -> replay check -> open -> mark -> inner header
+//	  -> policy: whose source is it -> fit -> Ethernet -> private Tx
+func (w *worker) inbound() int {
+	a := w.a
+	n := a.public.port.Rx(w.rx[:])
+	m := 0
+	for _, k := range w.rx[:n] {
+		m = w.classifyPublic(k, m)
+	}
+	if m == 0 {
+		return n
+	}
+	w.crypt.Open()
+	m = w.decapsulated(m)
+	w.crypt.Reset()
+	a.tables.LPM.Lookup(w.value[:m], w.addr[:m])
+	w.deliver(m)
+	return n
+}
+
+// classifyPublic says what a frame is. ESP packets it queues for the cipher,
+// at place m of the batch, and returns the next place.
+func (w *worker) classifyPublic(k pktbuf.Packet, m int) int {
+	s := &w.a.public
+	f, group, ok := w.frameOf(s, k)
+	if !ok {
+		return m
+	}
+	switch f.Type() {
+	case wire.TypeIPv4:
+	case wire.TypeARP:
+		w.arp(s, k, f)
+		return m
+	default:
+		w.drop(k, drop.PublicEthertype)
+		return m
+	}
+	p, check := wire.ParseIPv4(f[wire.EthernetLen:])
+	switch {
+	case check == wire.Malformed:
+		w.drop(k, drop.PublicMalformed)
+		return m
+	case check == wire.BadChecksum:
+		w.drop(k, drop.PublicChecksum)
+		return m
+	case group || p.Dst() != s.hop.IP:
+		w.drop(k, drop.PublicNotForUs)
+		return m
+	case p.HeaderLen() != wire.IPv4Len:
+		w.drop(k, drop.PublicOptions)
+		return m
+	case p.Fragment():
+		w.drop(k, drop.PublicFragment)
+		return m
+	}
+	k = k.Grow(-wire.EthernetLen)
+	k.Len = uint16(len(p))
+	switch p.Protocol() {
+	case wire.ProtoESP:
+		return w.classifyESP(k.Grow(-wire.IPv4Len), m)
+	case wire.ProtoUDP:
+		w.keyExchange(k, p)
+	case wire.ProtoICMP:
+		w.icmpAt(s, icmp.Public, drop.PublicICMP, k, p)
+	default:
+		w.notSpoken(s, drop.PublicProtocol, k, p)
+	}
+	return m
+}
+
+// classifyESP finds the SA of an ESP packet and queues the packet, unless it
+// can be seen without its key that it is not acceptable.
+func (w *worker) classifyESP(k pktbuf.Packet, m int) int {
+	b := w.pool.Bytes(k)
+	if len(b) < wire.ESPLen {
+		w.drop(k, drop.ESPTooShort)
+		return m
+	}
+	e := wire.ESP(b)
+	ref := w.spis.find(e.SPI())
+	i := tables.SAIndex(ref)
+	if ref == 0 || i >= len(w.mem.SAs) {
+		w.drop(k, drop.ESPNoSA)
+		return m
+	}
+	sa, key := &w.mem.SAs[i], w.keys.at(i)
+	if len(b) < esp.MinLen {
+		sa.RxErrors++
+		w.drop(k, drop.ESPTooShort)
+		return m
+	}
+	if w.ended(sa, 0) {
+		sa.RxErrors++
+		w.drop(k, drop.ESPSAEnded)
+		return m
+	}
+	seq, ok := esp.Infer(sa.Seq, e.SeqLow())
+	if !ok || esp.Seen(sa, seq) {
+		sa.DecryptErrors++
+		w.drop(k, drop.ESPReplay)
+		return m
+	}
+	w.crypt.Decapsulate(key, seq, b)
+	w.fwd[m], w.sas[m], w.seqs[m] = k, sa, seq
+	return m + 1
+}
+
+// decapsulated keeps, of the opened packets, what is authentic and carries a
+// well-formed packet: inner packets in fwd, their sources in addr.
+func (w *worker) decapsulated(m int) int {
+	out := 0
+	for i := range m {
+		k, sa := w.fwd[i], w.sas[i]
+		if !w.crypt.OK(i) {
+			sa.DecryptErrors++
+			w.drop(k, drop.ESPAuthentication)
+			continue
+		}
+		// Only now may the window move: before, anybody could move it.
+		if !esp.Mark(sa, w.seqs[i]) {
+			sa.DecryptErrors++
+			w.drop(k, drop.ESPReplay)
+			continue
+		}
+		sa.Packets++
+		sa.LastUsed = w.now
+		payload, next, ok := esp.Trim(w.pool.Bytes(k))
+		switch {
+		case !ok:
+			sa.ProtocolErrors++
+			w.drop(k, drop.ESPTrailer)
+			continue
+		case next == wire.ProtoNone:
+			w.drop(k, drop.ESPDummy)
+			continue
+		case next != wire.ProtoIPv4:
+			sa.ProtocolErrors++
+			w.drop(k, drop.InboundProtocol)
+			continue
+		}
+		sa.Bytes += uint64(len(payload))
+		p, check := wire.ParseIPv4(payload)
+		switch {
+		case check == wire.Malformed:
+			sa.ProtocolErrors++
+			w.drop(k, drop.InboundMalformed)
+			continue
+		case check == wire.BadChecksum:
+			w.drop(k, drop.InboundChecksum)
+			continue
+		case wire.Martian(p.Src()) || wire.Martian(p.Dst()):
+			w.drop(k, drop.InboundMartian)
+			continue
+		}
+		k = k.Grow(-esp.HeaderLen)
+		k.Len = uint16(len(p)) // without traffic flow padding
+		w.fwd[out], w.sas[out], w.addr[out] = k, sa, p.Src()
+		out++
+	}
+	return out
+}
+
+// deliver sends inner packets to the private network, if their source belongs
+// to the route by which they came (RFC 4301, 5.2): it does if a packet to that
+// source would take the same route.
+func (w *worker) deliver(m int) {
+	a := w.a
+	s := &a.private
+	mac, reachable := s.hop.Cell.Load()
+	for i := range m {
+		k := w.fwd[i]
+		p := wire.IPv4(w.pool.Bytes(k))
+		switch {
+		case w.value[i] != w.sas[i].Route:
+			w.drop(k, drop.InboundPolicy)
+			continue
+		case p.Dst() == s.hop.IP:
+			w.localInbound(k, p)
+			continue
+		case p.TTL() <= 1:
+			w.tellInbound(p, &w.limits.timeExceeded, wire.ICMPTimeExceeded, wire.CodeTTLExceeded, 0)
+			w.drop(k, drop.InboundTTL)
+			continue
+		case len(p) > s.mtu:
+			if p.DF() {
+				w.tellInbound(p, &w.limits.tooBig, wire.ICMPUnreachable, wire.CodeFragmentationNeeded, uint32(s.mtu))
+			}
+			w.drop(k, drop.InboundTooBig)
+			continue
+		case !reachable:
+			w.drop(k, drop.InboundNoNextHop)
+			continue
+		}
+		p.DecrementTTL()
+		k = k.Grow(wire.EthernetLen)
+		wire.Ethernet(w.pool.Bytes(k)).Put(&mac, &s.hop.MAC, wire.TypeIPv4)
+		w.push(s, k)
+	}
+}
+
+// keyExchange hands a datagram for the key exchange port to vitad.
+func (w *worker) keyExchange(k pktbuf.Packet, p wire.IPv4) {
+	s := &w.a.public
+	b := p.Payload()
+	if len(b) < wire.UDPLen {
+		w.drop(k, drop.KeyExchangeMalformed)
+		return
+	}
+	u := wire.UDP(b)
+	if u.DstPort() != w.a.tables.ProtocolPort {
+		w.notSpoken(s, drop.PublicProtocol, k, p)
+		return
+	}
+	n := u.Length()
+	if n != len(b) || u.Checksum() == 0 || !cksum.Valid(b, cksum.Pseudo4(p.SrcBytes(), p.DstBytes(), wire.ProtoUDP, uint16(n))) {
+		w.drop(k, drop.KeyExchangeMalformed)
+		return
+	}
+	peer := netip.AddrPortFrom(netip.AddrFrom4(p.SrcBytes()), u.SrcPort())
+	ok, wake := w.mem.ToControl(w.slot).Put(peer, b[wire.UDPLen:])
+	if wake {
+		w.eventBuf = [8]byte{1}
+		_, _ = unix.Write(w.punt, w.eventBuf[:]) // does not block; a full file has been signalled
+	}
+	if !ok {
+		w.drop(k, drop.KeyExchangeRingFull)
+		return
+	}
+	w.pool.Put(k)
+}
+
+// fromControl sends the key exchange messages that vitad has for us.
+func (w *worker) fromControl() int {
+	const most = 16 // a turn, so that packets do not wait
+	ring := w.mem.FromControl(w.slot)
+	for n := range most {
+		e := ring.Next()
+		if e == nil {
+			return n
+		}
+		w.sendMessage(e)
+		ring.Release()
+	}
+	return most
+}
+
+func (w *worker) sendMessage(e *tables.Entry) {
+	s := &w.a.public
+	peer := e.Peer()
+	mac, ok := s.hop.Cell.Load()
+	if !ok || !peer.Addr().Is4() {
+		w.note(drop.OutboundNoNextHop)
+		return
+	}
+	payload := e.Payload()
+	udpLen := wire.UDPLen + len(payload)
+	total := wire.IPv4Len + udpLen
+	if total > s.mtu {
+		w.note(drop.OutboundTooBig)
+		return
+	}
+	k, f, ok := w.own(wire.EthernetLen + total)
+	if !ok {
+		return
+	}
+	wire.Ethernet(f).Put(&mac, &s.hop.MAC, wire.TypeIPv4)
+	to := peer.Addr().As4()
+	p := wire.IPv4(f[wire.EthernetLen:])
+	wire.PutIPv4(p, total, false, outerTTL, wire.ProtoUDP, s.hop.IP, wire.Be32(to[:]))
+	u := wire.UDP(p[wire.IPv4Len:])
+	u.Put(w.a.tables.ProtocolPort, peer.Port(), udpLen)
+	copy(u[wire.UDPLen:], payload)
+	u.SetChecksum(cksum.Sum(u, cksum.Pseudo4(p.SrcBytes(), to, wire.ProtoUDP, uint16(udpLen))))
+	w.push(s, k)
+}

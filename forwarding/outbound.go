@@ -1,0 +1,216 @@
+package forwarding
+
+import (
+	"sync/atomic"
+
+	"vita/forwarding/drop"
+	"vita/forwarding/esp"
+	"vita/forwarding/tables"
+	"vita/forwarding/wire"
+	"vita/internal/pktbuf"
+)
+
+// outerRoom is the room that the tunnel's headers take in front of an inner
+// packet.
+const outerRoom = wire.EthernetLen + wire.IPv4Len + esp.HeaderLen
+
+// outerTTL is the time to live of ESP packets and key exchange.
+const outerTTL = 64
+
+// outbound takes packets from the private network into the tunnel.
+//
+//	private Rx -> classify -> look routes up -> fit, choose SA -> seal -> outer header -> public Tx
+func (w *worker) outbound() int {
+	a := w.a
+	n := a.private.port.Rx(w.rx[:])
+	m := 0
+	for _, k := range w.rx[:n] {
+		m = w.classifyPrivate(k, m)
+	}
+	transit := m
+	m = w.takeLocal(m)
+	if m == 0 {
+		return n
+	}
+	a.tables.LPM.Lookup(w.value[:m], w.addr[:m])
+	m = w.fit(m, transit)
+	w.crypt.Seal()
+	w.outer(m)
+	w.crypt.Reset()
+	return max(n, m)
+}
+
+// classifyPrivate says what a frame is. What is to be forwarded it puts, from
+// its IP header on, at place m of the batch, and returns the next place.
+func (w *worker) classifyPrivate(k pktbuf.Packet, m int) int {
+	s := &w.a.private
+	f, group, ok := w.frameOf(s, k)
+	if !ok {
+		return m
+	}
+	switch f.Type() {
+	case wire.TypeIPv4:
+	case wire.TypeARP:
+		w.arp(s, k, f)
+		return m
+	default:
+		w.drop(k, drop.PrivateEthertype)
+		return m
+	}
+	p, check := wire.ParseIPv4(f[wire.EthernetLen:])
+	switch {
+	case check == wire.Malformed:
+		w.drop(k, drop.OutboundMalformed)
+		return m
+	case check == wire.BadChecksum:
+		w.drop(k, drop.OutboundChecksum)
+		return m
+	case group || wire.Martian(p.Src()) || wire.Martian(p.Dst()):
+		w.drop(k, drop.OutboundMartian)
+		return m
+	}
+	k = k.Grow(-wire.EthernetLen)
+	k.Len = uint16(len(p)) // without Ethernet's padding
+	if p.Dst() == s.hop.IP {
+		w.localPrivate(k, p)
+		return m
+	}
+	w.fwd[m], w.addr[m] = k, p.Dst()
+	return m + 1
+}
+
+// takeLocal adds to the batch the packets of our own that go into the tunnel.
+func (w *worker) takeLocal(m int) int {
+	for _, k := range w.local[:w.nlocal] {
+		w.fwd[m], w.addr[m] = k, wire.IPv4(w.pool.Bytes(k)).Dst()
+		m++
+	}
+	w.nlocal = 0
+	return m
+}
+
+// fit drops what cannot go through the tunnel and tells its senders, and
+// queues the rest for the cipher: ESP packets in fwd, their peers in addr.
+// Packets from place transit on are our own. It returns how many there are.
+func (w *worker) fit(m, transit int) int {
+	a := w.a
+	_, reachable := a.public.hop.Cell.Load()
+	out := 0
+	var sa outboundSA
+	for i := range m {
+		k, route := w.fwd[i], w.value[i]
+		p := wire.IPv4(w.pool.Bytes(k))
+		ours := i >= transit
+		switch {
+		case int(route) >= len(a.tables.Routes): // lpm.Miss is larger than any
+			w.drop(k, drop.OutboundNoRoute)
+			continue
+		case !ours && p.TTL() <= 1:
+			w.tellPrivate(k, p, &w.limits.timeExceeded, wire.ICMPTimeExceeded, wire.CodeTTLExceeded, 0)
+			w.drop(k, drop.OutboundTTL)
+			continue
+		case len(p) > a.innerMTU:
+			if !ours && p.DF() {
+				w.tellPrivate(k, p, &w.limits.tooBig, wire.ICMPUnreachable, wire.CodeFragmentationNeeded, uint32(a.innerMTU))
+			}
+			w.drop(k, drop.OutboundTooBig)
+			continue
+		case !reachable:
+			w.drop(k, drop.OutboundNoNextHop)
+			continue
+		}
+		if sa.entry == nil || sa.route != route {
+			sa = w.outboundSA(route)
+		}
+		fill := 0
+		if a.tables.TFC {
+			fill = a.innerMTU - len(p)
+		}
+		size := esp.Size(len(p) + fill)
+		switch {
+		case sa.entry == nil:
+			w.drop(k, drop.OutboundNoSA)
+			continue
+		case int(k.Off) < outerRoom || size-esp.HeaderLen > len(p)+w.pool.Tailroom(k):
+			w.drop(k, drop.OutboundNoRoom)
+			continue
+		case !w.spend(sa.entry, len(p)):
+			w.drop(k, drop.OutboundSAEnded)
+			continue
+		}
+		if !ours {
+			p.DecrementTTL()
+		}
+		k = k.Grow(esp.HeaderLen)
+		k.Len = uint16(size)
+		w.crypt.Encapsulate(sa.key, sa.entry.SPI, sa.entry.Seq, w.pool.Bytes(k), len(p), fill, wire.ProtoIPv4)
+		w.fwd[out], w.addr[out] = k, sa.peer
+		out++
+	}
+	return out
+}
+
+// outboundSA is what a route sends by; entry is nil where it has nothing.
+type outboundSA struct {
+	route uint32
+	entry *tables.SA
+	key   *esp.Key
+	peer  uint32
+}
+
+// outboundSA looks up what a route sends by. The reference comes from memory
+// that vitad writes: everything about it is checked.
+func (w *worker) outboundSA(route uint32) outboundSA {
+	ref := atomic.LoadUint32(&w.active[route])
+	i := tables.SAIndex(ref)
+	if ref == 0 || i >= len(w.mem.SAs) {
+		return outboundSA{}
+	}
+	e := &w.mem.SAs[i]
+	if atomic.LoadUint32(&e.Ref) != ref || e.Route != route || e.Direction != tables.Outbound || int(e.Worker) != w.slot {
+		return outboundSA{}
+	}
+	s := outboundSA{route: route, entry: e, key: w.keys.at(i), peer: w.a.tables.Peer(route, w.a.index)}
+	if s.key == nil || s.peer == 0 {
+		return outboundSA{}
+	}
+	return s
+}
+
+// spend takes the next sequence number of an SA for a packet of n bytes, or
+// reports that a hard limit forbids it (RFC 4301, 4.4.2.1).
+func (w *worker) spend(e *tables.SA, n int) bool {
+	if w.ended(e, n) || e.Seq >= e.LastSeq {
+		return false
+	}
+	e.Seq++
+	e.Packets++
+	e.Bytes += uint64(n)
+	e.LastUsed = w.now
+	return true
+}
+
+// ended reports whether an SA has reached a limit of time or volume.
+func (w *worker) ended(e *tables.SA, n int) bool {
+	return e.Expires != 0 && w.now >= e.Expires ||
+		e.MaxPackets != 0 && e.Packets >= e.MaxPackets ||
+		e.MaxBytes != 0 && e.Bytes+uint64(n) > e.MaxBytes
+}
+
+// outer writes the headers in front of the sealed packets and sends them.
+func (w *worker) outer(m int) {
+	s := &w.a.public
+	mac, _ := s.hop.Cell.Load()
+	for i := range m {
+		k := w.fwd[i]
+		if !w.crypt.OK(i) {
+			w.drop(k, drop.OutboundNoSA) // the key is not usable
+			continue
+		}
+		k = k.Grow(wire.IPv4Len + wire.EthernetLen)
+		f := wire.Ethernet(w.pool.Bytes(k))
+		f.Put(&mac, &s.hop.MAC, wire.TypeIPv4)
+		wire.PutIPv4(f[wire.EthernetLen:], len(f)-wire.EthernetLen, true, outerTTL, wire.ProtoESP, s.hop.IP, w.addr[i])
+		w.push(s, k)
+	}
+}

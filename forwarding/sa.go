@@ -1,0 +1,290 @@
+package forwarding
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"vita/forwarding/esp"
+	"vita/forwarding/internal/ctl"
+	"vita/forwarding/tables"
+	"vita/internal/clock"
+)
+
+// An SA has three parts, all under one index: the entry in shared memory
+// (limits, sequence numbers, counters), the key, which never leaves this
+// process, and for an inbound one its place in the worker's spiTable. The
+// control goroutine makes and ends SAs; it lets go of a key only when no worker
+// can be using it any more.
+
+// lastSeq is the last sequence number that is used: the number after it would
+// be the first again (RFC 4303, 3.3.3).
+const lastSeq = 1<<64 - 2
+
+// expiredFor is how long an SA past its time is kept for vitad to remove. It
+// is not usable in that time.
+const expiredFor = time.Minute
+
+const keyChunk = 256
+
+// keyStore holds the keys by SA index. Chunks of it are made when first
+// needed, and stay.
+type keyStore struct {
+	chunks []atomic.Pointer[[keyChunk]esp.Key]
+}
+
+func newKeyStore(n int) *keyStore {
+	return &keyStore{chunks: make([]atomic.Pointer[[keyChunk]esp.Key], (n+keyChunk-1)/keyChunk)}
+}
+
+// at returns the key of SA index i, or nil where none was ever set.
+func (s *keyStore) at(i int) *esp.Key {
+	c := s.chunks[i/keyChunk].Load()
+	if c == nil {
+		return nil
+	}
+	return &c[i%keyChunk]
+}
+
+// make returns the key of SA index i to be set.
+func (s *keyStore) make(i int) *esp.Key {
+	if s.chunks[i/keyChunk].Load() == nil {
+		s.chunks[i/keyChunk].Store(new([keyChunk]esp.Key))
+	}
+	return s.at(i)
+}
+
+// spiTable finds inbound SAs by their SPI: an open-addressed table, changed by
+// the control goroutine while its worker reads it. A slot is one word, SPI in
+// the upper half and SA reference in the lower.
+type spiTable struct {
+	slots []atomic.Uint64
+	shift uint
+}
+
+const (
+	spiEmpty   = 0
+	spiDeleted = 1 // no reference is that small
+)
+
+// newSPITable makes a table for up to n SAs, which fill at most half of it.
+func newSPITable(n int) *spiTable {
+	size, shift := 64, uint(26)
+	for size < 2*n {
+		size, shift = size*2, shift-1
+	}
+	return &spiTable{slots: make([]atomic.Uint64, size), shift: shift}
+}
+
+func (t *spiTable) start(spi uint32) int {
+	return int((spi * 0x9e3779b1) >> t.shift) // Fibonacci hashing: the high bits are the mixed ones
+}
+
+// find returns the reference of the SA with an SPI, or 0.
+func (t *spiTable) find(spi uint32) uint32 {
+	mask := len(t.slots) - 1
+	for i, n := t.start(spi), 0; n < len(t.slots); i, n = (i+1)&mask, n+1 {
+		switch v := t.slots[i].Load(); {
+		case v == spiEmpty:
+			return 0
+		case uint32(v>>32) == spi && v != spiDeleted:
+			return uint32(v)
+		}
+	}
+	return 0
+}
+
+// set enters an SA, in the place of one with the same SPI if there is one,
+// whose reference it returns.
+func (t *spiTable) set(spi, ref uint32) (old uint32) {
+	mask := len(t.slots) - 1
+	free := -1
+	for i, n := t.start(spi), 0; n < len(t.slots); i, n = (i+1)&mask, n+1 {
+		v := t.slots[i].Load()
+		if v == spiEmpty || v == spiDeleted {
+			if free < 0 {
+				free = i
+			}
+			if v == spiEmpty {
+				break
+			}
+			continue
+		}
+		if uint32(v>>32) == spi {
+			t.slots[i].Store(uint64(spi)<<32 | uint64(ref))
+			return uint32(v)
+		}
+	}
+	t.slots[free].Store(uint64(spi)<<32 | uint64(ref)) // at most half are in use
+	return 0
+}
+
+// remove takes an SA out, unless its SPI has gone to another meanwhile.
+func (t *spiTable) remove(spi, ref uint32) {
+	mask := len(t.slots) - 1
+	for i, n := t.start(spi), 0; n < len(t.slots); i, n = (i+1)&mask, n+1 {
+		v := t.slots[i].Load()
+		if v == spiEmpty {
+			return
+		}
+		if v != uint64(spi)<<32|uint64(ref) {
+			continue
+		}
+		t.slots[i].Store(spiDeleted)
+		// Nothing hangs on deleted slots in front of an empty one.
+		if t.slots[(i+1)&mask].Load() == spiEmpty {
+			for t.slots[i].Load() == spiDeleted {
+				t.slots[i].Store(spiEmpty)
+				i = (i - 1) & mask
+			}
+		}
+		return
+	}
+}
+
+// saIndex hands out indexes of SA entries.
+type saIndex struct {
+	free []int // given back
+	next int   // never used from here on
+	max  int
+	uses map[int]uint32
+}
+
+func (x *saIndex) take() (i int, ok bool) {
+	if n := len(x.free); n > 0 {
+		i, x.free = x.free[n-1], x.free[:n-1]
+		return i, true
+	}
+	if x.next == x.max {
+		return 0, false
+	}
+	x.next++
+	return x.next - 1, true
+}
+
+var errNoRoute = errors.New("no such route or queue in the live tables")
+
+// installSA makes an SA. The caller holds e.mu.
+func (e *Engine) installSA(r *ctl.Request) (uint32, ctl.Code, error) {
+	live := e.live()
+	if live == nil {
+		return 0, ctl.NoRoute, errNoRoute
+	}
+	slot := live.WorkerSlot(r.Queue)
+	if slot < 0 || int(r.Route) >= len(live.Routes) || live.Routes[r.Route].Used == 0 || e.workers[slot] == nil {
+		return 0, ctl.NoRoute, errNoRoute
+	}
+	if r.Direction != tables.Inbound && r.Direction != tables.Outbound || int(r.KeyLen) > len(r.Key) {
+		return 0, ctl.Failed, errors.New("malformed SA")
+	}
+	i, ok := e.saIndex.take()
+	if !ok {
+		return 0, ctl.NoSpace, errors.New("no room for another SA")
+	}
+	key := e.keys.make(i)
+	if err := key.GCM.Expand(r.Key[:r.KeyLen]); err != nil {
+		e.saIndex.free = append(e.saIndex.free, i)
+		return 0, ctl.Failed, fmt.Errorf("key: %w", err)
+	}
+	key.Salt = r.Salt
+	e.saIndex.uses[i]++
+	ref := tables.SARef(i, e.saIndex.uses[i])
+	sa := &e.mem.SAs[i]
+	now := clock.Mono()
+	*sa = tables.SA{
+		Route: r.Route, SPI: r.SPI, Queue: r.Queue, Direction: r.Direction, Worker: uint32(slot),
+		Created: now, MaxBytes: r.MaxBytes, MaxPackets: r.MaxPackets, LastSeq: lastSeq,
+	}
+	if r.HardTTL > 0 {
+		sa.Expires = now + r.HardTTL
+	}
+	atomic.StoreUint32(&sa.Ref, ref)
+	if top := uint32(e.saIndex.next); top > atomic.LoadUint32(&e.mem.Header.SATop) {
+		atomic.StoreUint32(&e.mem.Header.SATop, top)
+	}
+	if r.Direction == tables.Inbound {
+		if old := e.workers[slot].spis.set(r.SPI, ref); old != 0 {
+			e.endSAs([]int{tables.SAIndex(old)})
+		}
+	}
+	return ref, ctl.OK, nil
+}
+
+// removeSA ends the SA that a reference names, if it is there. The caller
+// holds e.mu.
+func (e *Engine) removeSA(ref uint32) {
+	i := tables.SAIndex(ref)
+	if ref != 0 && i < e.saIndex.next && atomic.LoadUint32(&e.mem.SAs[i].Ref) == ref {
+		e.endSAs([]int{i})
+	}
+}
+
+// endSAs ends SAs: they are taken out of the workers' sight, the workers'
+// turns awaited, and only then the keys cleared. The caller holds e.mu.
+func (e *Engine) endSAs(indexes []int) {
+	if len(indexes) == 0 {
+		return
+	}
+	var busy [tables.WorkerSlots]bool
+	for _, i := range indexes {
+		sa := &e.mem.SAs[i]
+		ref := atomic.LoadUint32(&sa.Ref)
+		atomic.StoreUint32(&sa.Ref, 0)
+		slot := int(sa.Worker)
+		if slot >= tables.WorkerSlots {
+			continue // damage by the other process; no worker uses such an entry
+		}
+		busy[slot] = true
+		if word := e.mem.Active(slot, int(sa.Route)); word != nil {
+			atomic.CompareAndSwapUint32(word, ref, 0)
+		}
+		if w := e.workers[slot]; w != nil {
+			w.spis.remove(sa.SPI, ref)
+		}
+	}
+	for slot, w := range e.workers {
+		if w != nil && busy[slot] {
+			e.awaitTurn(w)
+		}
+	}
+	for _, i := range indexes {
+		e.keys.at(i).GCM.Clear()
+		e.keys.at(i).Salt = [4]byte{}
+	}
+	e.saIndex.free = append(e.saIndex.free, indexes...)
+}
+
+// endSAsWhere ends all SAs that a function picks. The caller holds e.mu.
+func (e *Engine) endSAsWhere(pick func(*tables.SA) bool) {
+	var indexes []int
+	for i := range e.saIndex.next {
+		if sa := &e.mem.SAs[i]; atomic.LoadUint32(&sa.Ref) != 0 && pick(sa) {
+			indexes = append(indexes, i)
+		}
+	}
+	e.endSAs(indexes)
+}
+
+// sweep ends SAs that are long past their time, as they may be while vitad is
+// away.
+func (e *Engine) sweep() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := clock.Mono()
+	e.endSAsWhere(func(sa *tables.SA) bool { return sa.Expires != 0 && now > sa.Expires+int64(expiredFor) })
+}
+
+// awaitTurn returns when the worker has begun its turn anew since the call, so
+// that nothing it had looked up before is in use. The caller holds e.mu.
+func (e *Engine) awaitTurn(w *worker) {
+	before := atomic.LoadUint64(&w.me.Rounds)
+	w.signal()
+	for pause := 20 * time.Microsecond; atomic.LoadUint64(&w.me.Rounds) == before; pause = min(2*pause, time.Millisecond) {
+		select {
+		case <-w.done:
+			return
+		case <-time.After(pause):
+		}
+	}
+}

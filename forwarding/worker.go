@@ -1,0 +1,348 @@
+package forwarding
+
+import (
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"vita/drivers"
+	"vita/forwarding/drop"
+	"vita/forwarding/esp"
+	"vita/forwarding/icmp"
+	"vita/forwarding/neigh"
+	"vita/forwarding/tables"
+	"vita/forwarding/wire"
+	"vita/internal/clock"
+	"vita/internal/cpu"
+	"vita/internal/pktbuf"
+)
+
+const (
+	batchSize  = 64                        // frames taken from a port at once
+	localSize  = esp.BatchSize - batchSize // packets of our own that wait for the tunnel
+	txSize     = 256                       // frames collected for a port
+	spinFor    = 50 * time.Microsecond     // without work before a worker sleeps
+	sleepFor   = 50 * time.Millisecond
+	tickEvery  = 10 * time.Millisecond
+	syncEvery  = time.Second
+	blindSleep = 200 * time.Microsecond // with a port that cannot be waited for
+)
+
+// side is one of a worker's two ports and what belongs to it.
+type side struct {
+	port  drivers.Port
+	stats *tables.PortStats
+	info  *tables.PortInfo
+	kind  *sideKind
+	hop   neigh.Hop
+	mtu   int // largest layer 3 packet, bytes
+	tx    [txSize]pktbuf.Packet
+	n     int // frames in tx
+}
+
+// sideKind says how the two sides count.
+type sideKind struct {
+	wrongMAC, ethertype, malformed, arp, arpOther, noNextHop, txFull drop.Reason
+
+	arpRequests, arpReplies, added, updated tables.Counter
+}
+
+var privateKind = sideKind{
+	drop.PrivateWrongMAC, drop.PrivateEthertype, drop.OutboundMalformed, drop.PrivateARP, drop.PrivateARPOther,
+	drop.InboundNoNextHop, drop.InboundTxFull,
+	tables.PrivateNextHopARPRequests, tables.PrivateNextHopARPReplies,
+	tables.PrivateNextHopAddressesAdded, tables.PrivateNextHopAddressesUpdated,
+}
+
+var publicKind = sideKind{
+	drop.PublicWrongMAC, drop.PublicEthertype, drop.PublicMalformed, drop.PublicARP, drop.PublicARPOther,
+	drop.OutboundNoNextHop, drop.OutboundTxFull,
+	tables.PublicNextHopARPRequests, tables.PublicNextHopARPReplies,
+	tables.PublicNextHopAddressesAdded, tables.PublicNextHopAddressesUpdated,
+}
+
+// assignment is a worker's part in one generation. The control goroutine makes
+// it; from then on it is the worker's.
+type assignment struct {
+	word     uint64 // see tables.Word
+	tables   *tables.Tables
+	index    int // in tables.Workers; -1: none
+	private  side
+	public   side
+	innerMTU int // largest packet that fits the tunnel, bytes
+}
+
+// What the control goroutine can ask a worker to do.
+const (
+	goOn = iota
+	park
+	stop
+)
+
+// worker forwards between one private and one public port, alone, on a thread
+// of its own. Only next and request are touched by the control goroutine while
+// it runs.
+type worker struct {
+	slot   int
+	queue  uint16
+	cpu    int // to be bound to; -1: none
+	mem    *tables.Memory
+	me     *tables.Worker
+	active []uint32 // the worker's row: SA reference by route slot
+	spis   *spiTable
+	keys   *keyStore
+	pool   *pktbuf.Pool
+	wake   int // event file that ends a sleep
+	punt   int // event file that wakes vitad
+
+	next    [2]atomic.Pointer[assignment] // by place
+	request atomic.Uint32
+	parked  chan struct{}
+	resume  chan struct{}
+	done    chan struct{}
+
+	a         *assignment // nil: none yet
+	word      uint64      // that a answers to
+	now       int64       // clock.Mono at the turn's start
+	lastWork  int64
+	accounted int64 // busy and idle time are counted up to here
+	tick      int64 // when to look after next hops
+	sync      int64 // when to look after ports
+
+	rx    [batchSize]pktbuf.Packet
+	fwd   [esp.BatchSize]pktbuf.Packet
+	addr  [esp.BatchSize]uint32 // looked up; later the peers
+	value [esp.BatchSize]uint32 // route slots found
+	sas   [esp.BatchSize]*tables.SA
+	seqs  [esp.BatchSize]uint64
+	crypt esp.Batch
+
+	local  [localSize]pktbuf.Packet // our own packets for the tunnel, from their IP header
+	nlocal int
+
+	limits struct{ unreachable, tooBig, timeExceeded, echo icmp.Limiter }
+
+	poll     [3]unix.PollFd
+	timeout  unix.Timespec
+	eventBuf [8]byte
+}
+
+// start runs the worker. Its thread dies with it.
+func (w *worker) start(report func(error)) {
+	go func() {
+		runtime.LockOSThread()
+		defer close(w.done)
+		if w.cpu >= 0 {
+			if err := cpu.Pin(w.cpu); err != nil {
+				report(err)
+			}
+		}
+		w.run()
+	}()
+}
+
+func (w *worker) run() {
+	for {
+		if w.request.Load() != goOn && !w.obey() {
+			return
+		}
+		if w.turn() == 0 && w.now-w.lastWork > int64(spinFor) {
+			w.sleep()
+		}
+	}
+}
+
+// obey does what the control goroutine asks; false: end.
+func (w *worker) obey() bool {
+	switch w.request.Load() {
+	case park:
+		w.parked <- struct{}{}
+		<-w.resume
+	case stop:
+		return false
+	}
+	return true
+}
+
+// turn is one round of all that a worker does. It returns how many packets it
+// has met.
+func (w *worker) turn() int {
+	w.now = clock.Mono()
+	if w.accounted != 0 {
+		w.me.Idle += uint64(w.now - w.accounted)
+	}
+	w.accounted = w.now
+	if word := w.mem.Current(); word != w.word {
+		w.adopt(word)
+	}
+	n := 0
+	if a := w.a; a != nil && a.index >= 0 {
+		n += w.outbound()
+		n += w.inbound()
+		n += w.fromControl()
+		if w.now >= w.tick {
+			w.lookAfter()
+		}
+		w.send(&a.private)
+		w.send(&a.public)
+		a.private.port.Flush()
+		a.public.port.Flush()
+	}
+	if n > 0 {
+		w.lastWork = w.now
+		w.accounted = clock.Mono()
+		w.me.Busy += uint64(w.accounted - w.now)
+	}
+	atomic.StoreUint64(&w.me.Rounds, w.me.Rounds+1)
+	return n
+}
+
+// adopt turns to the generation that word names. A word that the control
+// goroutine has not prepared the worker for is not obeyed.
+func (w *worker) adopt(word uint64) {
+	_, place := tables.Split(word)
+	a := w.next[place].Load()
+	if a == nil || a.word != word {
+		return
+	}
+	if old := w.a; old != nil {
+		// Requests for a next hop that stays go on at their pace.
+		for _, s := range [...]struct{ from, to *side }{{&old.private, &a.private}, {&old.public, &a.public}} {
+			if s.from.hop.Cell == s.to.hop.Cell {
+				s.to.hop.Next = s.from.hop.Next
+			}
+		}
+	}
+	w.a, w.word = a, word
+	w.tick = w.now
+	atomic.StoreUint64(&w.me.Epoch, word)
+}
+
+// sleep waits until a port or vitad has something, or a while has passed.
+func (w *worker) sleep() {
+	if w.nlocal > 0 || !w.mem.FromControl(w.slot).Arm() || w.request.Load() != goOn || w.mem.Current() != w.word && w.adoptable() {
+		return
+	}
+	n := 1
+	wait := sleepFor
+	w.poll[0] = unix.PollFd{Fd: int32(w.wake), Events: unix.POLLIN}
+	if a := w.a; a != nil && a.index >= 0 {
+		for _, p := range [...]drivers.Port{a.private.port, a.public.port} {
+			fd := p.Fd()
+			if fd < 0 {
+				wait = blindSleep
+				continue
+			}
+			w.poll[n] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
+			n++
+		}
+	}
+	w.timeout = unix.NsecToTimespec(int64(wait))
+	_, _ = unix.Ppoll(w.poll[:n], &w.timeout, nil) // an interrupted wait is a short one
+	if w.poll[0].Revents != 0 {
+		_, _ = unix.Read(w.wake, w.eventBuf[:]) // does not block; only empties the file
+	}
+}
+
+func (w *worker) adoptable() bool {
+	word := w.mem.Current()
+	_, place := tables.Split(word)
+	a := w.next[place].Load()
+	return a != nil && a.word == word
+}
+
+// lookAfter does what time calls for: ARP requests, the ports' slow counters.
+func (w *worker) lookAfter() {
+	w.tick = w.now + int64(tickEvery)
+	a := w.a
+	for _, s := range [...]*side{&a.private, &a.public} {
+		if s.hop.Due(w.now) {
+			w.arpRequest(s)
+		}
+	}
+	if w.now < w.sync {
+		return
+	}
+	w.sync = w.now + int64(syncEvery)
+	for _, s := range [...]*side{&a.private, &a.public} {
+		s.port.Sync()
+		up := uint8(0)
+		if s.port.Info().LinkUp {
+			up = 1
+		}
+		s.info.LinkUp = up
+	}
+}
+
+// push queues a frame for a port.
+func (w *worker) push(s *side, k pktbuf.Packet) {
+	if s.n == len(s.tx) {
+		w.send(s)
+	}
+	s.tx[s.n] = k
+	s.n++
+}
+
+// send hands the queued frames to the port, and drops what it does not take.
+func (w *worker) send(s *side) {
+	if s.n == 0 {
+		return
+	}
+	taken := s.port.Tx(s.tx[:s.n])
+	for _, k := range s.tx[taken:s.n] {
+		s.stats.TxDrop++
+		w.drop(k, s.kind.txFull)
+	}
+	s.n = 0
+}
+
+// reasonCounter is the model's counter of each drop reason.
+var reasonCounter = func() (t [drop.NumReasons]tables.Counter) {
+	for r := range t {
+		t[r] = drop.Reason(r).Info().Counter
+	}
+	return t
+}()
+
+// note counts a reason.
+func (w *worker) note(r drop.Reason) {
+	w.me.Drops[r]++
+	if c := reasonCounter[r]; c != tables.NoCounter {
+		w.me.Counters[c]++
+	}
+}
+
+// drop counts a reason and gives the packet's buffer back.
+func (w *worker) drop(k pktbuf.Packet, r drop.Reason) {
+	w.note(r)
+	w.pool.Put(k)
+}
+
+// own takes a buffer for a packet of our own of n bytes.
+func (w *worker) own(n int) (pktbuf.Packet, []byte, bool) {
+	k, ok := w.pool.Get()
+	if !ok {
+		w.note(drop.AnswerNoBuffer)
+		return k, nil, false
+	}
+	k.Len = uint16(n)
+	return k, w.pool.Bytes(k), true
+}
+
+// frameOf checks what all frames must have: a header, a station as its source,
+// and us or a group as its destination. It drops others.
+func (w *worker) frameOf(s *side, k pktbuf.Packet) (f wire.Ethernet, group, ok bool) {
+	f = wire.Ethernet(w.pool.Bytes(k))
+	if len(f) < wire.EthernetLen {
+		w.drop(k, s.kind.malformed)
+		return nil, false, false
+	}
+	group = f[0]&1 != 0
+	if f[6]&1 != 0 || !group && *f.Dst() != s.hop.MAC {
+		w.drop(k, s.kind.wrongMAC)
+		return nil, false, false
+	}
+	return f, group, true
+}
