@@ -24,7 +24,6 @@ package afxdp
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -73,32 +72,16 @@ func (p *Port) open(c drivers.Config) error {
 	if room := c.Pool.FrameSize() - kernelHeadroom; p.maxFrame > room {
 		return fmt.Errorf("MTU %d needs %d bytes a frame, a buffer has %d: %w", i.MTU, p.maxFrame, room, drivers.ErrUnsupported)
 	}
-	queues := c.Queues
-	if queues == nil {
-		for q := range i.Queues {
-			queues = append(queues, q)
-		}
+	queues, err := i.Claim(c.Queues)
+	if err != nil {
+		return err
 	}
-	for _, q := range queues {
-		if q < 0 || q >= i.Queues {
-			return fmt.Errorf("queue %d: the interface has %d: %w", q, i.Queues, drivers.ErrUnsupported)
-		}
-	}
-	if len(queues) == 0 {
-		return errors.New("no queue given")
-	}
-	p.missed = missed{rxErrors: i.RxErrors, txErrors: i.TxErrors, rxMissed: i.RxMissed}
-	p.leader = slices.Contains(queues, 0)
 	if err := i.Receive(c.MAC); err != nil {
 		return err
 	}
 	if p.device, err = acquire(i); err != nil {
 		return err
 	}
-	if err := p.device.claim(queues); err != nil {
-		return err
-	}
-	p.claimed = queues
 	if p.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return fmt.Errorf("epoll: %w", err)
 	}
@@ -161,12 +144,7 @@ func (p *Port) bind(queue int) error {
 	return nil
 }
 
-// missed is where the device's own counters stood when they were last read.
-type missed struct{ rxErrors, txErrors, rxMissed uint64 }
-
-// Sync reads the sockets' and the device's counters and the link's state. The
-// device's are taken over by the port that serves queue 0, since they tell no
-// queues apart.
+// Sync reads the sockets' and the device's counters and the link's state.
 func (p *Port) Sync() {
 	for _, q := range p.queues {
 		s, err := q.Statistics()
@@ -178,17 +156,7 @@ func (p *Port) Sync() {
 		p.stats.TxErrors += s.TxInvalid - q.last.TxInvalid
 		q.last = s
 	}
-	i := p.netif
-	if err := i.Refresh(); err != nil {
-		i.Up = false // the interface has gone, as far as we can tell
-		return
-	}
-	if now := (missed{i.RxErrors, i.TxErrors, i.RxMissed}); p.leader {
-		p.stats.RxErrors += now.rxErrors - p.missed.rxErrors
-		p.stats.TxErrors += now.txErrors - p.missed.txErrors
-		p.stats.RxDrop += now.rxMissed - p.missed.rxMissed
-		p.missed = now
-	}
+	p.netif.Sync(p.stats)
 }
 
 // Fd returns a descriptor that polls readable when a queue has frames.
@@ -204,10 +172,7 @@ func (p *Port) Info() drivers.Info {
 // and puts every buffer back that the kernel still had.
 func (p *Port) Close() error {
 	var errs []error
-	if p.device != nil {
-		p.device.release(p.claimed)
-	}
-	for _, q := range p.queues {
+	for _, q := range p.queues { // which takes them out of the map
 		errs = append(errs, closeShared(p.pool, q.Socket))
 	}
 	if p.device != nil {

@@ -96,6 +96,9 @@ func TestQueuesAndSharedPool(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if s, ok := second.(*Port); !ok || !s.queues[0].Shares() {
+		t.Error("the second port registers the pool again")
+	}
 	farPool := newPool(t, pktbuf.Options{})
 	far, err := q.open(1, drivers.Config{Pool: farPool})
 	if err != nil {

@@ -17,44 +17,33 @@ import (
 // device is what the ports of one interface share: the program, its map of
 // sockets, and the link that attaches it.
 type device struct {
-	key     deviceKey
+	key     any // netif's
 	sockets *ebpf.Map
 	program *ebpf.Program
 	link    link.Link
 	native  bool
 	mode    string
 	users   int
-	queues  map[int]bool
-}
-
-// deviceKey names an interface: two namespaces can have the same index.
-type deviceKey struct {
-	namespace uint64
-	index     int
 }
 
 // devices holds the interfaces in use by this process. Only opening and closing
 // take the lock.
 var devices = struct {
 	sync.Mutex
-	m map[deviceKey]*device
-}{m: map[deviceKey]*device{}}
+	m map[any]*device
+}{m: map[any]*device{}}
 
 // acquire returns the interface's device, attaching the program first where
 // the interface has none of ours.
 func acquire(i *netif.Interface) (*device, error) {
-	ns, err := netif.Namespace()
-	if err != nil {
-		return nil, err
-	}
-	key := deviceKey{ns, i.Index}
+	key := i.Key()
 	devices.Lock()
 	defer devices.Unlock()
 	if d := devices.m[key]; d != nil {
 		d.users++
 		return d, nil
 	}
-	d := &device{key: key, users: 1, queues: map[int]bool{}}
+	d := &device{key: key, users: 1}
 	if err := d.attach(i); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
@@ -117,34 +106,6 @@ func redirect(sockets int) asm.Instructions {
 		asm.Mov.Imm(asm.R3, xdpPass),
 		asm.FnRedirectMap.Call(),
 		asm.Return(),
-	}
-}
-
-// claim makes queues the caller's.
-func (d *device) claim(queues []int) error {
-	devices.Lock()
-	defer devices.Unlock()
-	seen := map[int]bool{}
-	for _, q := range queues {
-		if d.queues[q] || seen[q] {
-			return fmt.Errorf("queue %d: %w", q, drivers.ErrBusy)
-		}
-		seen[q] = true
-	}
-	for _, q := range queues {
-		d.queues[q] = true
-	}
-	return nil
-}
-
-// release takes queues out of the map and gives them up.
-func (d *device) release(queues []int) {
-	devices.Lock()
-	defer devices.Unlock()
-	for _, q := range queues {
-		// A queue that was never entered is no error here.
-		_ = d.sockets.Delete(uint32(q))
-		delete(d.queues, q)
 	}
 }
 

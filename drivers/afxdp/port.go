@@ -26,7 +26,6 @@ type Port struct {
 	stats    *drivers.Stats
 	netif    *netif.Interface
 	device   *device
-	claimed  []int
 	queues   []*queueState
 	where    []uint8 // by frame
 	next     int     // the queue that is served first
@@ -34,8 +33,6 @@ type Port struct {
 	maxFrame int
 	epoll    int
 	zeroCopy bool
-	leader   bool
-	missed   missed
 }
 
 // queueState is the socket of one queue.

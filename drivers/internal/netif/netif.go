@@ -7,7 +7,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -23,8 +25,10 @@ type Interface struct {
 	MAC    [6]byte
 	Queues int // receive queues in use
 	Up     bool
-	// Device counters since the device exists.
-	RxErrors, TxErrors, RxMissed uint64
+
+	seen    counters // device counters that Sync has taken over
+	claimed []int
+	key     key
 
 	netlink int // rtnetlink socket
 	packet  int // packet socket that holds the memberships; -1 without
@@ -34,14 +38,19 @@ type Interface struct {
 	raised  bool
 }
 
+// counters are those of the device, since it exists.
+type counters struct {
+	rxErrors, txErrors, rxMissed uint64
+}
+
 // linkState is what one RTM_NEWLINK message says.
 type linkState struct {
-	index, mtu                   int
-	mac                          [6]byte
-	flags                        uint32
-	arpType                      uint16
-	queues                       int
-	rxErrors, txErrors, rxMissed uint64
+	index, mtu int
+	mac        [6]byte
+	flags      uint32
+	arpType    uint16
+	queues     int
+	counters
 }
 
 // Open finds the Ethernet interface called name in the current namespace and
@@ -82,6 +91,12 @@ func (i *Interface) init() error {
 	if err := i.Refresh(); err != nil {
 		return err
 	}
+	i.seen = i.state.counters
+	ns, err := namespace()
+	if err != nil {
+		return err
+	}
+	i.key = key{ns, i.Index}
 	if i.state.arpType != unix.ARPHRD_ETHER {
 		return fmt.Errorf("not an Ethernet interface (type %d): %w", i.state.arpType, drivers.ErrUnsupported)
 	}
@@ -127,7 +142,6 @@ func (i *Interface) Refresh() error {
 	}
 	s := &i.state
 	i.Up = s.flags&unix.IFF_UP != 0 && s.flags&unix.IFF_RUNNING != 0
-	i.RxErrors, i.TxErrors, i.RxMissed = s.rxErrors, s.txErrors, s.rxMissed
 	return nil
 }
 
@@ -183,6 +197,24 @@ func parse(m []byte, s *linkState) error {
 		m = m[min((n+3)&^3, len(m)):]
 	}
 	return nil
+}
+
+// Sync is Refresh, and adds to s what the device has counted since the last
+// call, where the caller has claimed queue 0: the device does not tell queues
+// apart.
+func (i *Interface) Sync(s *drivers.Stats) {
+	if i.Refresh() != nil {
+		i.Up = false // the interface has gone, as far as we can tell
+		return
+	}
+	if !slices.Contains(i.claimed, 0) {
+		return
+	}
+	now := i.state.counters
+	s.RxErrors += now.rxErrors - i.seen.rxErrors
+	s.TxErrors += now.txErrors - i.seen.txErrors
+	s.RxDrop += now.rxMissed - i.seen.rxMissed
+	i.seen = now
 }
 
 // ethtoolChannels is struct ethtool_channels of linux/ethtool.h.
@@ -253,9 +285,68 @@ func (i *Interface) Receive(mac [6]byte) error {
 	return nil
 }
 
-// Close undoes Receive and, where Open brought the interface up, takes it down.
+// key names an interface: two namespaces can have the same index.
+type key struct {
+	namespace uint64
+	index     int
+}
+
+// claims holds the queues in use by this process.
+var claims = struct {
+	sync.Mutex
+	m map[key]map[int]bool
+}{m: map[key]map[int]bool{}}
+
+// Claim makes queues the caller's until Close, all of them where queues is nil,
+// and returns them.
+func (i *Interface) Claim(queues []int) ([]int, error) {
+	if queues == nil {
+		for q := range i.Queues {
+			queues = append(queues, q)
+		}
+	}
+	if len(queues) == 0 {
+		return nil, errors.New("no queue given")
+	}
+	claims.Lock()
+	defer claims.Unlock()
+	have := claims.m[i.key]
+	for n, q := range queues {
+		if q < 0 || q >= i.Queues {
+			return nil, fmt.Errorf("queue %d: the interface has %d: %w", q, i.Queues, drivers.ErrUnsupported)
+		}
+		if have[q] || slices.Contains(queues[:n], q) {
+			return nil, fmt.Errorf("queue %d: %w", q, drivers.ErrBusy)
+		}
+	}
+	if have == nil {
+		have = map[int]bool{}
+		claims.m[i.key] = have
+	}
+	for _, q := range queues {
+		have[q] = true
+	}
+	i.claimed = slices.Clone(queues)
+	return i.claimed, nil
+}
+
+// Key is a comparable name of the interface, different from that of any other
+// interface of this process, in whatever namespace.
+func (i *Interface) Key() any { return i.key }
+
+// Close undoes Receive and Claim and, where Open brought the interface up,
+// takes it down.
 func (i *Interface) Close() error {
 	var err error
+	claims.Lock()
+	for _, q := range i.claimed {
+		delete(claims.m[i.key], q)
+	}
+	if len(claims.m[i.key]) == 0 {
+		delete(claims.m, i.key)
+	}
+	i.claimed = nil
+	claims.Unlock()
 	if i.raised {
 		err = i.setUp(false)
 		if errors.Is(err, unix.ENODEV) {
@@ -274,8 +365,8 @@ func (i *Interface) Close() error {
 	return err
 }
 
-// Namespace returns a number for the network namespace of the calling thread.
-func Namespace() (uint64, error) {
+// namespace returns a number for the network namespace of the calling thread.
+func namespace() (uint64, error) {
 	var s unix.Stat_t
 	if err := unix.Stat("/proc/thread-self/ns/net", &s); err != nil {
 		return 0, fmt.Errorf("network namespace: %w", err)

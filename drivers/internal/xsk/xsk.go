@@ -109,8 +109,9 @@ type Socket struct {
 	Fill, Completion Ring[uint64]
 	Rx, Tx           Ring[Desc]
 
-	fd    int
-	stats Statistics
+	fd     int
+	shares bool
+	stats  Statistics
 }
 
 // Open makes a socket and binds it.
@@ -119,7 +120,7 @@ func Open(o Options) (*Socket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("AF_XDP socket: %w", err)
 	}
-	s := &Socket{fd: fd}
+	s := &Socket{fd: fd, shares: o.Share != nil}
 	if err := s.bind(o); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -210,6 +211,9 @@ func (s *Socket) getsockopt(opt int, p unsafe.Pointer, n uintptr) error {
 
 // Fd returns the socket's descriptor.
 func (s *Socket) Fd() int { return s.fd }
+
+// Shares reports whether the socket uses another one's registration.
+func (s *Socket) Shares() bool { return s.shares }
 
 // ZeroCopy reports whether the device itself reads and writes the memory.
 func (s *Socket) ZeroCopy() bool {
