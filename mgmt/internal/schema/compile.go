@@ -180,7 +180,6 @@ func (c *compiler) node(parent *Node, e *goyang.Entry, in *Case) error {
 		n.Kind = List
 	case e.IsContainer():
 		n.Kind = Container
-		n.Presence = len(e.Extra["presence"]) > 0
 	default:
 		return unsupported(e, e.Kind.String())
 	}
@@ -265,7 +264,7 @@ func childLeaf(n *Node, name string) (*Node, error) {
 func known(e *goyang.Entry) error {
 	for _, keyword := range slices.Sorted(maps.Keys(e.Extra)) {
 		switch keyword {
-		case "must", "presence", "unique": // compiled
+		case "must", "unique": // compiled
 		case "description", "reference", "status", "config", "mandatory", "default", "type", "units", "key",
 			"max-elements", "min-elements", "ordered-by": // in the entry itself, or for people
 		default:

@@ -35,7 +35,6 @@ type Node struct {
 	Keys      []*Node // of a list, in the order of its key statement
 
 	Config    bool // false: state
-	Presence  bool // a container whose existence means something
 	Secret    bool // nacm:default-deny-all: written, never given out
 	Mandatory bool // a leaf that has to exist
 	IsKey     bool // a leaf that is a key of the list around it

@@ -194,6 +194,7 @@ func TestUnsupported(t *testing.T) {
 		"ordered by user": `list a { key b; ordered-by user; leaf b { type string; } }`,
 		"keyless list":    `list a { config false; leaf b { type string; } }`,
 		"choice default":  `choice c { default x; case x { leaf a { type string; } } }`,
+		"presence":        `container a { presence "it means something"; }`,
 		"anydata":         `anydata a;`,
 		"deep unique":     `list a { key b; unique "c/d"; leaf b { type string; } container c { leaf d { type string; } } }`,
 	} {
@@ -208,7 +209,7 @@ func TestUnsupported(t *testing.T) {
 
 func TestCompileNested(t *testing.T) {
 	src := `module m { yang-version 1.1; namespace urn:m; prefix m;
-		container p { presence "it means something"; choice c { case x { leaf a { type int8 { range "-5..5"; } default "-0x5"; }
+		container p { choice c { case x { leaf a { type int8 { range "-5..5"; } default "-0x5"; }
 		choice d { leaf e { type string { length "2..3"; } } leaf f { type string; } } } leaf g { type uint64; } } }
 		list l { key "k"; max-elements 3; leaf k { type string; } } }`
 	m, err := compileModules(map[string]string{"m.yang": src}, []string{"m"})
@@ -216,7 +217,7 @@ func TestCompileNested(t *testing.T) {
 		t.Fatal(err)
 	}
 	p, l := m.root.Children[0], m.root.Children[1]
-	if !p.Presence || len(p.Choices) != 2 || l.Max != 3 {
+	if len(p.Choices) != 2 || l.Max != 3 {
 		t.Errorf("%+v %+v", p, l)
 	}
 	a, e := p.Children[0], p.Children[1]

@@ -1,0 +1,249 @@
+// Package data reads and writes the generated structs by the nodes of the
+// schema, and names places in them.
+//
+// It is the only package that reaches into the structs by reflection. Values
+// go in and out as canonical text. It must not know edits, constraints or
+// encodings, and it checks nothing: its callers hand it what the schema's
+// types have accepted.
+package data
+
+import (
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"vita/gen"
+	"vita/mgmt/internal/schema"
+)
+
+// Struct is a container or list entry: a struct of package gen that can be
+// written to. The zero Struct is none.
+type Struct struct{ v reflect.Value }
+
+// Root returns the root of a tree.
+func Root(tree *gen.Vita) Struct { return Struct{reflect.ValueOf(tree).Elem()} }
+
+// Exists says whether s is a struct at all.
+func (s Struct) Exists() bool { return s.v.IsValid() }
+
+// Same says whether two Structs are the very same one in memory.
+func (s Struct) Same(o Struct) bool {
+	return s.Exists() && o.Exists() && s.v.Addr().Pointer() == o.v.Addr().Pointer()
+}
+
+// Leaf returns the value of a leaf, without regard to defaults.
+func (s Struct) Leaf(leaf *schema.Node) (value string, ok bool) {
+	p := s.v.Field(leaf.Field)
+	if p.IsNil() {
+		return "", false
+	}
+	return text(p.Elem()), true
+}
+
+// Value returns the value of a leaf, or its default.
+func (s Struct) Value(leaf *schema.Node) (value string, ok bool) {
+	if v, ok := s.Leaf(leaf); ok {
+		return v, true
+	}
+	if len(leaf.Default) == 1 {
+		return leaf.Default[0], true
+	}
+	return "", false
+}
+
+// SetLeaf gives a leaf a canonical value.
+func (s Struct) SetLeaf(leaf *schema.Node, value string) {
+	p := reflect.New(leaf.GoType)
+	set(p.Elem(), value)
+	s.v.Field(leaf.Field).Set(p)
+}
+
+// ClearLeaf removes a leaf.
+func (s Struct) ClearLeaf(leaf *schema.Node) { s.v.Field(leaf.Field).SetZero() }
+
+// Container returns a container; it does not exist where it is empty.
+func (s Struct) Container(c *schema.Node) Struct {
+	p := s.v.Field(c.Field)
+	if p.IsNil() {
+		return Struct{}
+	}
+	return Struct{p.Elem()}
+}
+
+// EnsureContainer returns a container and makes it where it does not exist.
+func (s Struct) EnsureContainer(c *schema.Node) Struct {
+	p := s.v.Field(c.Field)
+	if p.IsNil() {
+		p.Set(reflect.New(c.GoType))
+	}
+	return Struct{p.Elem()}
+}
+
+// ClearContainer removes a container with all that is in it.
+func (s Struct) ClearContainer(c *schema.Node) { s.v.Field(c.Field).SetZero() }
+
+// Len returns the number of a list's entries.
+func (s Struct) Len(list *schema.Node) int { return s.v.Field(list.Field).Len() }
+
+// Entry returns a list's entry by its canonical keys.
+func (s Struct) Entry(list *schema.Node, keys []string) Struct {
+	m := s.v.Field(list.Field)
+	if m.Len() == 0 {
+		return Struct{}
+	}
+	e := m.MapIndex(key(list, m.Type().Key(), keys))
+	if !e.IsValid() {
+		return Struct{}
+	}
+	return Struct{e.Elem()}
+}
+
+// EnsureEntry returns a list's entry and makes it, with its key leafs, where
+// it does not exist.
+func (s Struct) EnsureEntry(list *schema.Node, keys []string) Struct {
+	if e := s.Entry(list, keys); e.Exists() {
+		return e
+	}
+	m := s.v.Field(list.Field)
+	if m.IsNil() {
+		m.Set(reflect.MakeMap(m.Type()))
+	}
+	p := reflect.New(list.GoType)
+	e := Struct{p.Elem()}
+	for i, k := range list.Keys {
+		e.SetLeaf(k, keys[i])
+	}
+	m.SetMapIndex(key(list, m.Type().Key(), keys), p)
+	return e
+}
+
+// DeleteEntry removes a list's entry with all that is in it.
+func (s Struct) DeleteEntry(list *schema.Node, keys []string) {
+	m := s.v.Field(list.Field)
+	if m.Len() == 0 {
+		return
+	}
+	m.SetMapIndex(key(list, m.Type().Key(), keys), reflect.Value{})
+	if m.Len() == 0 {
+		m.SetZero()
+	}
+}
+
+// Entries calls fn for every entry of a list, in no order, until fn returns
+// false. fn must not change the list.
+func (s Struct) Entries(list *schema.Node, fn func(Struct) bool) {
+	for it := s.v.Field(list.Field).MapRange(); it.Next(); {
+		if !fn(Struct{it.Value().Elem()}) {
+			return
+		}
+	}
+}
+
+// Sorted returns a list's entries in the order of their keys.
+func (s Struct) Sorted(list *schema.Node) []Struct {
+	type keyed struct {
+		keys []string
+		s    Struct
+	}
+	all := make([]keyed, 0, s.Len(list))
+	s.Entries(list, func(e Struct) bool {
+		all = append(all, keyed{e.Keys(list), e})
+		return true
+	})
+	slices.SortFunc(all, func(a, b keyed) int {
+		for i, k := range list.Keys {
+			if c := k.Type.Compare(a.keys[i], b.keys[i]); c != 0 {
+				return c
+			}
+		}
+		return 0
+	})
+	out := make([]Struct, len(all))
+	for i, k := range all {
+		out[i] = k.s
+	}
+	return out
+}
+
+// Keys returns the keys of an entry.
+func (s Struct) Keys(list *schema.Node) []string {
+	keys := make([]string, len(list.Keys))
+	for i, k := range list.Keys {
+		keys[i], _ = s.Leaf(k) // an entry has its keys
+	}
+	return keys
+}
+
+// Has says whether a child exists: a leaf with a value, a list with an entry,
+// a container with something in it. The schema has no containers with presence.
+func (s Struct) Has(child *schema.Node) bool {
+	f := s.v.Field(child.Field)
+	switch {
+	case child.Kind == schema.List:
+		return f.Len() > 0
+	case f.IsNil():
+		return false
+	case child.Kind == schema.Container:
+		return !Struct{f.Elem()}.Empty(child)
+	}
+	return true
+}
+
+// Empty says whether nothing exists within a struct, which is node's.
+func (s Struct) Empty(node *schema.Node) bool {
+	for _, c := range node.Children {
+		if s.Has(c) {
+			return false
+		}
+	}
+	return true
+}
+
+func key(list *schema.Node, t reflect.Type, keys []string) reflect.Value {
+	k := reflect.New(t).Elem()
+	if list.KeyFields == nil {
+		set(k, keys[0])
+		return k
+	}
+	for i, f := range list.KeyFields {
+		set(k.Field(f), keys[i])
+	}
+	return k
+}
+
+func text(v reflect.Value) string {
+	switch v.Kind() {
+	case reflect.Bool:
+		return strconv.FormatBool(v.Bool())
+	case reflect.String:
+		return v.String()
+	case reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return strconv.FormatInt(v.Int(), 10)
+	}
+	return strconv.FormatUint(v.Uint(), 10)
+}
+
+// set parses a canonical value, which cannot fail.
+func set(v reflect.Value, value string) {
+	switch v.Kind() {
+	case reflect.Bool:
+		v.SetBool(value == "true")
+	case reflect.String:
+		v.SetString(strings.Clone(value)) // do not keep a whole message alive
+	case reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		i, err := strconv.ParseInt(value, 10, 64)
+		must(err, value)
+		v.SetInt(i)
+	default:
+		u, err := strconv.ParseUint(value, 10, 64)
+		must(err, value)
+		v.SetUint(u)
+	}
+}
+
+func must(err error, value string) {
+	if err != nil {
+		panic("data: value " + strconv.Quote(value) + " was not checked by its type")
+	}
+}

@@ -1,0 +1,113 @@
+package data
+
+import (
+	"strings"
+
+	"vita/gen"
+	"vita/mgmt/internal/schema"
+)
+
+// Place names a container or list entry. Places are shared and must not be
+// changed. A nil Place is the root.
+type Place struct {
+	Parent *Place
+	Node   *schema.Node
+	Keys   []string // canonical; of a list entry
+}
+
+// Schema returns the place's schema node, the root's for a nil Place.
+func (p *Place) Schema() *schema.Node {
+	if p == nil {
+		return schema.Root()
+	}
+	return p.Node
+}
+
+// Find returns the struct at the place, or none.
+func (p *Place) Find(tree *gen.Vita) Struct {
+	if p == nil {
+		return Root(tree)
+	}
+	up := p.Parent.Find(tree)
+	switch {
+	case !up.Exists():
+		return up
+	case p.Node.Kind == schema.List:
+		return up.Entry(p.Node, p.Keys)
+	}
+	return up.Container(p.Node)
+}
+
+// Ensure returns the struct at the place and makes what is missing of it.
+func (p *Place) Ensure(tree *gen.Vita) Struct {
+	if p == nil {
+		return Root(tree)
+	}
+	up := p.Parent.Ensure(tree)
+	if p.Node.Kind == schema.List {
+		return up.EnsureEntry(p.Node, p.Keys)
+	}
+	return up.EnsureContainer(p.Node)
+}
+
+// Prune removes containers that are empty, from the place
+// upwards.
+func (p *Place) Prune(tree *gen.Vita) {
+	for ; p != nil && p.Node.Kind == schema.Container; p = p.Parent {
+		s := p.Find(tree)
+		if s.Exists() && !s.Empty(p.Node) {
+			return
+		}
+		if up := p.Parent.Find(tree); up.Exists() {
+			up.ClearContainer(p.Node)
+		}
+	}
+}
+
+// Path returns the instance path of the place, "" for the root, for example
+// "/vita-esp-gateway:route4[id='site2']/gateway[ip='203.0.113.2']".
+func (p *Place) Path() string {
+	if p == nil {
+		return ""
+	}
+	var b strings.Builder
+	p.write(&b)
+	return b.String()
+}
+
+func (p *Place) write(b *strings.Builder) {
+	if p == nil {
+		return
+	}
+	p.Parent.write(b)
+	b.WriteByte('/')
+	b.WriteString(p.Node.QName())
+	WriteKeys(b, p.Node, p.Keys)
+}
+
+// Child returns the instance path of a child of the place.
+func (p *Place) Child(n *schema.Node) string { return p.Path() + "/" + n.QName() }
+
+// WriteKeys writes the key predicates of a list entry.
+func WriteKeys(b *strings.Builder, list *schema.Node, keys []string) {
+	for i, k := range keys {
+		b.WriteByte('[')
+		b.WriteString(list.Keys[i].Name)
+		b.WriteByte('=')
+		b.WriteString(Quote(k))
+		b.WriteByte(']')
+	}
+}
+
+// Quote puts a value between quotes as XPath has them. XPath 1.0 cannot write
+// a value with both kinds of quotes, which no key of the model allows; such a
+// value comes out between double quotes with the inner ones doubled.
+func Quote(v string) string {
+	switch {
+	case !strings.Contains(v, "'"):
+		return "'" + v + "'"
+	case !strings.Contains(v, `"`):
+		return `"` + v + `"`
+	}
+	return `"` + strings.ReplaceAll(v, `"`, `""`) + `"`
+}

@@ -1,0 +1,132 @@
+package edit
+
+import (
+	"vita/gen"
+	"vita/mgmt/internal/data"
+	"vita/mgmt/internal/schema"
+)
+
+// Change is a leaf that came, went or got another value. A list entry exists
+// by its key leafs: setting one makes the entry, clearing one deletes it.
+type Change struct {
+	Place  *data.Place // the container or entry that the leaf is in; nil for the root
+	Leaf   *schema.Node
+	Old    string // the value before
+	New    string // and after
+	HadOld bool
+	HasNew bool
+}
+
+// Path returns the leaf's instance path.
+func (c *Change) Path() string { return c.Place.Child(c.Leaf) }
+
+// Journal is a sequence of changes, the first one first.
+type Journal []Change
+
+// Redo carries out the changes on a tree that is as the journal's was before.
+func (j Journal) Redo(tree *gen.Vita) {
+	for i := range j {
+		c := &j[i]
+		put(tree, c.Place, c.Leaf, c.New, c.HasNew)
+	}
+}
+
+// Undo takes the changes back on a tree that is as the journal left it.
+func (j Journal) Undo(tree *gen.Vita) {
+	for i := len(j) - 1; i >= 0; i-- {
+		c := &j[i]
+		put(tree, c.Place, c.Leaf, c.Old, c.HadOld)
+	}
+}
+
+func put(tree *gen.Vita, p *data.Place, leaf *schema.Node, value string, has bool) {
+	switch {
+	case has && leaf.IsKey:
+		p.Ensure(tree)
+	case has:
+		p.Ensure(tree).SetLeaf(leaf, value)
+	case leaf.IsKey:
+		if up := p.Parent.Find(tree); up.Exists() {
+			up.DeleteEntry(p.Node, p.Keys)
+			p.Parent.Prune(tree)
+		}
+	default:
+		if s := p.Find(tree); s.Exists() {
+			s.ClearLeaf(leaf)
+			p.Prune(tree)
+		}
+	}
+}
+
+// Rebase carries out the journal's changes on a tree that has changed since,
+// and returns the journal of doing so. What the journal deletes and is gone
+// already is passed over; an entry that it changes and that is gone comes
+// back with what the journal has of it.
+func (j Journal) Rebase(tree *gen.Vita) Journal {
+	ed := editor{tree: tree}
+	for i := range j {
+		c := &j[i]
+		switch {
+		case c.HasNew && c.Leaf.IsKey:
+			ed.ensure(c.Place)
+		case c.HasNew:
+			ed.set(c.Place, ed.ensure(c.Place), c.Leaf, c.New)
+		case c.Leaf.IsKey:
+			if entry := c.Place.Find(tree); entry.Exists() {
+				ed.removeEntry(c.Place, c.Place.Parent.Find(tree), entry)
+				c.Place.Parent.Prune(tree)
+			}
+		default:
+			if s := c.Place.Find(tree); s.Exists() {
+				ed.clear(c.Place, s, c.Leaf)
+				c.Place.Prune(tree)
+			}
+		}
+	}
+	return ed.journal
+}
+
+// ensure makes a place, with the choices that it is made by.
+func (ed *editor) ensure(p *data.Place) data.Struct {
+	if s := p.Find(ed.tree); s.Exists() {
+		return s
+	}
+	up := ed.ensure(p.Parent)
+	if p.Node.Kind == schema.List {
+		return ed.create(p, up)
+	}
+	ed.choose(p.Parent, up, p.Node)
+	return up.EnsureContainer(p.Node)
+}
+
+// Export returns the journal that makes an empty tree equal to tree: all of
+// its configuration, entries' keys first.
+func Export(tree *gen.Vita) Journal {
+	ed := editor{tree: tree}
+	ed.export(nil, schema.Root(), data.Root(tree))
+	return ed.journal
+}
+
+func (ed *editor) export(p *data.Place, node *schema.Node, s data.Struct) {
+	add := func(leaf *schema.Node) {
+		if v, ok := s.Leaf(leaf); ok {
+			ed.journal = append(ed.journal, Change{Place: p, Leaf: leaf, New: v, HasNew: true})
+		}
+	}
+	for _, k := range node.Keys {
+		add(k)
+	}
+	for _, c := range node.Children {
+		switch {
+		case !c.Config || c.IsKey || !s.Has(c):
+		case c.Kind == schema.Leaf:
+			add(c)
+		case c.Kind == schema.Container:
+			ed.export(&data.Place{Parent: p, Node: c}, c, s.Container(c))
+		case c.Kind == schema.List:
+			for _, entry := range s.Sorted(c) {
+				ed.export(&data.Place{Parent: p, Node: c, Keys: entry.Keys(c)}, c, entry)
+			}
+		}
+	}
+}

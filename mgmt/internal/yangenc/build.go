@@ -1,0 +1,164 @@
+package yangenc
+
+import (
+	"strings"
+
+	"vita/mgmt/internal/data"
+	"vita/mgmt/internal/edit"
+	"vita/mgmt/internal/rpcerr"
+	"vita/mgmt/internal/schema"
+)
+
+// builder makes the nodes of an edit for both encodings, checks their values,
+// and finds what comes twice or does not go together.
+type builder struct {
+	node     *edit.Node
+	path     string                           // instance path of node
+	keys     []string                         // of a list entry, by the order of its keys
+	hasKey   []bool                           // which of them were seen
+	seen     map[*schema.Node]bool            // leafs and containers within node
+	entries  map[*schema.Node]map[string]bool // list entries within node
+	deleting bool                             // node or one above it is deleted: values do not matter
+}
+
+func newBuilder(n *edit.Node, path string, deleting bool) *builder {
+	b := &builder{node: n, path: path, deleting: deleting}
+	if n.Schema.Kind == schema.List {
+		b.keys = make([]string, len(n.Schema.Keys))
+		b.hasKey = make([]bool, len(n.Schema.Keys))
+	}
+	return b
+}
+
+func (b *builder) child(n *schema.Node) string { return b.path + "/" + n.QName() }
+
+// fail returns an error of the request about an element or member.
+func fail(tag, path, element, message string) error {
+	return &rpcerr.Error{Type: rpcerr.Application, Tag: tag, Path: path, BadElement: element, Message: message}
+}
+
+func (b *builder) unknown(name string) error {
+	where := "at the top of the model"
+	if b.path != "" {
+		where = "in " + b.path
+	}
+	return fail("unknown-element", b.path, name, "there is no "+name+" "+where)
+}
+
+// admit checks that a child may be in an edit, and may be here once more.
+func (b *builder) admit(n *schema.Node) error {
+	if !n.Config {
+		return fail("invalid-value", b.child(n), n.Name, n.Name+" is state and cannot be written")
+	}
+	if n.Kind == schema.List {
+		return nil
+	}
+	if b.seen[n] {
+		return fail("bad-element", b.child(n), n.Name, n.Name+" comes twice")
+	}
+	if b.seen == nil {
+		b.seen = map[*schema.Node]bool{}
+	}
+	b.seen[n] = true
+	return nil
+}
+
+// leaf adds a leaf with a value in any of its lexical forms.
+func (b *builder) leaf(n *schema.Node, op edit.Op, text string) error {
+	deleting := b.deleting || op == edit.Delete || op == edit.Remove
+	value := ""
+	if !deleting || n.IsKey {
+		v, err := n.Type.Canonical(text)
+		if err != nil {
+			return fail("invalid-value", b.child(n), n.Name, n.Name+": "+redact(n, text, err.Error()))
+		}
+		value = v
+	}
+	if !n.IsKey {
+		b.node.Children = append(b.node.Children, &edit.Node{Schema: n, Op: op, Value: value})
+		return nil
+	}
+	for i, k := range b.node.Schema.Keys {
+		if k == n {
+			b.keys[i], b.hasKey[i] = value, true
+		}
+	}
+	return nil
+}
+
+// redact keeps secrets out of messages, which are logged.
+func redact(n *schema.Node, text, message string) string {
+	if n.Secret && text != "" && strings.Contains(message, text) {
+		return "the value does not match its type"
+	}
+	return message
+}
+
+// finish completes a list entry's keys, and checks what came together.
+func (b *builder) finish() error {
+	n := b.node.Schema
+	for i, k := range n.Keys {
+		switch {
+		case b.hasKey[i]:
+		case len(k.Default) == 1: // Vita lets such keys be left out
+			b.keys[i] = k.Default[0]
+		default:
+			return fail("missing-element", b.path, k.Name, "an entry of "+n.Name+" needs its key "+k.Name)
+		}
+	}
+	b.node.Keys = b.keys
+	return b.oneCase()
+}
+
+// oneCase refuses nodes of more than one case of a choice.
+func (b *builder) oneCase() error {
+	if len(b.node.Schema.Choices) == 0 {
+		return nil
+	}
+	chosen := map[*schema.Choice]*edit.Node{}
+	for _, c := range b.node.Children {
+		if c.Op == edit.Delete || c.Op == edit.Remove {
+			continue
+		}
+		for in := c.Schema.Case; in != nil; in = in.Choice.Case {
+			other := chosen[in.Choice]
+			if other != nil && !other.Schema.Within(in) {
+				return fail("bad-element", b.child(c.Schema), c.Schema.Name,
+					c.Schema.Name+" and "+other.Schema.Name+" exclude each other")
+			}
+			chosen[in.Choice] = c
+		}
+	}
+	return nil
+}
+
+// add adds a finished container or list entry.
+func (b *builder) add(c *builder) error {
+	n := c.node.Schema
+	if n.Kind == schema.List {
+		if b.entries == nil {
+			b.entries = map[*schema.Node]map[string]bool{}
+		}
+		if b.entries[n] == nil {
+			b.entries[n] = map[string]bool{}
+		}
+		k := strings.Join(c.node.Keys, "\x00")
+		if b.entries[n][k] {
+			return fail("bad-element", c.place(), n.Name, "the entry comes twice")
+		}
+		b.entries[n][k] = true
+	}
+	b.node.Children = append(b.node.Children, c.node)
+	return nil
+}
+
+// place returns the node's path with the keys that are known.
+func (b *builder) place() string {
+	if b.node.Schema.Kind != schema.List || b.node.Keys == nil {
+		return b.path
+	}
+	var s strings.Builder
+	s.WriteString(b.path)
+	data.WriteKeys(&s, b.node.Schema, b.node.Keys)
+	return s.String()
+}

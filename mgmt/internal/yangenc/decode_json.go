@@ -1,0 +1,295 @@
+package yangenc
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"vita/mgmt/internal/data"
+	"vita/mgmt/internal/edit"
+	"vita/mgmt/internal/rpcerr"
+	"vita/mgmt/internal/schema"
+)
+
+// value is a JSON value as it stands in the text: members in their order,
+// numbers as written.
+type value struct {
+	kind    byte // '{', '[', '"' string, '0' number, 't' boolean, 'n' null
+	text    string
+	members []member
+	items   []value
+}
+
+type member struct {
+	name  string
+	value value
+}
+
+const maxJSONDepth = 64
+
+// parseJSON reads one JSON text (RFC 8259), in which no name comes twice in an
+// object (RFC 7951 section 4 builds on RFC 7493).
+func parseJSON(text []byte) (value, error) {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	v, err := parseValue(d, maxJSONDepth)
+	if err == nil {
+		if _, more := d.Token(); !errors.Is(more, io.EOF) {
+			err = errors.New("text after the end of the JSON value")
+		}
+	}
+	if err != nil {
+		return value{}, &rpcerr.Error{
+			Type: rpcerr.Protocol, Tag: "malformed-message",
+			Message: fmt.Sprintf("JSON, byte %d: %v", d.InputOffset(), err),
+		}
+	}
+	return v, nil
+}
+
+func parseValue(d *json.Decoder, depth int) (value, error) {
+	token, err := d.Token()
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return value{}, err
+	}
+	if depth == 0 {
+		return value{}, fmt.Errorf("more than %d levels", maxJSONDepth)
+	}
+	switch token := token.(type) {
+	case nil:
+		return value{kind: 'n'}, nil
+	case bool:
+		return value{kind: 't', text: fmt.Sprint(token)}, nil
+	case json.Number:
+		return value{kind: '0', text: token.String()}, nil
+	case string:
+		return value{kind: '"', text: token}, nil
+	case json.Delim:
+		v := value{kind: byte(token)}
+		names := map[string]bool{}
+		for d.More() {
+			name := ""
+			if token == '{' {
+				key, err := d.Token()
+				if err != nil {
+					return value{}, err
+				}
+				name, _ = key.(string) // the decoder takes nothing else here
+				if names[name] {
+					return value{}, fmt.Errorf("name %q comes twice in an object", name)
+				}
+				names[name] = true
+			}
+			c, err := parseValue(d, depth-1)
+			if err != nil {
+				return value{}, err
+			}
+			if token == '{' {
+				v.members = append(v.members, member{name, c})
+			} else {
+				v.items = append(v.items, c)
+			}
+		}
+		_, err := d.Token() // the closing bracket
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return v, err
+	}
+	return value{}, fmt.Errorf("unexpected %v", token)
+}
+
+// DecodeJSON reads a JSON object with nodes of the top level (RFC 7951), for
+// example {"vita-esp-gateway:mtu": 1440}, if at is empty, and otherwise as
+// DecodeResourceJSON does.
+func DecodeJSON(text []byte, at Path) (*edit.Node, error) {
+	if len(at) > 0 {
+		return DecodeResourceJSON(text, at)
+	}
+	v, err := parseJSON(text)
+	if err != nil {
+		return nil, err
+	}
+	root := &edit.Node{Schema: schema.Root()}
+	return root, newBuilder(root, "", false).jsonObject(v)
+}
+
+// jsonObject reads the members of an object as children of the builder's node.
+func (b *builder) jsonObject(v value) error {
+	if v.kind != '{' {
+		return fail("invalid-value", b.path, b.node.Schema.Name, "want a JSON object")
+	}
+	nodes := make([]*schema.Node, len(v.members))
+	for i, m := range v.members {
+		if nodes[i] = b.member(m.name); nodes[i] == nil {
+			continue
+		}
+		if nodes[i].IsKey {
+			if err := b.jsonChild(nodes[i], m.value); err != nil {
+				return err
+			}
+		}
+	}
+	if n := b.node.Schema; n.Kind == schema.List && !slices.Contains(b.hasKey, false) {
+		var s strings.Builder
+		s.WriteString(b.path)
+		data.WriteKeys(&s, n, b.keys)
+		b.path = s.String()
+	}
+	for i, m := range v.members {
+		switch {
+		case nodes[i] == nil:
+			return b.unknown(m.name)
+		case nodes[i].IsKey:
+			continue
+		}
+		if err := b.jsonChild(nodes[i], m.value); err != nil {
+			return err
+		}
+	}
+	return b.finish()
+}
+
+// member finds the node for a member's name. At the top the name has its
+// module, elsewhere it must where the module changes (RFC 7951 section 4).
+func (b *builder) member(name string) *schema.Node {
+	module, local, qualified := strings.Cut(name, ":")
+	if !qualified {
+		if b.node.Schema.Parent == nil {
+			return nil
+		}
+		module, local = "", name
+	}
+	return b.node.Schema.Child(module, local)
+}
+
+func (b *builder) jsonChild(n *schema.Node, v value) error {
+	if err := b.admit(n); err != nil {
+		return err
+	}
+	switch n.Kind {
+	case schema.Leaf:
+		text, err := scalar(n, v)
+		if err != nil {
+			return fail("invalid-value", b.child(n), n.Name, n.Name+": "+err.Error())
+		}
+		return b.leaf(n, edit.None, text)
+	case schema.Container:
+		return b.jsonNode(n, v)
+	}
+	if v.kind != '[' {
+		return fail("invalid-value", b.child(n), n.Name, n.Name+": a list is a JSON array")
+	}
+	for _, item := range v.items {
+		if err := b.jsonNode(n, item); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *builder) jsonNode(n *schema.Node, v value) error {
+	c := newBuilder(&edit.Node{Schema: n}, b.child(n), false)
+	if err := c.jsonObject(v); err != nil {
+		return err
+	}
+	return b.add(c)
+}
+
+// scalar returns a leaf's value as text, if it has the JSON type that the
+// leaf's type has (RFC 7951 section 6).
+func scalar(n *schema.Node, v value) (string, error) {
+	want, kind := "string", byte('"')
+	switch {
+	case n.Type.Base == schema.Bool:
+		want, kind = "boolean", 't'
+	case n.Type.Base != schema.String && n.Type.Bits < 64:
+		want, kind = "number", '0'
+	}
+	if v.kind != kind {
+		return "", fmt.Errorf("want a JSON %s", want)
+	}
+	if kind == '0' && strings.ContainsAny(v.text, ".eE") {
+		return "", fmt.Errorf("%s is no integer", v.text)
+	}
+	return v.text, nil
+}
+
+// DecodeResourceJSON reads the body of a RESTCONF request whose target is at:
+// an object with one member for the target itself. The edit has nodes without
+// an operation down to it.
+func DecodeResourceJSON(text []byte, at Path) (*edit.Node, error) {
+	v, err := parseJSON(text)
+	if err != nil {
+		return nil, err
+	}
+	m, err := single(v)
+	if err != nil {
+		return nil, err
+	}
+	root, last := at.tree()
+	if len(at) == 0 {
+		if m.name != "ietf-restconf:data" {
+			return nil, badPath("unknown-element", m.name, "body: want {\"ietf-restconf:data\": ...}")
+		}
+		return root, newBuilder(root, "", false).jsonObject(m.value)
+	}
+	n := at.Schema()
+	if m.name != n.Module+":"+n.Name {
+		return nil, badPath("unknown-element", m.name, "body: want {\""+n.Module+":"+n.Name+"\": ...}")
+	}
+	b, err := jsonInto(m, at[:len(at)-1])
+	if err != nil {
+		return nil, err
+	}
+	return graft(root, last, b, at)
+}
+
+// DecodeChildJSON reads the body of a RESTCONF POST: an object with one member
+// for a child of the resource at parent, which is to be created. created is
+// its path.
+func DecodeChildJSON(text []byte, parent Path) (root *edit.Node, created Path, err error) {
+	v, err := parseJSON(text)
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := single(v)
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := jsonInto(m, parent)
+	if err != nil {
+		return nil, nil, err
+	}
+	return child(b, parent)
+}
+
+func single(v value) (member, error) {
+	if v.kind != '{' || len(v.members) != 1 {
+		return member{}, badPath("malformed-message", "", "body: want a JSON object with exactly one member")
+	}
+	return v.members[0], nil
+}
+
+// jsonInto reads a member, whose name has its module, as a child of the node
+// at parent.
+func jsonInto(m member, parent Path) (*builder, error) {
+	n := &edit.Node{Schema: parent.Schema()}
+	b := newBuilder(n, strings.TrimSuffix(parent.String(), "/"), false)
+	module, local, qualified := strings.Cut(m.name, ":")
+	var c *schema.Node
+	if qualified && n.Schema.Kind != schema.Leaf {
+		c = n.Schema.Child(module, local)
+	}
+	if c == nil {
+		return nil, b.unknown(m.name)
+	}
+	return b, b.jsonChild(c, m.value)
+}

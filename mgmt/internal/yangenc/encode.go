@@ -1,0 +1,318 @@
+package yangenc
+
+import (
+	"bufio"
+	"io"
+
+	"vita/gen"
+	"vita/mgmt/internal/data"
+	"vita/mgmt/internal/rpcerr"
+	"vita/mgmt/internal/schema"
+)
+
+// Content says which nodes are written.
+type Content uint8
+
+// The values of RESTCONF's content parameter (RFC 8040 section 4.8.1).
+const (
+	ContentAll Content = iota
+	ContentConfig
+	ContentNonconfig
+)
+
+// Opts chooses what is written. The zero Opts writes everything that was set
+// and is no secret.
+type Opts struct {
+	Filter   *Filter // nil: everything
+	Content  Content
+	Depth    int  // levels of nodes, counted as RFC 8040 section 4.8.2 does; 0: all
+	Defaults bool // write defaults where nothing was set ("report-all" of RFC 6243)
+	Secrets  bool // write secrets: not for clients
+}
+
+// EncodeXML writes the top-level nodes as XML elements, without one around
+// them.
+func EncodeXML(w io.Writer, tree *gen.Vita, o Opts) error {
+	out := newXMLWriter(w)
+	walkRoot(out, tree, o)
+	return out.w.Flush()
+}
+
+// EncodeJSON writes the top-level nodes as one JSON object.
+func EncodeJSON(w io.Writer, tree *gen.Vita, o Opts) error {
+	out := newJSONWriter(w)
+	out.open('{')
+	walkRoot(out, tree, o)
+	out.close('}')
+	return out.w.Flush()
+}
+
+// EncodeResourceXML writes the resource at a path as an XML element, the root
+// as <data> of RESTCONF. The error wraps ErrNotFound if there is none.
+func EncodeResourceXML(w io.Writer, tree *gen.Vita, at Path, o Opts) error {
+	out := newXMLWriter(w)
+	if len(at) == 0 {
+		_, _ = out.w.WriteString(`<data xmlns="` + nsRESTCONF + `">`) // Flush returns the error
+		out.ns = append(out.ns, nsRESTCONF)
+		walkRoot(out, tree, o)
+		_, _ = out.w.WriteString("</data>")
+		return out.w.Flush()
+	}
+	last := at[len(at)-1]
+	if last.Schema.Kind == schema.List && last.Keys == nil {
+		if n := at.find(tree); n.Exists() && n.Len(last.Schema) > 1 {
+			return &rpcerr.Error{
+				Type: rpcerr.Protocol, Tag: "invalid-value", Path: at.String(),
+				Message: "a list of several entries is no XML document: name one, or ask for JSON",
+			}
+		}
+	}
+	if err := resource(out, tree, at, o); err != nil {
+		return err
+	}
+	return out.w.Flush()
+}
+
+// EncodeResourceJSON writes the resource at a path as a JSON object with one
+// member, the root as "ietf-restconf:data". The error wraps ErrNotFound if
+// there is none.
+func EncodeResourceJSON(w io.Writer, tree *gen.Vita, at Path, o Opts) error {
+	out := newJSONWriter(w)
+	out.open('{')
+	if len(at) == 0 {
+		out.name("ietf-restconf:data")
+		out.open('{')
+		walkRoot(out, tree, o)
+		out.close('}')
+	} else if err := resource(out, tree, at, o); err != nil {
+		return err
+	}
+	out.close('}')
+	return out.w.Flush()
+}
+
+// sink writes nodes in one encoding. Errors stay in its bufio.Writer.
+type sink interface {
+	beginList(list *schema.Node)
+	endList()
+	begin(n *schema.Node) // a container or list entry
+	end(n *schema.Node)
+	leaf(n *schema.Node, value string)
+}
+
+// walker visits what is selected. Nodes around a selected one are begun when
+// it is met, so that those without any leave nothing behind.
+type walker struct {
+	out     sink
+	o       Opts
+	pending []func()
+}
+
+func walkRoot(out sink, tree *gen.Vita, o Opts) {
+	w := walker{out: out, o: o}
+	sel := everything
+	s := data.Root(tree)
+	if o.Filter != nil {
+		f := o.Filter.root
+		switch {
+		case len(f.children) == 0 || !f.matches(s): // an empty filter selects nothing (section 6.4.2)
+			sel = selection{}
+		case !f.all():
+			sel = selection{nodes: f.children}
+		}
+	}
+	w.children(schema.Root(), s, sel, 1)
+}
+
+// resource writes the one resource that a path names.
+func resource(out sink, tree *gen.Vita, at Path, o Opts) error {
+	last := at[len(at)-1]
+	n := last.Schema
+	if n.Secret && !o.Secrets {
+		return &rpcerr.Error{Type: rpcerr.Application, Tag: "access-denied", Path: at.String(), Message: "secrets are not given out"}
+	}
+	missing := notFound{&rpcerr.Error{Type: rpcerr.Application, Tag: "invalid-value", Path: at.String(), Message: "there is no such resource"}}
+	s := at.find(tree)
+	if !s.Exists() {
+		return missing
+	}
+	w := walker{out: out, o: o}
+	switch {
+	case n.Kind == schema.Leaf:
+		v, ok := w.value(s, n)
+		if !ok || !w.wanted(n) {
+			return missing
+		}
+		out.leaf(n, v)
+	case n.Kind == schema.List && last.Keys == nil:
+		if !s.Has(n) {
+			return missing
+		}
+		w.list(n, s, everything, 0)
+	case n.Kind == schema.List:
+		out.beginList(n)
+		out.begin(n)
+		w.children(n, s, everything, 1)
+		out.end(n)
+		out.endList()
+	default:
+		if s.Empty(n) {
+			return missing
+		}
+		out.begin(n)
+		w.children(n, s, everything, 1)
+		out.end(n)
+	}
+	return nil
+}
+
+// wanted says whether the content option takes a node or anything within it.
+func (w *walker) wanted(n *schema.Node) bool {
+	switch {
+	case n.Secret && !w.o.Secrets:
+		return false
+	case w.o.Content == ContentConfig:
+		return n.Config
+	case w.o.Content == ContentNonconfig && n.Config && !n.IsKey:
+		return n.Kind != schema.Leaf && hasState(n)
+	}
+	return true
+}
+
+func hasState(n *schema.Node) bool {
+	if !n.Config {
+		return true
+	}
+	for _, c := range n.Children {
+		if hasState(c) {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *walker) value(s data.Struct, leaf *schema.Node) (string, bool) {
+	if w.o.Defaults && (leaf.Case == nil || !leaf.Config) {
+		return s.Value(leaf)
+	}
+	return s.Leaf(leaf)
+}
+
+// flush begins what is pending.
+func (w *walker) flush() {
+	for _, begin := range w.pending {
+		begin()
+	}
+	w.pending = w.pending[:0]
+}
+
+// around calls fn between begin and end, which are called if fn writes
+// something.
+func (w *walker) around(begin, end, fn func()) {
+	w.pending = append(w.pending, begin)
+	depth := len(w.pending)
+	fn()
+	if len(w.pending) >= depth {
+		w.pending = w.pending[:depth-1]
+		return
+	}
+	end()
+}
+
+// children writes what is selected within s, which is node's. level is the
+// depth of s itself.
+func (w *walker) children(node *schema.Node, s data.Struct, sel selection, level int) {
+	// Keys come first (RFC 7950 section 7.8.5), and come along with
+	// whatever is selected of an entry.
+	for _, k := range node.Keys {
+		if v, ok := s.Leaf(k); ok {
+			w.flush()
+			w.out.leaf(k, v)
+		}
+	}
+	if w.o.Depth > 0 && level >= w.o.Depth {
+		return
+	}
+	for _, c := range node.Children {
+		if c.IsKey || !w.wanted(c) {
+			continue
+		}
+		var fs []*filterNode
+		if !sel.all {
+			if fs = sel.of(c); fs == nil {
+				continue
+			}
+		}
+		inner := selection{all: sel.all, nodes: fs}
+		switch c.Kind {
+		case schema.Leaf:
+			if v, ok := w.value(s, c); ok {
+				w.flush()
+				w.out.leaf(c, v)
+			}
+		case schema.Container:
+			w.container(c, s, inner, level+1)
+		case schema.List:
+			if s.Has(c) {
+				w.list(c, s, inner, level)
+			}
+		}
+	}
+}
+
+// container writes a child of s. sel holds the filter nodes for it.
+func (w *walker) container(c *schema.Node, s data.Struct, sel selection, level int) {
+	s = s.Container(c)
+	if !s.Exists() || s.Empty(c) {
+		return
+	}
+	if !sel.all {
+		var ok bool
+		if sel, ok = within(sel.nodes, s); !ok {
+			return
+		}
+	}
+	w.around(func() { w.out.begin(c) }, func() { w.out.end(c) }, func() {
+		if w.o.Depth > 0 && level >= w.o.Depth {
+			w.flush() // cut off here: it shows, empty
+		}
+		w.children(c, s, sel, level)
+	})
+}
+
+// list writes a list's entries. sel holds the filter nodes for them.
+func (w *walker) list(c *schema.Node, s data.Struct, sel selection, level int) {
+	w.around(func() { w.out.beginList(c) }, w.out.endList, func() {
+		for _, e := range entries(c, s, sel) {
+			inner := sel
+			if !sel.all {
+				var ok bool
+				if inner, ok = within(sel.nodes, e); !ok {
+					continue
+				}
+			}
+			w.flush()
+			w.out.begin(c)
+			w.children(c, e, inner, level+1)
+			w.out.end(c)
+		}
+	})
+}
+
+// entries returns the entries that can match: the only one where a filter has
+// all of its keys, otherwise all.
+func entries(list *schema.Node, s data.Struct, sel selection) []data.Struct {
+	if sel.all || len(sel.nodes) != 1 {
+		return s.Sorted(list)
+	}
+	keys := sel.nodes[0].keys()
+	if keys == nil {
+		return s.Sorted(list)
+	}
+	if e := s.Entry(list, keys); e.Exists() {
+		return []data.Struct{e}
+	}
+	return nil
+}
+
+func newBuffer(w io.Writer) *bufio.Writer { return bufio.NewWriterSize(w, 32<<10) }
