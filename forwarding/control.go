@@ -17,8 +17,8 @@ import (
 	"vita/forwarding/tables"
 )
 
-// client is the place of the one vitad that may be attached.
-type client struct {
+// seat is the place of the one vitad that may be attached.
+type seat struct {
 	mu   sync.Mutex
 	conn *net.UnixConn
 	done chan struct{} // closed when the place is free again
@@ -31,7 +31,7 @@ const (
 
 // attach takes the place for conn. While a client lives in it that fails; a
 // dead one's is taken as soon as its business is finished.
-func (c *client) attach(conn *net.UnixConn) (release func(), ok bool) {
+func (c *seat) attach(conn *net.UnixConn) (release func(), ok bool) {
 	deadline := time.Now().Add(detachTime)
 	for {
 		c.mu.Lock()
@@ -60,7 +60,7 @@ func (c *client) attach(conn *net.UnixConn) (release func(), ok bool) {
 }
 
 // disconnect ends the conversation with the client, if there is one.
-func (c *client) disconnect() {
+func (c *seat) disconnect() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.conn != nil {

@@ -62,7 +62,7 @@ type Engine struct {
 	cells   map[cellKey]*neigh.Cell
 	saIndex saIndex
 
-	client client
+	client seat
 }
 
 // New makes an engine that does nothing yet: it has its memory and listens on

@@ -1,0 +1,103 @@
+// Command vita-engine is the data plane of Vita in Go: it owns the network
+// devices and moves packets, by what vitad tells it over a unix socket. It
+// goes on when vitad ends.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+
+	"vita/drivers"
+	"vita/drivers/afpacket"
+	"vita/drivers/afxdp"
+	"vita/drivers/memory"
+	"vita/forwarding"
+	"vita/internal/cpu"
+)
+
+// release is set by the linker.
+var release = "devel"
+
+// memoryLimit is where the collector, which is otherwise off, would start to
+// run: far above what an engine allocates outside of configuration changes.
+const memoryLimit = 2 << 30
+
+func main() {
+	// The log may go to a pipe of a vitad that dies: that must not take the
+	// engine along.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	err := run(ctx, os.Args[1:], os.Stderr)
+	stop()
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "vita-engine:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, stderr io.Writer) error {
+	fs := flag.NewFlagSet("vita-engine", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	socket := fs.String("socket", "/run/vita/engine.sock", "unix socket on which vitad controls the engine")
+	cpuList := fs.String("cpus", "", "processors for the engine, as in 2-3; default: all, unbound")
+	huge := fs.Bool("hugepages", false, "ask for huge pages for packet buffers")
+	level := fs.String("log-level", "info", "debug, info, warn or error")
+	version := fs.Bool("version", false, "print the version and end")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	if *version {
+		fmt.Fprintln(stderr, "vita-engine", release)
+		return nil
+	}
+	if fs.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(*level)); err != nil {
+		return fmt.Errorf("log level %q: want debug, info, warn or error", *level)
+	}
+	cpus, err := cpu.ParseList(*cpuList)
+	if err != nil {
+		return err
+	}
+	if len(cpus) > 0 {
+		if err := cpu.Confine(cpus); err != nil {
+			return err
+		}
+	}
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(memoryLimit)
+	// Workers may keep their processors busy: the control goroutine must find
+	// a place beside them.
+	runtime.GOMAXPROCS(runtime.NumCPU() + 2)
+
+	e, err := forwarding.New(forwarding.Options{
+		Socket: *socket, Registry: registry(), CPUs: cpus, Hugepages: *huge, Release: release,
+		Log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: l})),
+	})
+	if err != nil {
+		return err
+	}
+	return e.Serve(ctx)
+}
+
+// registry lists the drivers of this program, the best first.
+func registry() *drivers.Registry {
+	r := new(drivers.Registry)
+	r.Register("memory", drivers.LinkIfname, memory.Open)
+	r.Register("af-xdp", drivers.LinkIfname, afxdp.Open)
+	r.Register("af-packet", drivers.LinkIfname, afpacket.Open)
+	return r
+}
