@@ -93,8 +93,10 @@ func (g *Gateway) Start(ctx context.Context) error {
 		return err
 	}
 	defer ready.Close()
-	args := append([]string{filepath.Join(g.build, "vitad"), "run", "--state-dir", g.State,
-		"--netconf", "127.0.0.1:" + NETCONFPort, "--restconf", "127.0.0.1:" + RESTCONFPort}, g.flags...)
+	args := append([]string{
+		filepath.Join(g.build, "vitad"), "run", "--state-dir", g.State,
+		"--netconf", "127.0.0.1:" + NETCONFPort, "--restconf", "127.0.0.1:" + RESTCONFPort,
+	}, g.flags...)
 	g.vitad, err = g.Lab.Start(g.Host, "vitad-"+g.Host, []string{"NOTIFY_SOCKET=" + sock}, args...)
 	if err != nil {
 		return err
@@ -131,9 +133,11 @@ func (g *Gateway) Vitad() *Proc { return g.vitad }
 
 // Vitactl runs the operator's tool on the gateway.
 func (g *Gateway) Vitactl(ctx context.Context, args ...string) (string, error) {
-	all := append([]string{filepath.Join(g.build, "vitactl"),
+	all := append([]string{
+		filepath.Join(g.build, "vitactl"),
 		"--server", "https://localhost:" + RESTCONFPort, "--ca", filepath.Join(g.State, "tls.crt"),
-		"--user", Admin, "--password-file", filepath.Join(g.Lab.Dir, "password")}, args...)
+		"--user", Admin, "--password-file", filepath.Join(g.Lab.Dir, "password"),
+	}, args...)
 	return g.Lab.Run(ctx, g.Host, all...)
 }
 
@@ -141,8 +145,10 @@ func (g *Gateway) Vitactl(ctx context.Context, args ...string) (string, error) {
 // a body is sent as JSON unless contentType says otherwise. It returns the
 // status and the answer's body.
 func (g *Gateway) Curl(ctx context.Context, method, path, contentType, body string) (status, answer string, err error) {
-	args := []string{"curl", "-sS", "--max-time", "30", "--cacert", filepath.Join(g.State, "tls.crt"),
-		"-u", Admin + ":" + AdminPassword, "-X", method, "-w", "\n%{http_code}"}
+	args := []string{
+		"curl", "-sS", "--max-time", "30", "--cacert", filepath.Join(g.State, "tls.crt"),
+		"-u", Admin + ":" + AdminPassword, "-X", method, "-w", "\n%{http_code}",
+	}
 	if contentType == "" {
 		contentType = "application/yang-data+json"
 	}

@@ -11,9 +11,9 @@ import (
 	"runtime"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"vita/test/lab"
+
+	"golang.org/x/sys/unix"
 )
 
 // watchWire runs act while every frame on the wire is looked at. A frame is
