@@ -22,11 +22,12 @@ demo: setup build ## two gateways on this machine, configured, forwarding, rekey
 	$(GO) run ./test/demo -build build -json build/demo.json
 
 test: setup build lint generate-check ## everything that must pass before a change lands (needs root)
-	$(GO) test -timeout 25m ./...
+	$(GO) test -timeout 20m $(shell $(GO) list ./... | grep -v /test/e2e)
+	$(GO) test -timeout 20m -count 1 ./test/e2e
 	$(MAKE) race
 
 check: ## the quick loop: build, vet and the tests that need no root and no peer
-	$(GO) build ./... && $(GO) vet ./... && $(GO) test -short ./...
+	$(GO) build ./... && $(GO) vet ./... && $(GO) test $(shell $(GO) list ./... | grep -vE '/(test/(e2e|mgmt)|drivers/(afxdp|afpacket)|internal/testnet)$$')
 
 fmt: ## formats all Go files
 	$(GO) run $(LINT) fmt
@@ -42,7 +43,7 @@ generate-check: ## fails where a generated file is not what its generator writes
 	@test/generate-check.sh
 
 race: ## the concurrent packages under the race detector
-	$(GO) test -race -short -timeout 15m ./mgmt/... ./keying/... ./forwarding/client/...
+	$(GO) test -race -timeout 15m ./mgmt/... ./keying/... ./forwarding/client/...
 
 fuzz: ## every fuzz target for FUZZTIME each (default 20s)
 	@test/fuzz.sh $${FUZZTIME:-20s}
