@@ -32,6 +32,7 @@ type Error struct {
 	BadElement, BadAttribute, BadNamespace string
 	SessionID                              string
 	NonUnique                              []string // instance paths of the leafs that are not unique
+	MissingChoice                          string   // name of a mandatory choice (RFC 7950 section 15.6)
 }
 
 // Error returns the message with the tag and the path.

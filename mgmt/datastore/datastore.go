@@ -1,0 +1,333 @@
+// Package datastore holds the configuration: running, which the gateway works
+// by, and candidate, which clients prepare. Both are complete trees of the
+// generated structs; they differ by a journal of pending changes, so that an
+// edit, a commit and a discard each cost what they change.
+//
+// A commit is one function, see commit.go: validate, prepare, persist,
+// publish. What is committed survives the process, see store.go. The package
+// must not know protocols, encodings of clients, or what the configuration
+// does: that is behind Applier.
+package datastore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"vita/gen"
+	"vita/mgmt/internal/edit"
+	"vita/mgmt/internal/rpcerr"
+	"vita/mgmt/validate"
+)
+
+// Name names a datastore.
+type Name string
+
+// The datastores.
+const (
+	Running   Name = "running"
+	Candidate Name = "candidate"
+)
+
+// Session is whom an operation is carried out for. Locks belong to sessions;
+// ID is 0 for one that cannot hold any.
+type Session struct {
+	ID        uint32
+	User      string
+	Transport string // e.g. "netconf-ssh", "restconf"
+	Peer      string
+}
+
+// Applier brings a configuration into force. Prepare does all that can fail:
+// it must not keep root, and must not change anything that is in force.
+type Applier interface {
+	Prepare(ctx context.Context, root *gen.Vita) (Prepared, error)
+}
+
+// Prepared is a configuration that is ready: exactly one of Publish, which
+// cannot fail, and Abort is called.
+type Prepared interface {
+	Publish()
+	Abort()
+}
+
+// Options shapes a Datastore. Dir is required.
+type Options struct {
+	Dir     string               // folder of the database files; made with mode 0700
+	Applier Applier              // nil: nothing is brought into force
+	Log     *slog.Logger         // nil: none
+	State   func(root *gen.Vita) // fills in root.GatewayState, which is nil when it is called; nil: no state
+	OnStep  func(step string)    // called between the steps of a commit, for tests; nil: not called
+}
+
+// Datastore is the configuration. Its methods are safe for concurrent use.
+type Datastore struct {
+	o Options
+
+	// change is held by whatever changes a tree, from beginning to end. The
+	// trees' own locks keep readers away while one is changed in place.
+	change    sync.Mutex
+	running   guarded
+	candidate guarded
+	pending   edit.Journal      // what candidate has over running; guarded by change
+	checker   *validate.Checker // of candidate; guarded by change
+	store     *store            // guarded by change
+
+	locks struct {
+		sync.Mutex
+		holder map[Name]*Session
+	}
+}
+
+type guarded struct {
+	sync.RWMutex
+	tree *gen.Vita
+}
+
+// Open reads the stored configuration. A folder without database files gives
+// an empty one, which is made durable. The error wraps ErrCorrupt if there is
+// nothing but damaged files.
+func Open(o Options) (*Datastore, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.OnStep == nil {
+		o.OnStep = func(string) {}
+	}
+	tree := &gen.Vita{}
+	s, err := openStore(o.Dir, tree, o.Log)
+	if err != nil {
+		return nil, fmt.Errorf("open configuration: %w", err)
+	}
+	d := &Datastore{o: o, store: s}
+	d.locks.holder = map[Name]*Session{}
+	d.running.tree = tree
+	d.candidate.tree = &gen.Vita{}
+	edit.Export(tree).Redo(d.candidate.tree)
+	d.checker = validate.New(d.candidate.tree)
+	if errs := validate.Tree(tree); errs != nil {
+		// It was valid when it was committed, so the model has become
+		// stricter since. The gateway goes on with it; the next commit
+		// that touches the place has to mend it.
+		o.Log.Warn("the stored configuration violates the model", "err", errs)
+	}
+	return d, nil
+}
+
+// Close ends the use of the database files. Changes that were not committed
+// are lost.
+func (d *Datastore) Close() error {
+	d.change.Lock()
+	defer d.change.Unlock()
+	return d.store.close()
+}
+
+// Start brings the stored configuration into force.
+func (d *Datastore) Start(ctx context.Context) error {
+	d.change.Lock()
+	defer d.change.Unlock()
+	prepared, err := d.prepare(ctx, d.running.tree)
+	if err != nil {
+		return fmt.Errorf("apply stored configuration: %w", err)
+	}
+	prepared.Publish()
+	return nil
+}
+
+func (d *Datastore) named(name Name) (*guarded, error) {
+	switch name {
+	case Running:
+		return &d.running, nil
+	case Candidate:
+		return &d.candidate, nil
+	}
+	return nil, rpcerr.New("invalid-value", "", "there is no datastore %q", string(name))
+}
+
+// Read calls fn with a datastore's tree, for running with the state in it if
+// state is set. fn must not keep or change the tree, and must not wait for a
+// client: changes of the datastore wait for it.
+func (d *Datastore) Read(name Name, state bool, fn func(root *gen.Vita) error) error {
+	g, err := d.named(name)
+	if err != nil {
+		return err
+	}
+	g.RLock()
+	defer g.RUnlock()
+	if !state || d.o.State == nil || name != Running {
+		return fn(g.tree)
+	}
+	view := *g.tree // shares what is in it, and has a place of its own for the state
+	view.GatewayState = nil
+	d.o.State(&view)
+	return fn(&view)
+}
+
+// Test says how an edit is tested (RFC 6241 section 7.2).
+type Test uint8
+
+// The values of test-option.
+const (
+	TestThenSet Test = iota // the default
+	Set
+	TestOnly
+)
+
+// EditOptions are the parameters of an edit.
+type EditOptions struct {
+	Default edit.Op // operation of nodes that have none, and inherit none
+	Test    Test
+}
+
+// Edit changes a datastore, whole or not at all.
+//
+// An edit of candidate may leave it invalid, since more edits may follow: it is
+// validated as a whole by Validate and Commit, or here with TestOnly, which
+// changes nothing. An edit of running is a commit: it is validated, in force
+// and durable when Edit returns. Pending changes of candidate stay pending,
+// on top of the new running.
+func (d *Datastore) Edit(ctx context.Context, s *Session, name Name, e *edit.Node, o EditOptions) error {
+	if _, err := d.named(name); err != nil {
+		return err
+	}
+	d.change.Lock()
+	defer d.change.Unlock()
+	if err := d.free(s, name); err != nil {
+		return err
+	}
+	if o.Test == TestOnly || name == Running {
+		return d.direct(ctx, e, name, o)
+	}
+	d.candidate.Lock()
+	defer d.candidate.Unlock()
+	j, err := d.apply(e, o.Default)
+	d.pending = append(d.pending, j...)
+	return err
+}
+
+// apply carries out an edit on candidate.
+func (d *Datastore) apply(e *edit.Node, def edit.Op) (edit.Journal, error) {
+	j, err := edit.Apply(d.candidate.tree, e, def)
+	d.checker.Touch(j)
+	return j, err
+}
+
+// undo takes a journal back from candidate.
+func (d *Datastore) undo(j edit.Journal) {
+	j.Undo(d.candidate.tree)
+	d.checker.Touch(j)
+}
+
+// direct edits running by way of candidate, from which the pending changes are
+// taken for as long; or tests an edit of either.
+func (d *Datastore) direct(ctx context.Context, e *edit.Node, name Name, o EditOptions) error {
+	d.candidate.Lock()
+	defer d.candidate.Unlock()
+	pending := d.pending
+	if name == Candidate {
+		j, err := d.apply(e, o.Default)
+		if err != nil {
+			return err
+		}
+		defer d.undo(j)
+		return d.invalid(d.checker.Check(append(pending[:len(pending):len(pending)], j...)))
+	}
+	d.undo(pending)
+	j, err := d.apply(e, o.Default)
+	if err == nil {
+		if o.Test == TestOnly {
+			err = d.invalid(d.checker.Check(j))
+		} else {
+			err = d.commit(ctx, j)
+		}
+		if err != nil || o.Test == TestOnly {
+			d.undo(j)
+			j = nil
+		}
+	}
+	if len(j) == 0 { // running is what it was
+		pending.Redo(d.candidate.tree)
+	} else {
+		d.pending = pending.Rebase(d.candidate.tree)
+	}
+	d.checker.Touch(pending)
+	d.checker.Touch(d.pending)
+	return err
+}
+
+func (d *Datastore) invalid(errs rpcerr.Errors) error {
+	if len(errs) == 0 {
+		return nil
+	}
+	return errs
+}
+
+// Commit makes candidate the running configuration.
+func (d *Datastore) Commit(ctx context.Context, s *Session) error {
+	d.change.Lock()
+	defer d.change.Unlock()
+	if err := errors.Join(d.free(s, Running), d.free(s, Candidate)); err != nil {
+		return err
+	}
+	return d.commitPending(ctx)
+}
+
+func (d *Datastore) commitPending(ctx context.Context) error {
+	if len(d.pending) == 0 {
+		return nil
+	}
+	if err := d.commit(ctx, d.pending); err != nil {
+		return err
+	}
+	d.pending = nil
+	return nil
+}
+
+// Discard makes candidate equal to running.
+func (d *Datastore) Discard(s *Session) error {
+	d.change.Lock()
+	defer d.change.Unlock()
+	if err := d.free(s, Candidate); err != nil {
+		return err
+	}
+	d.discard()
+	return nil
+}
+
+func (d *Datastore) discard() {
+	d.candidate.Lock()
+	defer d.candidate.Unlock()
+	d.undo(d.pending)
+	d.pending = nil
+}
+
+// Copy replaces a datastore by another.
+func (d *Datastore) Copy(ctx context.Context, s *Session, from, to Name) error {
+	switch {
+	case from == Candidate && to == Running:
+		d.change.Lock()
+		defer d.change.Unlock()
+		if err := d.free(s, Running); err != nil {
+			return err
+		}
+		return d.commitPending(ctx)
+	case from == Running && to == Candidate:
+		return d.Discard(s)
+	}
+	return rpcerr.New("invalid-value", "", "cannot copy %s to %s", string(from), string(to))
+}
+
+// Validate checks a datastore against the model.
+func (d *Datastore) Validate(_ context.Context, name Name) error {
+	if _, err := d.named(name); err != nil {
+		return err
+	}
+	d.change.Lock()
+	defer d.change.Unlock()
+	if name == Running {
+		return d.invalid(validate.Tree(d.running.tree))
+	}
+	return d.invalid(d.checker.Check(d.pending))
+}

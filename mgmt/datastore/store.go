@@ -1,0 +1,441 @@
+package datastore
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"vita/gen"
+	"vita/mgmt/internal/data"
+	"vita/mgmt/internal/edit"
+	"vita/mgmt/internal/schema"
+	"vita/mgmt/internal/yangenc"
+)
+
+/*
+The configuration on disk is a flat map from the instance path of a leaf to its
+canonical value, so that a commit writes what it changes and no more:
+
+	config  /vita-esp-gateway:route4[id='site2']/net -> 192.168.20.0/24
+	meta    format -> 1
+	        seq    -> number of the commit, 8 bytes big endian
+	        sum    -> checksum of the bucket config, 32 bytes
+
+There are two such files. A commit is confirmed when it is durable in the first;
+the second follows at once, in the background, and is complete before the next
+commit begins. Neither is ever half a commit: each is written by one transaction
+of bbolt, and a new file gets its name when it is complete.
+
+bbolt's pages carry no checksums, so that a damaged value would go unnoticed, and
+a damaged page makes it panic. So the bucket has one: the exclusive or of a
+SHA-256 over every path and value, which a commit can bring up to date from its
+changes alone. When the files are opened it is computed anew, every step guarded
+against panics and faults. A file that does not pass is moved aside, and made
+anew from the other. Where both are damaged there is nothing to go on with, and
+Open refuses; it never takes a damaged file for an empty configuration.
+*/
+
+const (
+	primaryFile = "config.db"
+	mirrorFile  = "config.mirror.db"
+	format      = "1"
+)
+
+var (
+	bucketConfig = []byte("config")
+	bucketMeta   = []byte("meta")
+	keyFormat    = []byte("format")
+	keySeq       = []byte("seq")
+	keySum       = []byte("sum")
+)
+
+// ErrCorrupt says that a database file is damaged.
+var ErrCorrupt = errors.New("database file is corrupt")
+
+// file is one open database file.
+type file struct {
+	path string
+	db   *bbolt.DB
+	seq  uint64
+	sum  [sha256.Size]byte
+}
+
+// store is the two files.
+type store struct {
+	log      *slog.Logger
+	primary  *file
+	mirror   *file         // nil while it cannot be written
+	mirrored chan struct{} // closed when the mirror has what the primary has
+}
+
+// openStore opens the files in a folder and fills tree with what they have.
+func openStore(dir string, tree *gen.Vita, log *slog.Logger) (*store, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	paths := []string{filepath.Join(dir, primaryFile), filepath.Join(dir, mirrorFile)}
+	files := make([]*file, len(paths))
+	trees := make([]*gen.Vita, len(paths))
+	var damaged []string
+	for i, path := range paths {
+		if err := removeLeftovers(path); err != nil {
+			return nil, err
+		}
+		t := &gen.Vita{}
+		f, err := openFile(path, t)
+		switch {
+		case err == nil:
+			files[i], trees[i] = f, t
+		case errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, ErrCorrupt):
+			log.Error("database file is corrupt", "file", path, "err", err)
+			damaged = append(damaged, path)
+		default:
+			closeFiles(files)
+			return nil, err
+		}
+	}
+	best := 0
+	if files[0] == nil || files[1] != nil && files[1].seq > files[0].seq {
+		best = 1
+	}
+	if files[best] == nil {
+		if len(damaged) > 0 {
+			return nil, fmt.Errorf("%w: %s, and there is no other copy of the configuration: "+
+				"restore one from a backup, or move it away to begin with an empty configuration",
+				ErrCorrupt, strings.Join(damaged, " and "))
+		}
+		return createStore(paths, log)
+	}
+	for _, path := range damaged {
+		aside := fmt.Sprintf("%s.corrupt-%s", path, time.Now().UTC().Format("20060102T150405.000Z"))
+		if err := os.Rename(path, aside); err != nil {
+			closeFiles(files)
+			return nil, err
+		}
+		log.Error("the last good configuration is taken from the other database file",
+			"corrupt", path, "moved to", aside, "good", paths[best], "commit", files[best].seq)
+	}
+	*tree = *trees[best]
+	other := 1 - best
+	if files[other] == nil || files[other].seq != files[best].seq || files[other].sum != files[best].sum {
+		if files[other] != nil {
+			log.Warn("database file is behind and is made anew", "file", paths[other], "commit", files[other].seq, "newest", files[best].seq)
+			closeFiles(files[other : other+1])
+		}
+		f, err := createFile(paths[other], edit.Export(tree), files[best].seq)
+		if err != nil {
+			closeFiles(files[best : best+1])
+			return nil, err
+		}
+		files[other] = f
+	}
+	return newStore(files[0], files[1], log), nil
+}
+
+func newStore(primary, mirror *file, log *slog.Logger) *store {
+	s := &store{log: log, primary: primary, mirror: mirror, mirrored: make(chan struct{})}
+	close(s.mirrored)
+	return s
+}
+
+func createStore(paths []string, log *slog.Logger) (*store, error) {
+	var files []*file
+	for _, path := range paths {
+		f, err := createFile(path, nil, 0)
+		if err != nil {
+			closeFiles(files)
+			return nil, err
+		}
+		files = append(files, f)
+	}
+	return newStore(files[0], files[1], log), nil
+}
+
+func closeFiles(files []*file) {
+	for _, f := range files {
+		if f != nil {
+			_ = f.db.Close() // nothing was written by it
+		}
+	}
+}
+
+// removeLeftovers removes a file whose making was cut short.
+func removeLeftovers(path string) error {
+	if err := os.Remove(path + ".new"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// createFile makes a file with a configuration under another name, and gives
+// it its own when it is complete and durable.
+func createFile(path string, j edit.Journal, seq uint64) (*file, error) {
+	f := &file{path: path + ".new"}
+	err := guard(func() error {
+		db, err := openBolt(f.path)
+		if err != nil {
+			return err
+		}
+		f.db = db
+		return db.Update(func(tx *bbolt.Tx) error {
+			if _, err := tx.CreateBucket(bucketConfig); err != nil {
+				return err
+			}
+			meta, err := tx.CreateBucket(bucketMeta)
+			if err != nil {
+				return err
+			}
+			if err := meta.Put(keyFormat, []byte(format)); err != nil {
+				return err
+			}
+			return f.put(tx, j, seq)
+		})
+	})
+	if f.db != nil {
+		if cerr := f.db.Close(); err == nil {
+			err = cerr
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("create %s: %w", path, err)
+	}
+	if err := os.Rename(f.path, path); err != nil {
+		return nil, err
+	}
+	if err := syncDir(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
+	return openFile(path, &gen.Vita{})
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+func openBolt(path string) (*bbolt.DB, error) {
+	return bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 2 * time.Second})
+}
+
+// guard turns panics and memory faults, as a damaged file causes them within
+// bbolt, into ErrCorrupt.
+func guard(fn func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v", ErrCorrupt, r)
+		}
+	}()
+	return fn()
+}
+
+// openFile opens an existing file, checks it, and reads it into tree.
+func openFile(path string, tree *gen.Vita) (*file, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() == 0 { // bbolt would make a new database of it
+		return nil, fmt.Errorf("%w: %s is empty", ErrCorrupt, path)
+	}
+	f := &file{path: path}
+	err = guard(func() error {
+		db, err := openBolt(path)
+		switch {
+		case errors.Is(err, bbolt.ErrTimeout):
+			return fmt.Errorf("%s is in use by another process", path)
+		case errors.Is(err, fs.ErrPermission):
+			return err
+		case err != nil:
+			return fmt.Errorf("%w: %s: %w", ErrCorrupt, path, err)
+		}
+		f.db = db
+		return db.View(func(tx *bbolt.Tx) error { return f.load(tx, tree) })
+	})
+	if err != nil {
+		if f.db != nil {
+			_ = guard(f.db.Close) // the first error says more
+		}
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return f, nil
+}
+
+func (f *file) load(tx *bbolt.Tx, tree *gen.Vita) error {
+	meta, config := tx.Bucket(bucketMeta), tx.Bucket(bucketConfig)
+	if meta == nil || config == nil {
+		return fmt.Errorf("%w: no configuration in it", ErrCorrupt)
+	}
+	if v := meta.Get(keyFormat); string(v) != format {
+		return fmt.Errorf("format %q is not known: the file is of another version of this program, or corrupt", v)
+	}
+	seq, sum := meta.Get(keySeq), meta.Get(keySum)
+	if len(seq) != 8 || len(sum) != sha256.Size {
+		return fmt.Errorf("%w: no checksum in it", ErrCorrupt)
+	}
+	f.seq = binary.BigEndian.Uint64(seq)
+	err := config.ForEach(func(k, v []byte) error {
+		f.toggle(k, v)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(f.sum[:], sum) {
+		return fmt.Errorf("%w: its checksum is wrong", ErrCorrupt)
+	}
+	var l loader
+	return config.ForEach(func(k, v []byte) error { return l.add(tree, string(k), string(v)) })
+}
+
+// toggle adds an entry to the checksum, or takes it out.
+func (f *file) toggle(key, value []byte) {
+	h := sha256.New()
+	var n [8]byte
+	binary.BigEndian.PutUint64(n[:], uint64(len(key)))
+	h.Write(n[:])
+	h.Write(key)
+	h.Write(value)
+	for i, b := range h.Sum(nil) {
+		f.sum[i] ^= b
+	}
+}
+
+// loader puts leafs into a tree. Neighbours in the file are mostly in the same
+// list entry, whose place it keeps.
+type loader struct {
+	prefix string
+	place  *data.Place
+	parent *schema.Node
+}
+
+func (l *loader) add(tree *gen.Vita, path, value string) error {
+	i := strings.LastIndexByte(path, '/')
+	if i < 0 {
+		return fmt.Errorf("path %q is not one of a leaf", path)
+	}
+	if l.parent == nil || path[:i] != l.prefix {
+		p, err := yangenc.ParseInstance(path[:i])
+		if err != nil {
+			return unknown(path, err)
+		}
+		l.prefix, l.place, l.parent = path[:i], nil, p.Schema()
+		for _, step := range p {
+			if step.Schema.Kind == schema.Leaf || step.Schema.Kind == schema.List && step.Keys == nil {
+				return unknown(path, errors.New("it is not one of a leaf"))
+			}
+			l.place = &data.Place{Parent: l.place, Node: step.Schema, Keys: step.Keys}
+		}
+	}
+	module, name, qualified := strings.Cut(path[i+1:], ":")
+	if !qualified {
+		module, name = "", path[i+1:]
+	}
+	leaf := l.parent.Child(module, name)
+	if leaf == nil || leaf.Kind != schema.Leaf || !leaf.Config {
+		return unknown(path, errors.New("there is no such leaf"))
+	}
+	v, err := leaf.Type.Canonical(value)
+	if err != nil {
+		return unknown(path, err)
+	}
+	edit.Journal{{Place: l.place, Leaf: leaf, New: v, HasNew: true}}.Redo(tree)
+	return nil
+}
+
+// unknown is the error for an intact file whose content the model does not
+// have. It is not to be thrown away.
+func unknown(path string, err error) error {
+	return fmt.Errorf("stored leaf %s: %w: the file is of another version of this program", path, err)
+}
+
+// put writes changes, the commit's number and the checksum.
+func (f *file) put(tx *bbolt.Tx, j edit.Journal, seq uint64) error {
+	config, meta := tx.Bucket(bucketConfig), tx.Bucket(bucketMeta)
+	for i := range j {
+		c := &j[i]
+		key := []byte(c.Path())
+		if old := config.Get(key); old != nil {
+			f.toggle(key, old)
+		}
+		if !c.HasNew {
+			if err := config.Delete(key); err != nil {
+				return err
+			}
+			continue
+		}
+		f.toggle(key, []byte(c.New))
+		if err := config.Put(key, []byte(c.New)); err != nil {
+			return err
+		}
+	}
+	var n [8]byte
+	binary.BigEndian.PutUint64(n[:], seq)
+	if err := meta.Put(keySeq, n[:]); err != nil {
+		return err
+	}
+	return meta.Put(keySum, bytes.Clone(f.sum[:]))
+}
+
+// write makes a commit durable in the file, or leaves it as it was.
+func (f *file) write(j edit.Journal, seq uint64) error {
+	before := f.sum
+	err := guard(func() error {
+		return f.db.Update(func(tx *bbolt.Tx) error { return f.put(tx, j, seq) })
+	})
+	if err != nil {
+		f.sum = before
+		return fmt.Errorf("write %s: %w", f.path, err)
+	}
+	f.seq = seq
+	return nil
+}
+
+// write makes a commit durable. When it returns without an error the commit is
+// in the primary file, and on its way to the mirror. The journal must not be
+// changed any more.
+func (s *store) write(j edit.Journal) error {
+	<-s.mirrored
+	seq := s.primary.seq + 1
+	if err := s.primary.write(j, seq); err != nil {
+		return err
+	}
+	if s.mirror == nil {
+		return nil
+	}
+	s.mirrored = make(chan struct{})
+	go func() {
+		defer close(s.mirrored)
+		if err := s.mirror.write(j, seq); err != nil {
+			s.log.Error("the second database file cannot be written any more: the configuration is in the first alone", "err", err)
+			_ = guard(s.mirror.db.Close) // it is given up; the next start makes it anew
+			s.mirror = nil
+		}
+	}()
+	return nil
+}
+
+func (s *store) close() error {
+	<-s.mirrored
+	err := s.primary.db.Close()
+	if s.mirror != nil {
+		err = errors.Join(err, s.mirror.db.Close())
+	}
+	return err
+}
