@@ -26,11 +26,13 @@ type seat struct {
 
 const (
 	greetTime  = 5 * time.Second
-	detachTime = 10 * time.Second // for a dead client's business to be finished
+	detachTime = 10 * time.Second       // for a dead client's business to be finished
+	deathTime  = 500 * time.Millisecond // for a killed client's process to have ended
 )
 
-// attach takes the place for conn. While a client lives in it that fails; a
-// dead one's is taken as soon as its business is finished.
+// attach takes the seat for conn. While a client lives in it that fails, after
+// a moment, since one that was just killed still looks alive; a dead one's is
+// taken as soon as its business is finished.
 func (c *seat) attach(conn *net.UnixConn) (release func(), ok bool) {
 	deadline := time.Now().Add(detachTime)
 	for {
@@ -48,7 +50,7 @@ func (c *seat) attach(conn *net.UnixConn) (release func(), ok bool) {
 		}
 		other, done := c.conn, c.done
 		c.mu.Unlock()
-		if !hungUp(other) {
+		if !hungUp(other, deathTime) {
 			return nil, false
 		}
 		select {
@@ -68,8 +70,9 @@ func (c *seat) disconnect() {
 	}
 }
 
-// hungUp reports whether the other end of a connection is closed.
-func hungUp(conn *net.UnixConn) bool {
+// hungUp reports whether the other end of a connection is closed, or is within
+// a while.
+func hungUp(conn *net.UnixConn, within time.Duration) bool {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return true
@@ -77,7 +80,10 @@ func hungUp(conn *net.UnixConn) bool {
 	gone := true
 	err = raw.Control(func(fd uintptr) {
 		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
-		_, err := unix.Poll(p, 0)
+		_, err := unix.Poll(p, int(within.Milliseconds()))
+		for errors.Is(err, unix.EINTR) {
+			_, err = unix.Poll(p, int(within.Milliseconds()))
+		}
 		gone = err == nil && p[0].Revents&(unix.POLLHUP|unix.POLLRDHUP|unix.POLLERR) != 0
 	})
 	return gone || err != nil

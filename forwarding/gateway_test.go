@@ -92,7 +92,9 @@ func (r *rig) end() {
 	if err := <-r.served; err != nil {
 		r.t.Errorf("engine ended: %v", err)
 	}
-	_ = r.client.Close()
+	if r.client != nil {
+		_ = r.client.Close()
+	}
 	if n := r.engine.lost.Load(); n != 0 {
 		r.t.Errorf("%d packet buffers were lost", n)
 	}
@@ -292,3 +294,5 @@ func (r *rig) wantDrops(want map[drop.Reason]uint64) {
 		}
 	}
 }
+
+func mustPrefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }

@@ -1,0 +1,154 @@
+package forwarding
+
+import (
+	"testing"
+
+	"vita/forwarding/client"
+	"vita/forwarding/tables"
+)
+
+// still stops the rig's worker between two turns, so that a test can do its
+// turns itself.
+func (r *rig) still() (w *worker, goOn func()) {
+	r.settle()
+	for _, x := range r.engine.workers {
+		if x != nil {
+			x.park()
+			return x, x.unpark
+		}
+	}
+	r.t.Fatal("no worker")
+	return nil, nil
+}
+
+func TestPathsDoNotAllocate(t *testing.T) {
+	r := newRig(t)
+	r.loopSAs()
+	r.install(client.SA{Direction: client.Inbound, SPI: 4712})
+	w, goOn := r.still()
+	defer goOn()
+	out := outFrame(60, 'x')
+	in := make([][]byte, 0, 200)
+	p := newRemote(t, 4712)
+	for range cap(in) {
+		in = append(in, p.packet(inFrame(60)))
+	}
+	ping := frame{dst: privateMAC, src: "10.1.0.7", to: "10.1.0.254", proto: 1, payload: echoRequest(56)}.bytes()
+	expired := frame{dst: privateMAC, src: "10.1.0.7", to: "10.2.0.9", ttl: 1, proto: 17, payload: make([]byte, 30)}.bytes()
+	i := 0
+	met := 0
+	n := testing.AllocsPerRun(100, func() {
+		r.private.Inject(out)
+		r.private.Inject(ping)
+		r.private.Inject(expired)
+		r.public.Inject(in[i%len(in)])
+		i++
+		met += w.turn()
+	})
+	if met < 400 {
+		t.Fatalf("only %d packets met", met)
+	}
+	if n != 0 {
+		t.Errorf("%v allocations a turn, want 0", n)
+	}
+}
+
+// FuzzPaths puts any bytes into either port: the worker goes on, no buffer is
+// lost, and good packets still pass both ways.
+func FuzzPaths(f *testing.F) {
+	p := newRemote(f, 4711)
+	f.Add(false, outFrame(60, 'x'))
+	f.Add(false, arpFrame(1, 0x0a0100fe))
+	f.Add(false, frame{dst: privateMAC, src: "10.1.0.7", to: "10.1.0.254", proto: 1, payload: echoRequest(8)}.bytes())
+	f.Add(true, p.sealed(500, inFrame(60).bytes()[14:], 4))
+	f.Add(true, espFrame(make([]byte, 8)))
+	f.Add(true, frame{dst: publicMAC, src: "203.0.113.2", to: "203.0.113.1", proto: 17, payload: udp(303, 303, []byte("x"), "203.0.113.2", "203.0.113.1")}.bytes())
+	r := newRig(f)
+	r.install(client.SA{Direction: client.Outbound, SPI: 4711})
+	ref := r.install(client.SA{Direction: client.Inbound, SPI: 4711})
+	w, goOn := r.still()
+	f.Cleanup(goOn)
+	free := w.pool.Available()
+	f.Fuzz(func(t *testing.T, public bool, b []byte) {
+		port := r.private
+		if public {
+			port = r.public
+		}
+		// As it is, and made to look as if it were for us and undamaged, so
+		// that it gets further.
+		port.Inject(b)
+		if len(b) >= 34 {
+			c := changed(b, func(b []byte) {
+				copy(b, privateMAC[:])
+				b[6] &^= 1
+				if public {
+					copy(b, publicMAC[:])
+					copy(b[30:], []byte{203, 0, 113, 1})
+				}
+			})
+			port.Inject(c)
+			if public { // and as the content of an authentic packet
+				seq := w.mem.SAs[tables.SAIndex(uint32(ref))].Seq
+				port.Inject(p.sealed(seq+1, changed(b, func([]byte) {})[14:], b[0]))
+				port.Inject(p.sealed(seq+2, changed(b, func([]byte) {})[14:], 4))
+			}
+		}
+		for w.turn() > 0 {
+		}
+		sent := len(r.private.Drain()) + len(r.public.Drain())
+		if sent > 6 {
+			t.Fatalf("%d frames came out", sent)
+		}
+		// Good traffic still flows.
+		r.private.Inject(outFrame(60, 'x'))
+		seq := w.mem.SAs[tables.SAIndex(uint32(ref))].Seq
+		r.public.Inject(p.sealed(seq+1, inFrame(60).bytes()[14:], 4))
+		for w.turn() > 0 {
+		}
+		if a, b := len(r.public.Drain()), len(r.private.Drain()); a != 1 || b != 1 {
+			t.Fatalf("good packets: %d went out, %d came in", a, b)
+		}
+		if w.pool.Available() != free {
+			t.Fatalf("%d buffers are missing", free-w.pool.Available())
+		}
+		for e := w.mem.ToControl(w.slot).Next(); e != nil; e = w.mem.ToControl(w.slot).Next() {
+			w.mem.ToControl(w.slot).Release()
+		}
+	})
+}
+
+// BenchmarkDuplex60 measures one packet of 60 bytes out of the private network
+// and, turned round, in again: one encapsulation and one decapsulation. The
+// wires' copies are part of it.
+func BenchmarkDuplex60(b *testing.B) { benchmarkDuplex(b, 60) }
+
+// BenchmarkDuplex1440 is BenchmarkDuplex60 with packets of 1440 bytes.
+func BenchmarkDuplex1440(b *testing.B) { benchmarkDuplex(b, 1440) }
+
+func benchmarkDuplex(b *testing.B, n int) {
+	r := newRig(b)
+	r.install(client.SA{Direction: client.Outbound, SPI: 4711})
+	r.install(client.SA{Direction: client.Inbound, SPI: 4712})
+	w, goOn := r.still()
+	defer goOn()
+	p := newRemote(b, 4712)
+	out := outFrame(n, 'x')
+	const batch = 64
+	b.SetBytes(int64(n))
+	for done := 0; b.Loop(); done++ {
+		if done%batch != 0 {
+			continue
+		}
+		b.StopTimer()
+		r.private.Drain()
+		r.public.Drain()
+		for range batch {
+			r.private.Inject(out)
+			r.public.Inject(p.packet(inFrame(n)))
+		}
+		b.StartTimer()
+		if w.turn() < batch {
+			b.Fatal("not a whole batch")
+		}
+	}
+}
