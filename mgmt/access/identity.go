@@ -110,3 +110,6 @@ func makeCertificate(certPath, keyPath string) error {
 	}
 	return writeFile(certPath, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
+
+// Fingerprint returns a host key's SHA-256 fingerprint, as ssh-keygen prints it.
+func Fingerprint(key ssh.Signer) string { return ssh.FingerprintSHA256(key.PublicKey()) }

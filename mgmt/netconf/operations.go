@@ -1,0 +1,333 @@
+package netconf
+
+import (
+	"bytes"
+	"context"
+	"encoding/xml"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"vita/gen"
+	"vita/mgmt/datastore"
+	"vita/mgmt/internal/edit"
+	"vita/mgmt/internal/rpcerr"
+	"vita/mgmt/internal/xmltree"
+	"vita/mgmt/internal/yangenc"
+)
+
+// operate carries out one operation and writes what belongs into the reply;
+// nothing written means <ok/>.
+func (n *session) operate(ctx context.Context, op *xmltree.Element, out *bytes.Buffer) error {
+	if op.Name.Space != nsBase {
+		return &rpcerr.Error{
+			Type: "protocol", Tag: "unknown-namespace", BadElement: op.Name.Local, BadNamespace: op.Name.Space,
+			Message: fmt.Sprintf("no operation <%s> in namespace %q", op.Name.Local, op.Name.Space),
+		}
+	}
+	switch op.Name.Local {
+	case "get":
+		return n.get(op, out)
+	case "get-config":
+		return n.getConfig(op, out)
+	case "edit-config":
+		return n.editConfig(ctx, op)
+	case "copy-config":
+		return n.copyConfig(ctx, op)
+	case "validate":
+		return n.validate(ctx, op)
+	case "commit":
+		if _, err := params(op); err != nil {
+			return err
+		}
+		return n.server.o.Datastore.Commit(ctx, n.ds)
+	case "discard-changes":
+		if _, err := params(op); err != nil {
+			return err
+		}
+		return n.server.o.Datastore.Discard(n.ds)
+	case "lock", "unlock":
+		return n.lock(op)
+	case "close-session":
+		if _, err := params(op); err != nil {
+			return err
+		}
+		n.server.o.Datastore.Release(n.ds)
+		n.closing = true
+		return nil
+	case "kill-session":
+		return n.killSession(op)
+	}
+	return &rpcerr.Error{
+		Type: "protocol", Tag: "operation-not-supported", BadElement: op.Name.Local,
+		Message: fmt.Sprintf("operation <%s> is not supported: its capability is not in the hello", op.Name.Local),
+	}
+}
+
+// params returns the operation's parameters by name. One that is not in want,
+// is in another namespace or comes twice is an error.
+func params(op *xmltree.Element, want ...string) (map[string]*xmltree.Element, error) {
+	p := map[string]*xmltree.Element{}
+	for _, c := range op.Children {
+		if c.Name.Space != nsBase || !slices.Contains(want, c.Name.Local) {
+			return nil, &rpcerr.Error{
+				Type: "protocol", Tag: "unknown-element", BadElement: c.Name.Local,
+				Message: fmt.Sprintf("<%s> has no parameter <%s>", op.Name.Local, c.Name.Local),
+			}
+		}
+		if p[c.Name.Local] != nil {
+			return nil, &rpcerr.Error{
+				Type: "protocol", Tag: "bad-element", BadElement: c.Name.Local,
+				Message: fmt.Sprintf("<%s> twice in <%s>", c.Name.Local, op.Name.Local),
+			}
+		}
+		p[c.Name.Local] = c
+	}
+	return p, nil
+}
+
+func missing(op *xmltree.Element, name string) error {
+	return &rpcerr.Error{
+		Type: "protocol", Tag: "missing-element", BadElement: name,
+		Message: fmt.Sprintf("<%s> needs <%s>", op.Name.Local, name),
+	}
+}
+
+// oneOf reads an enumeration; def stands for an absent element.
+func oneOf(e *xmltree.Element, def string, values ...string) (string, error) {
+	if e == nil {
+		return def, nil
+	}
+	v := strings.TrimSpace(e.Text)
+	if !slices.Contains(values, v) {
+		return "", &rpcerr.Error{
+			Type: "protocol", Tag: "invalid-value", BadElement: e.Name.Local,
+			Message: fmt.Sprintf("<%s> is %q: want one of %s", e.Name.Local, v, strings.Join(values, ", ")),
+		}
+	}
+	return v, nil
+}
+
+// store reads the datastore that a <source> or <target> names.
+func store(op, e *xmltree.Element, name string) (datastore.Name, error) {
+	if e == nil {
+		return "", missing(op, name)
+	}
+	if len(e.Children) != 1 {
+		return "", &rpcerr.Error{
+			Type: "protocol", Tag: "missing-element", BadElement: name,
+			Message: fmt.Sprintf("<%s> names %d datastores, want 1", name, len(e.Children)),
+		}
+	}
+	switch e.Children[0].Name {
+	case xml.Name{Space: nsBase, Local: "running"}:
+		return datastore.Running, nil
+	case xml.Name{Space: nsBase, Local: "candidate"}:
+		return datastore.Candidate, nil
+	}
+	return "", &rpcerr.Error{
+		Type: "protocol", Tag: "unknown-element", BadElement: e.Children[0].Name.Local,
+		Message: fmt.Sprintf("<%s>: no datastore <%s>: have <running/> and <candidate/>", name, e.Children[0].Name.Local),
+	}
+}
+
+// filter reads a <filter>; nil means all.
+func filter(e *xmltree.Element) (*yangenc.Filter, error) {
+	if e == nil {
+		return nil, nil
+	}
+	kind := "subtree"
+	for _, a := range e.Attrs {
+		if a.Name.Local == "type" && (a.Name.Space == "" || a.Name.Space == nsBase) {
+			kind = a.Value
+		}
+	}
+	if kind != "subtree" {
+		return nil, &rpcerr.Error{
+			Type: "protocol", Tag: "bad-attribute", BadAttribute: "type", BadElement: "filter",
+			Message: fmt.Sprintf("filter type %q is not supported: use subtree", kind),
+		}
+	}
+	return yangenc.SubtreeFilter(e)
+}
+
+// get reads configuration and state (RFC 6241 section 7.7).
+func (n *session) get(op *xmltree.Element, out *bytes.Buffer) error {
+	p, err := params(op, "filter")
+	if err != nil {
+		return err
+	}
+	f, err := filter(p["filter"])
+	if err != nil {
+		return err
+	}
+	return n.read(datastore.Running, yangenc.Opts{Filter: f, Content: yangenc.ContentAll}, out)
+}
+
+// getConfig reads configuration (RFC 6241 section 7.1).
+func (n *session) getConfig(op *xmltree.Element, out *bytes.Buffer) error {
+	p, err := params(op, "source", "filter")
+	if err != nil {
+		return err
+	}
+	from, err := store(op, p["source"], "source")
+	if err != nil {
+		return err
+	}
+	f, err := filter(p["filter"])
+	if err != nil {
+		return err
+	}
+	return n.read(from, yangenc.Opts{Filter: f, Content: yangenc.ContentConfig}, out)
+}
+
+func (n *session) read(from datastore.Name, o yangenc.Opts, out *bytes.Buffer) error {
+	out.WriteString("<data>")
+	err := n.server.o.Datastore.Read(from, o.Content != yangenc.ContentConfig, func(root *gen.Vita) error {
+		return yangenc.EncodeXML(out, root, o)
+	})
+	out.WriteString("</data>")
+	return err
+}
+
+// editConfig changes a datastore (RFC 6241 section 7.2). Every edit is taken
+// whole or not at all, so each error-option comes to rollback-on-error.
+func (n *session) editConfig(ctx context.Context, op *xmltree.Element) error {
+	p, err := params(op, "target", "default-operation", "test-option", "error-option", "config")
+	if err != nil {
+		return err
+	}
+	to, err := store(op, p["target"], "target")
+	if err != nil {
+		return err
+	}
+	def, err := oneOf(p["default-operation"], "merge", "merge", "replace", "none")
+	if err != nil {
+		return err
+	}
+	test, err := oneOf(p["test-option"], "test-then-set", "test-then-set", "set", "test-only")
+	if err != nil {
+		return err
+	}
+	if _, err := oneOf(p["error-option"], "stop-on-error", "stop-on-error", "continue-on-error", "rollback-on-error"); err != nil {
+		return err
+	}
+	if p["config"] == nil {
+		return missing(op, "config")
+	}
+	e, err := yangenc.DecodeXML(p["config"])
+	if err != nil {
+		return err
+	}
+	o := datastore.EditOptions{Default: map[string]edit.Op{"merge": edit.Merge, "replace": edit.Replace, "none": edit.None}[def]}
+	switch test {
+	case "test-then-set":
+		o.Test = datastore.TestThenSet
+	case "set":
+		o.Test = datastore.Set
+	case "test-only":
+		o.Test = datastore.TestOnly
+	}
+	return n.server.o.Datastore.Edit(ctx, n.ds, to, e, o)
+}
+
+// copyConfig replaces a whole datastore (RFC 6241 section 7.3).
+func (n *session) copyConfig(ctx context.Context, op *xmltree.Element) error {
+	p, err := params(op, "target", "source")
+	if err != nil {
+		return err
+	}
+	to, err := store(op, p["target"], "target")
+	if err != nil {
+		return err
+	}
+	if config := inline(p["source"]); config != nil {
+		e, err := yangenc.DecodeXML(config)
+		if err != nil {
+			return err
+		}
+		return n.server.o.Datastore.Edit(ctx, n.ds, to, e, datastore.EditOptions{Default: edit.Replace})
+	}
+	from, err := store(op, p["source"], "source")
+	if err != nil {
+		return err
+	}
+	if from == to {
+		return &rpcerr.Error{
+			Type: "protocol", Tag: "invalid-value", BadElement: "target",
+			Message: "source and target are the same datastore",
+		}
+	}
+	return n.server.o.Datastore.Copy(ctx, n.ds, from, to)
+}
+
+// inline returns the <config> of a source that carries its own, or nil.
+func inline(source *xmltree.Element) *xmltree.Element {
+	if source != nil && len(source.Children) == 1 && source.Children[0].Name == (xml.Name{Space: nsBase, Local: "config"}) {
+		return source.Children[0]
+	}
+	return nil
+}
+
+// validate checks a datastore or a configuration in the request (RFC 6241
+// section 8.6.4.1).
+func (n *session) validate(ctx context.Context, op *xmltree.Element) error {
+	p, err := params(op, "source")
+	if err != nil {
+		return err
+	}
+	if config := inline(p["source"]); config != nil {
+		e, err := yangenc.DecodeXML(config)
+		if err != nil {
+			return err
+		}
+		return n.server.o.Datastore.Edit(ctx, n.ds, datastore.Candidate, e,
+			datastore.EditOptions{Default: edit.Replace, Test: datastore.TestOnly})
+	}
+	from, err := store(op, p["source"], "source")
+	if err != nil {
+		return err
+	}
+	return n.server.o.Datastore.Validate(ctx, from)
+}
+
+// lock takes or gives back a datastore's lock (RFC 6241 sections 7.5, 7.6).
+func (n *session) lock(op *xmltree.Element) error {
+	p, err := params(op, "target")
+	if err != nil {
+		return err
+	}
+	name, err := store(op, p["target"], "target")
+	if err != nil {
+		return err
+	}
+	if op.Name.Local == "lock" {
+		return n.server.o.Datastore.Lock(n.ds, name)
+	}
+	return n.server.o.Datastore.Unlock(n.ds, name)
+}
+
+// killSession ends another session (RFC 6241 section 7.9).
+func (n *session) killSession(op *xmltree.Element) error {
+	p, err := params(op, "session-id")
+	if err != nil {
+		return err
+	}
+	if p["session-id"] == nil {
+		return missing(op, "session-id")
+	}
+	text := strings.TrimSpace(p["session-id"].Text)
+	id, err := strconv.ParseUint(text, 10, 32)
+	switch {
+	case err != nil || id == 0:
+		err = fmt.Errorf("%q is no session id", text)
+	case uint32(id) == n.ds.ID:
+		err = fmt.Errorf("session %d is this one: use close-session", id)
+	case !n.server.kill(uint32(id)):
+		err = fmt.Errorf("there is no session %d", id)
+	default:
+		return nil
+	}
+	return &rpcerr.Error{Type: "protocol", Tag: "invalid-value", BadElement: "session-id", Message: err.Error()}
+}

@@ -1,0 +1,272 @@
+// Package netconf serves the configuration datastore by NETCONF (RFC 6241)
+// over SSH (RFC 6242).
+//
+// server.go accepts connections and knows who is on them, session.go reads and
+// answers messages, operations.go carries out the protocol operations,
+// framing.go is the wire, errors.go the rpc-error. The package decides nothing
+// about data: paths, values, edits and validation are mgmt/datastore's; who may
+// log in is mgmt/access'. It must not know forwarding or keying.
+package netconf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"vita/mgmt/access"
+	"vita/mgmt/datastore"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// Options shapes a Server. Datastore, Users and HostKey are required.
+type Options struct {
+	Datastore   *datastore.Datastore
+	Users       *access.Users
+	HostKey     ssh.Signer
+	Log         *slog.Logger
+	MaxSessions int // NETCONF sessions at once; default 64
+	MaxMessage  int // bytes of one message; default 64 MiB
+}
+
+// Limits that no client has a reason to come near.
+const (
+	handshakeTime       = 20 * time.Second
+	maxHandshakes       = 32
+	maxChannels         = 8 // NETCONF sessions on one SSH connection
+	maxAuthTries        = 6
+	helloTime           = 30 * time.Second
+	defaultMaxSessions  = 64
+	defaultMaxMessage   = 64 << 20
+	maxUnauthedMessages = 1 << 20 // the hello's size
+)
+
+// Server is a NETCONF server. It serves until its context ends.
+type Server struct {
+	o      Options
+	config *ssh.ServerConfig
+	lastID atomic.Uint32
+
+	mu       sync.Mutex
+	sessions map[uint32]*session
+	conns    map[net.Conn]struct{}
+	wg       sync.WaitGroup
+}
+
+// New returns a server; Serve makes it listen.
+func New(o Options) *Server {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.MaxSessions == 0 {
+		o.MaxSessions = defaultMaxSessions
+	}
+	if o.MaxMessage == 0 {
+		o.MaxMessage = defaultMaxMessage
+	}
+	s := &Server{o: o, sessions: map[uint32]*session{}, conns: map[net.Conn]struct{}{}}
+	s.config = &ssh.ServerConfig{
+		ServerVersion: "SSH-2.0-vita",
+		MaxAuthTries:  maxAuthTries,
+		PublicKeyCallback: func(c ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+			if !s.o.Users.AcceptsKey(c.User(), key) {
+				return nil, errors.New("key not accepted")
+			}
+			return nil, nil
+		},
+		PasswordCallback: func(c ssh.ConnMetadata, password []byte) (*ssh.Permissions, error) {
+			host, _, err := net.SplitHostPort(c.RemoteAddr().String())
+			if err != nil || !s.o.Users.AcceptsPassword(c.User(), string(password), host) {
+				return nil, errors.New("password not accepted")
+			}
+			return nil, nil
+		},
+		AuthLogCallback: func(c ssh.ConnMetadata, method string, err error) {
+			if err != nil && method != "none" {
+				s.o.Log.Info("netconf log-in refused", "user", c.User(), "method", method, "peer", c.RemoteAddr().String())
+			}
+		},
+	}
+	s.config.AddHostKey(o.HostKey)
+	return s
+}
+
+// Serve accepts connections on ln until ctx ends, then ends every session and
+// returns nil. It closes ln.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	stop := context.AfterFunc(ctx, func() {
+		ln.Close()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for c := range s.conns {
+			c.Close()
+		}
+	})
+	defer stop()
+	handshakes := make(chan struct{}, maxHandshakes)
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				s.wg.Wait()
+				return nil
+			}
+			var ne net.Error
+			if errors.As(err, &ne) && !errors.Is(err, net.ErrClosed) { // out of descriptors and the like: go on
+				s.o.Log.Warn("netconf accept", "error", err)
+				select {
+				case <-ctx.Done():
+				case <-time.After(100 * time.Millisecond):
+				}
+				continue
+			}
+			return fmt.Errorf("netconf: accept: %w", err)
+		}
+		select {
+		case handshakes <- struct{}{}:
+		default: // too many that have not logged in: the newest goes
+			c.Close()
+			continue
+		}
+		if !s.track(ctx, c) {
+			c.Close()
+			<-handshakes
+			continue
+		}
+		s.wg.Go(func() {
+			defer s.untrack(c)
+			s.serveConn(ctx, c, func() { <-handshakes })
+		})
+	}
+}
+
+func (s *Server) track(ctx context.Context, c net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ctx.Err() != nil {
+		return false
+	}
+	s.conns[c] = struct{}{}
+	return true
+}
+
+func (s *Server) untrack(c net.Conn) {
+	c.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+}
+
+// serveConn serves one SSH connection; authed is called once when its log-in
+// is over, either way.
+func (s *Server) serveConn(ctx context.Context, c net.Conn, authed func()) {
+	if err := c.SetDeadline(time.Now().Add(handshakeTime)); err != nil {
+		authed()
+		return
+	}
+	conn, channels, requests, err := ssh.NewServerConn(c, s.config)
+	authed()
+	if err != nil {
+		s.o.Log.Debug("netconf ssh handshake", "peer", c.RemoteAddr().String(), "error", err)
+		return
+	}
+	defer conn.Close()
+	if err := c.SetDeadline(time.Time{}); err != nil {
+		return
+	}
+	go ssh.DiscardRequests(requests)
+
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	slots := make(chan struct{}, maxChannels)
+	for nc := range channels {
+		if nc.ChannelType() != "session" {
+			_ = nc.Reject(ssh.UnknownChannelType, "only NETCONF sessions are served") // the peer may be gone already
+			continue
+		}
+		select {
+		case slots <- struct{}{}:
+		default:
+			_ = nc.Reject(ssh.ResourceShortage, "too many sessions on this connection")
+			continue
+		}
+		ch, reqs, err := nc.Accept()
+		if err != nil {
+			<-slots
+			continue
+		}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			defer ch.Close()
+			if !waitForSubsystem(reqs) {
+				return
+			}
+			go ssh.DiscardRequests(reqs)
+			s.serveSession(ctx, ch, conn.User(), c.RemoteAddr().String())
+			// A client that waits for the exit status sees an orderly end.
+			_, _ = ch.SendRequest("exit-status", false, []byte{0, 0, 0, 0})
+		})
+	}
+}
+
+// waitForSubsystem answers channel requests until the client has asked for
+// "netconf" (RFC 6242 section 3); everything else, a shell above all, is
+// refused.
+func waitForSubsystem(reqs <-chan *ssh.Request) bool {
+	timeout := time.NewTimer(handshakeTime)
+	defer timeout.Stop()
+	for {
+		select {
+		case <-timeout.C:
+			return false
+		case r, ok := <-reqs:
+			if !ok {
+				return false
+			}
+			var p struct{ Name string }
+			wanted := r.Type == "subsystem" && ssh.Unmarshal(r.Payload, &p) == nil && p.Name == "netconf"
+			if err := r.Reply(wanted, nil); err != nil {
+				return false
+			}
+			if wanted {
+				return true
+			}
+		}
+	}
+}
+
+// add enters a session under a new id; it fails when there are too many.
+func (s *Server) add(n *session) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.sessions) >= s.o.MaxSessions {
+		return false
+	}
+	n.ds.ID = s.lastID.Add(1)
+	s.sessions[n.ds.ID] = n
+	return true
+}
+
+func (s *Server) remove(n *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.sessions, n.ds.ID)
+}
+
+// kill ends the session id on behalf of another; it reports whether it exists.
+// The locks are gone when it returns.
+func (s *Server) kill(id uint32) bool {
+	s.mu.Lock()
+	n, ok := s.sessions[id]
+	s.mu.Unlock()
+	if ok {
+		s.o.Datastore.Release(n.ds)
+		n.ch.Close()
+	}
+	return ok
+}

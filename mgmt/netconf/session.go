@@ -1,0 +1,230 @@
+package netconf
+
+import (
+	"bytes"
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"vita/mgmt/datastore"
+	"vita/mgmt/internal/rpcerr"
+	"vita/mgmt/internal/xmltree"
+)
+
+// Namespaces and capabilities of RFC 6241.
+const (
+	nsBase = "urn:ietf:params:xml:ns:netconf:base:1.0"
+	base10 = "urn:ietf:params:netconf:base:1.0"
+	base11 = "urn:ietf:params:netconf:base:1.1"
+)
+
+// capabilities are what the hello announces. YANG 1.1 modules are announced
+// by yang-library alone (RFC 7950 section 5.6.4).
+var capabilities = []string{
+	base10,
+	base11,
+	"urn:ietf:params:netconf:capability:writable-running:1.0",
+	"urn:ietf:params:netconf:capability:candidate:1.0",
+	"urn:ietf:params:netconf:capability:rollback-on-error:1.0",
+	"urn:ietf:params:netconf:capability:validate:1.0",
+	"urn:ietf:params:netconf:capability:validate:1.1",
+}
+
+// limits for the XML of one message.
+func (s *Server) limits() xmltree.Limits {
+	return xmltree.Limits{Bytes: s.o.MaxMessage, Depth: 64}
+}
+
+// session is one NETCONF session. Its operations run one after the other, in
+// the order of their arrival (RFC 6241 section 4.5).
+type session struct {
+	server  *Server
+	ch      io.ReadWriteCloser
+	f       *framer
+	ds      *datastore.Session
+	closing bool        // close-session was answered
+	greeted atomic.Bool // the peer's hello has come
+}
+
+func (s *Server) serveSession(ctx context.Context, ch io.ReadWriteCloser, user, peer string) {
+	n := &session{
+		server: s,
+		ch:     ch,
+		f:      newFramer(ch, maxUnauthedMessages),
+		ds:     &datastore.Session{User: user, Transport: "netconf-ssh", Peer: peer},
+	}
+	if !s.add(n) {
+		s.o.Log.Warn("netconf session refused: too many", "user", user, "peer", peer, "limit", s.o.MaxSessions)
+		return
+	}
+	log := s.o.Log.With("session", n.ds.ID, "user", user, "peer", peer)
+	defer s.remove(n)
+	defer s.o.Datastore.Release(n.ds)
+	late := time.AfterFunc(helloTime, func() {
+		if !n.greeted.Load() {
+			ch.Close()
+		}
+	})
+	defer late.Stop()
+	if err := n.hello(); err != nil {
+		log.Info("netconf session ended before it began", "error", err)
+		return
+	}
+	n.f.limit = s.o.MaxMessage
+	log.Info("netconf session started")
+	err := n.run(ctx)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	log.Info("netconf session ended", "error", err)
+}
+
+// hello exchanges capabilities and settles the framing (RFC 6241 section 8.1).
+func (n *session) hello() error {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, `<hello xmlns="%s"><capabilities>`, nsBase)
+	for _, c := range capabilities {
+		b.WriteString("<capability>")
+		escape(&b, c)
+		b.WriteString("</capability>")
+	}
+	fmt.Fprintf(&b, "</capabilities><session-id>%d</session-id></hello>", n.ds.ID)
+	if err := n.f.write(b.Bytes()); err != nil {
+		return err
+	}
+	msg, err := n.f.read()
+	if err != nil {
+		return fmt.Errorf("read hello: %w", err)
+	}
+	root, err := xmltree.Parse(msg, n.server.limits())
+	if err != nil {
+		return fmt.Errorf("hello: %w", err)
+	}
+	if root.Name != (xml.Name{Space: nsBase, Local: "hello"}) {
+		return fmt.Errorf("first message is <%s>, not <hello>", root.Name.Local)
+	}
+	var theirs []string
+	for _, list := range root.Children {
+		switch list.Name.Local {
+		case "capabilities":
+			for _, c := range list.Children {
+				theirs = append(theirs, strings.TrimSpace(c.Text))
+			}
+		case "session-id":
+			return errors.New("hello of a client carries a session-id")
+		}
+	}
+	switch {
+	case slices.Contains(theirs, base11):
+		n.f.chunked = true
+	case !slices.Contains(theirs, base10):
+		return errors.New("no base capability in common")
+	}
+	n.greeted.Store(true)
+	return nil
+}
+
+func (n *session) run(ctx context.Context) error {
+	for !n.closing {
+		msg, err := n.f.read()
+		if err != nil {
+			return err
+		}
+		reply, err := n.answer(ctx, msg)
+		if err != nil {
+			return err
+		}
+		if err := n.f.write(reply); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// answer returns the rpc-reply of one message. An error ends the session
+// without one.
+func (n *session) answer(ctx context.Context, msg []byte) ([]byte, error) {
+	rpc, err := xmltree.Parse(msg, n.server.limits())
+	if err != nil {
+		// malformed-message must not be sent to base:1.0 peers (RFC 6241
+		// appendix A); for them nothing but the end of the session is left.
+		if !n.f.chunked {
+			return nil, fmt.Errorf("message: %w", err)
+		}
+		return reply(nil, nil, &rpcerr.Error{Type: "rpc", Tag: "malformed-message", Message: err.Error()}), nil
+	}
+	if rpc.Name != (xml.Name{Space: nsBase, Local: "rpc"}) {
+		return reply(nil, nil, &rpcerr.Error{
+			Type: "rpc", Tag: "unknown-element", BadElement: rpc.Name.Local,
+			Message: fmt.Sprintf("a client's message is <rpc> in namespace %s", nsBase),
+		}), nil
+	}
+	if !slices.ContainsFunc(rpc.Attrs, func(a xml.Attr) bool { return a.Name == xml.Name{Local: "message-id"} }) {
+		return reply(rpc, nil, &rpcerr.Error{
+			Type: "rpc", Tag: "missing-attribute", BadAttribute: "message-id", BadElement: "rpc",
+			Message: "<rpc> needs the attribute message-id",
+		}), nil
+	}
+	if len(rpc.Children) != 1 {
+		return reply(rpc, nil, &rpcerr.Error{
+			Type: "rpc", Tag: "operation-failed",
+			Message: fmt.Sprintf("<rpc> holds %d operations, want 1", len(rpc.Children)),
+		}), nil
+	}
+	var out bytes.Buffer
+	if err := n.operate(ctx, rpc.Children[0], &out); err != nil {
+		return reply(rpc, nil, err), nil
+	}
+	return reply(rpc, out.Bytes(), nil), nil
+}
+
+// reply wraps a body, or an error, with the rpc's own attributes (RFC 6241
+// section 4.2). An empty body is <ok/>.
+func reply(rpc *xmltree.Element, body []byte, err error) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, `<rpc-reply xmlns="%s"`, nsBase)
+	if rpc != nil {
+		writeAttrs(&b, rpc.Attrs)
+	}
+	b.WriteByte('>')
+	switch {
+	case err != nil:
+		writeErrors(&b, err)
+	case len(body) == 0:
+		b.WriteString("<ok/>")
+	default:
+		b.Write(body)
+	}
+	b.WriteString("</rpc-reply>")
+	return b.Bytes()
+}
+
+// writeAttrs gives back attributes; those in a namespace get a prefix of ours,
+// for the peer's own prefix need not be declared where we write.
+func writeAttrs(b *bytes.Buffer, attrs []xml.Attr) {
+	for i, a := range attrs {
+		switch {
+		case a.Name.Space == "xmlns" || a.Name.Space == "" && a.Name.Local == "xmlns":
+			continue
+		case a.Name.Space == "":
+			fmt.Fprintf(b, ` %s="`, a.Name.Local)
+		default:
+			fmt.Fprintf(b, ` xmlns:n%d="`, i)
+			escape(b, a.Name.Space)
+			fmt.Fprintf(b, `" n%d:%s="`, i, a.Name.Local)
+		}
+		escape(b, a.Value)
+		b.WriteByte('"')
+	}
+}
+
+// escape writes s as XML character data or attribute value.
+func escape(b *bytes.Buffer, s string) {
+	_ = xml.EscapeText(b, []byte(s)) // a bytes.Buffer takes every write
+}

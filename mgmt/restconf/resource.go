@@ -1,0 +1,331 @@
+package restconf
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"vita/gen"
+	"vita/mgmt/datastore"
+	"vita/mgmt/internal/edit"
+	"vita/mgmt/internal/rpcerr"
+	"vita/mgmt/internal/schema"
+	"vita/mgmt/internal/xmltree"
+	"vita/mgmt/internal/yangenc"
+)
+
+// request is one request on the datastore resource or a data resource.
+type request struct {
+	s     *Server
+	w     http.ResponseWriter
+	r     *http.Request
+	media string // of the answer
+	store datastore.Name
+	base  string // path of the datastore's resource
+	at    yangenc.Path
+}
+
+// session is whom the datastore sees.
+func session(r *http.Request) *datastore.Session {
+	user, _ := r.Context().Value(userKey{}).(string) // set by authenticate on every way here
+	return &datastore.Session{User: user, Transport: "restconf", Peer: r.RemoteAddr}
+}
+
+// methods of the datastore resource and of data resources.
+var methods = map[string]func(*request) error{
+	http.MethodGet:     (*request).get,
+	http.MethodHead:    (*request).get,
+	http.MethodPut:     (*request).put,
+	http.MethodPost:    (*request).post,
+	http.MethodPatch:   (*request).patch,
+	http.MethodDelete:  (*request).delete,
+	http.MethodOptions: (*request).options,
+}
+
+func (s *Server) onData(prefix string, store datastore.Name) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-cache")
+		method := methods[r.Method]
+		if method == nil {
+			writeError(w, r, http.StatusMethodNotAllowed, errMethod(r.Method))
+			return
+		}
+		media, err := accepted(r)
+		if err != nil {
+			writeError(w, r, http.StatusNotAcceptable, err)
+			return
+		}
+		raw := strings.TrimPrefix(strings.TrimPrefix(r.URL.EscapedPath(), root+prefix), "/")
+		at, err := yangenc.ParseRESTCONF(raw)
+		if err == nil && len(at) > 0 && at[len(at)-1].Schema.Kind == schema.List && len(at[len(at)-1].Keys) == 0 {
+			err = &rpcerr.Error{ // RFC 8040 section 3.5.3
+				Type: "protocol", Tag: "missing-element", Path: at.String(),
+				Message: "a list entry is named with its keys: LIST=KEY,KEY",
+			}
+		}
+		if err != nil {
+			writeError(w, r, 0, err)
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, s.o.MaxBody)
+		if err := method(&request{s: s, w: w, r: r, media: media, store: store, base: root + prefix, at: at}); err != nil {
+			status := 0
+			var we *statusError
+			if errors.As(err, &we) {
+				status = we.status
+			} else if errors.Is(err, yangenc.ErrNotFound) {
+				status = http.StatusNotFound
+			}
+			writeError(w, r, status, err)
+		}
+	}
+}
+
+// query reads the query parameters; one that is not in want, has no value or
+// comes twice is an error (RFC 8040 section 4.8).
+func (q *request) query(want ...string) (url.Values, error) {
+	v, err := url.ParseQuery(q.r.URL.RawQuery)
+	if err != nil {
+		return nil, badQuery("query: %v", err)
+	}
+	for name, values := range v {
+		known := false
+		for _, w := range want {
+			known = known || w == name
+		}
+		switch {
+		case !known:
+			return nil, badQuery("query parameter %q is not supported for %s here: have %v", name, q.r.Method, want)
+		case len(values) != 1:
+			return nil, badQuery("query parameter %q comes %d times", name, len(values))
+		}
+	}
+	return v, nil
+}
+
+func badQuery(format string, a ...any) error {
+	return &rpcerr.Error{Type: "protocol", Tag: "invalid-value", Message: fmt.Sprintf(format, a...)}
+}
+
+// get answers GET and HEAD (RFC 8040 sections 4.2, 4.3).
+func (q *request) get() error {
+	v, err := q.query("content", "depth")
+	if err != nil {
+		return err
+	}
+	o := yangenc.Opts{Content: yangenc.ContentAll}
+	if q.store != datastore.Running {
+		o.Content = yangenc.ContentConfig
+	}
+	switch c := v.Get("content"); c {
+	case "":
+	case "all":
+		o.Content = yangenc.ContentAll
+	case "config":
+		o.Content = yangenc.ContentConfig
+	case "nonconfig":
+		o.Content = yangenc.ContentNonconfig
+	default:
+		return badQuery("content=%s: want config, nonconfig or all", c)
+	}
+	if d := v.Get("depth"); d != "" && d != "unbounded" {
+		n, err := strconv.ParseUint(d, 10, 16)
+		if err != nil || n == 0 {
+			return badQuery("depth=%s: want unbounded or 1 to 65535", d)
+		}
+		o.Depth = int(n)
+	}
+	var body bytes.Buffer
+	err = q.s.o.Datastore.Read(q.store, o.Content != yangenc.ContentConfig, func(root *gen.Vita) error {
+		if q.media == mediaXML {
+			return yangenc.EncodeResourceXML(&body, root, q.at, o)
+		}
+		return yangenc.EncodeResourceJSON(&body, root, q.at, o)
+	})
+	if err != nil {
+		return err
+	}
+	q.w.Header().Set("Content-Type", q.media)
+	q.w.Header().Set("Content-Length", strconv.Itoa(body.Len()))
+	if q.r.Method != http.MethodHead {
+		_, _ = q.w.Write(body.Bytes()) // the client may be gone
+	}
+	return nil
+}
+
+// put creates or replaces the target (RFC 8040 section 4.5).
+func (q *request) put() error {
+	if _, err := q.query(); err != nil {
+		return err
+	}
+	e, err := q.decode(q.at, yangenc.DecodeResourceJSON, yangenc.DecodeResourceXML)
+	if err != nil {
+		return err
+	}
+	status := http.StatusNoContent
+	if len(q.at) > 0 {
+		had, err := q.exists()
+		if err != nil {
+			return err
+		}
+		if !had {
+			status = http.StatusCreated
+		}
+	}
+	q.at.SetOp(e, edit.Replace)
+	if err := q.edit(e); err != nil {
+		return err
+	}
+	q.w.WriteHeader(status)
+	return nil
+}
+
+// post creates a child of the target (RFC 8040 section 4.4.1).
+func (q *request) post() error {
+	if _, err := q.query(); err != nil {
+		return err
+	}
+	var created yangenc.Path
+	e, err := q.decode(q.at,
+		func(b []byte, at yangenc.Path) (e *edit.Node, err error) {
+			e, created, err = yangenc.DecodeChildJSON(b, at)
+			return e, err
+		},
+		func(x *xmltree.Element, at yangenc.Path) (e *edit.Node, err error) {
+			e, created, err = yangenc.DecodeChildXML(x, at)
+			return e, err
+		})
+	if err != nil {
+		return err
+	}
+	if err := q.parentExists(); err != nil {
+		return err
+	}
+	if err := q.edit(e); err != nil {
+		return err
+	}
+	q.w.Header().Set("Location", "https://"+q.r.Host+q.base+"/"+created.RESTCONF())
+	q.w.WriteHeader(http.StatusCreated)
+	return nil
+}
+
+// patch merges into a target that exists (RFC 8040 section 4.6.1).
+func (q *request) patch() error {
+	if _, err := q.query(); err != nil {
+		return err
+	}
+	e, err := q.decode(q.at, yangenc.DecodeResourceJSON, yangenc.DecodeResourceXML)
+	if err != nil {
+		return err
+	}
+	if err := q.parentExists(); err != nil {
+		return err
+	}
+	q.at.SetOp(e, edit.Merge)
+	if err := q.edit(e); err != nil {
+		return err
+	}
+	q.w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// delete removes the target (RFC 8040 section 4.7).
+func (q *request) delete() error {
+	if _, err := q.query(); err != nil {
+		return err
+	}
+	if len(q.at) == 0 {
+		return &statusError{http.StatusMethodNotAllowed, errMethod(q.r.Method)}
+	}
+	if err := q.parentExists(); err != nil {
+		return err
+	}
+	if err := q.edit(q.at.Delete()); err != nil {
+		return err
+	}
+	q.w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// options tells the methods of the target (RFC 8040 section 4.1).
+func (q *request) options() error {
+	allow := "OPTIONS, HEAD, GET"
+	switch {
+	case len(q.at) == 0:
+		allow += ", POST, PUT, PATCH"
+	case q.at.Config():
+		allow += ", POST, PUT, PATCH, DELETE"
+	}
+	q.w.Header().Set("Allow", allow)
+	if len(q.at) == 0 || q.at.Config() {
+		q.w.Header().Set("Accept-Patch", mediaJSON+", "+mediaXML)
+	}
+	q.w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// edit changes the datastore; running is validated, forwarded and stored when
+// it returns. The operations are the edit tree's own.
+func (q *request) edit(e *edit.Node) error {
+	return q.s.o.Datastore.Edit(q.r.Context(), session(q.r), q.store, e, datastore.EditOptions{Default: edit.None})
+}
+
+func (q *request) exists() (had bool, err error) {
+	err = q.s.o.Datastore.Read(q.store, false, func(root *gen.Vita) error {
+		had = q.at.Exists(root)
+		return nil
+	})
+	return had, err
+}
+
+// parentExists makes the target's absence a 404, as methods that work on an
+// existing resource need it.
+func (q *request) parentExists() error {
+	if len(q.at) == 0 {
+		return nil
+	}
+	had, err := q.exists()
+	if err == nil && !had {
+		err = &statusError{http.StatusNotFound, &rpcerr.Error{
+			Type: "application", Tag: "invalid-value", Path: q.at.String(),
+			Message: "there is no such resource",
+		}}
+	}
+	return err
+}
+
+// decode reads the body in the encoding that its Content-Type names.
+func (q *request) decode(at yangenc.Path,
+	fromJSON func([]byte, yangenc.Path) (*edit.Node, error),
+	fromXML func(*xmltree.Element, yangenc.Path) (*edit.Node, error),
+) (*edit.Node, error) {
+	media, _, err := mime.ParseMediaType(q.r.Header.Get("Content-Type"))
+	if err != nil || media != mediaJSON && media != mediaXML {
+		return nil, &statusError{http.StatusUnsupportedMediaType, &rpcerr.Error{
+			Type: "protocol", Tag: "invalid-value",
+			Message: fmt.Sprintf("Content-Type %q: want %s or %s", q.r.Header.Get("Content-Type"), mediaJSON, mediaXML),
+		}}
+	}
+	body, err := io.ReadAll(q.r.Body)
+	var tooBig *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooBig):
+		return nil, &rpcerr.Error{Type: "transport", Tag: "too-big", Message: fmt.Sprintf("body is larger than %d bytes", tooBig.Limit)}
+	case err != nil:
+		return nil, &rpcerr.Error{Type: "transport", Tag: "malformed-message", Message: "body: " + err.Error()}
+	}
+	if media == mediaJSON {
+		return fromJSON(body, at)
+	}
+	x, err := xmltree.Parse(body, xmltree.Limits{Bytes: int(q.s.o.MaxBody), Depth: 64})
+	if err != nil {
+		return nil, &rpcerr.Error{Type: "protocol", Tag: "malformed-message", Message: err.Error()}
+	}
+	return fromXML(x, at)
+}

@@ -1,0 +1,278 @@
+// Package restconf serves the configuration datastore by RESTCONF (RFC 8040)
+// over TLS 1.3, in JSON (RFC 7951) and XML.
+//
+// server.go listens, authenticates and routes, resource.go carries out the
+// methods on data, errors.go answers with the errors resource. The package
+// decides nothing about data: paths, values, edits and validation are
+// mgmt/datastore's; who may log in is mgmt/access'. It must not know
+// forwarding or keying.
+package restconf
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"vita/mgmt/access"
+	"vita/mgmt/datastore"
+	"vita/mgmt/internal/rpcerr"
+
+	"github.com/gorilla/mux"
+)
+
+// Options shapes a Server. Datastore, Users and Certificate are required.
+type Options struct {
+	Datastore   *datastore.Datastore
+	Users       *access.Users
+	Certificate tls.Certificate
+	Log         *slog.Logger
+	MaxBody     int64 // bytes of one request body; default 64 MiB
+	MaxRequests int   // requests at once; default 64
+}
+
+// Server is a RESTCONF server. It serves until its context ends.
+type Server struct {
+	o     Options
+	slots chan struct{}
+}
+
+// root is the path that host-meta leads to.
+const root = "/restconf"
+
+// Media types of RFC 8040 section 11.3.
+const (
+	mediaJSON = "application/yang-data+json"
+	mediaXML  = "application/yang-data+xml"
+)
+
+// New returns a server; Serve makes it listen.
+func New(o Options) *Server {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.MaxBody == 0 {
+		o.MaxBody = 64 << 20
+	}
+	if o.MaxRequests == 0 {
+		o.MaxRequests = 64
+	}
+	return &Server{o: o, slots: make(chan struct{}, o.MaxRequests)}
+}
+
+// Serve accepts connections on ln until ctx ends, lets running requests end
+// for a few seconds, and returns nil. It closes ln.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	h := &http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       2 * time.Minute,
+		WriteTimeout:      5 * time.Minute,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug), // TLS handshakes that fail
+		TLSConfig: &tls.Config{
+			MinVersion:   tls.VersionTLS13,
+			Certificates: []tls.Certificate{s.o.Certificate},
+			NextProtos:   []string{"h2", "http/1.1"},
+		},
+	}
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(done)
+		grace, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := h.Shutdown(grace); err != nil {
+			h.Close()
+		}
+	})
+	err := h.ServeTLS(ln, "", "")
+	if !stop() {
+		<-done
+		return nil
+	}
+	return fmt.Errorf("restconf: %w", err)
+}
+
+// handler routes the resources of RFC 8040 section 3.
+func (s *Server) handler() http.Handler {
+	r := mux.NewRouter().UseEncodedPath().SkipClean(true)
+	// Discovery is public (RFC 8040 section 3.1): it tells the root's path.
+	r.HandleFunc("/.well-known/host-meta", only(hostMeta, http.MethodGet, http.MethodHead))
+	api := r.PathPrefix(root).Subrouter()
+	api.Use(s.authenticate)
+	api.HandleFunc("", only(s.api, http.MethodGet, http.MethodHead))
+	api.HandleFunc("/", only(s.api, http.MethodGet, http.MethodHead))
+	api.HandleFunc("/yang-library-version", only(s.libraryVersion, http.MethodGet, http.MethodHead))
+	api.HandleFunc("/operations", only(s.operations, http.MethodGet, http.MethodHead))
+	for operation, do := range rpcs {
+		api.HandleFunc("/operations/"+operation, only(s.onOperation(do), http.MethodPost))
+	}
+	for prefix, store := range map[string]datastore.Name{
+		"/data": datastore.Running, // edits are validated, forwarded and stored before the answer
+		// RFC 8527 section 3.1: a datastore by its name.
+		"/ds/ietf-datastores:running":   datastore.Running,
+		"/ds/ietf-datastores:candidate": datastore.Candidate,
+	} {
+		api.HandleFunc(prefix, s.onData(prefix, store))
+		api.HandleFunc(prefix+"/{path:.*}", s.onData(prefix, store))
+	}
+	r.NotFoundHandler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		writeError(w, r, http.StatusNotFound, fmt.Errorf("no resource %s: have %s/data and %s/operations", r.URL.Path, root, root))
+	})
+	return r
+}
+
+// only lets through the methods that a resource has. (mux could match them,
+// but then takes a wrong method for a wrong path.)
+func only(h http.HandlerFunc, methods ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !slices.Contains(methods, r.Method) {
+			w.Header().Set("Allow", strings.Join(methods, ", "))
+			writeError(w, r, http.StatusMethodNotAllowed, errMethod(r.Method))
+			return
+		}
+		h(w, r)
+	}
+}
+
+type userKey struct{}
+
+// authenticate lets through who has a password (RFC 7617), and bounds how many
+// requests are in work.
+func (s *Server) authenticate(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case s.slots <- struct{}{}:
+			defer func() { <-s.slots }()
+		default:
+			w.Header().Set("Retry-After", "1")
+			writeError(w, r, http.StatusServiceUnavailable, errors.New("too many requests at once"))
+			return
+		}
+		name, password, ok := r.BasicAuth()
+		host, _, err := net.SplitHostPort(r.RemoteAddr)
+		if !ok || err != nil || !s.o.Users.AcceptsPassword(name, password, host) {
+			if ok {
+				s.o.Log.Info("restconf log-in refused", "user", name, "peer", r.RemoteAddr)
+			}
+			w.Header().Set("WWW-Authenticate", `Basic realm="vita", charset="UTF-8"`)
+			writeError(w, r, http.StatusUnauthorized, errUnauthorized)
+			return
+		}
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), userKey{}, name)))
+	})
+}
+
+// hostMeta leads to the API resource (RFC 8040 section 3.1, RFC 6415).
+func hostMeta(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/xrd+xml")
+	fmt.Fprintf(w, `<XRD xmlns="http://docs.oasis-open.org/ns/xri/xrd-1.0"><Link rel="restconf" href="%s"/></XRD>`+"\n", root)
+}
+
+// libraryRevision is the ietf-yang-library that describes this server's
+// modules (RFC 8040 section 3.3.3).
+const libraryRevision = "2019-01-04"
+
+// api answers for the API resource (RFC 8040 section 3.3).
+func (s *Server) api(w http.ResponseWriter, r *http.Request) {
+	answer(w, r,
+		`{"ietf-restconf:restconf":{"data":{},"operations":{},"yang-library-version":"`+libraryRevision+`"}}`,
+		`<restconf xmlns="`+nsRESTCONF+`"><data/><operations/><yang-library-version>`+libraryRevision+`</yang-library-version></restconf>`)
+}
+
+func (s *Server) libraryVersion(w http.ResponseWriter, r *http.Request) {
+	answer(w, r,
+		`{"ietf-restconf:yang-library-version":"`+libraryRevision+`"}`,
+		`<yang-library-version xmlns="`+nsRESTCONF+`">`+libraryRevision+`</yang-library-version>`)
+}
+
+// rpcs are the operations by their resource's name: what NETCONF does with the
+// candidate, for clients that edit it by way of its datastore resource.
+var rpcs = map[string]func(*Server, *http.Request) error{
+	"ietf-netconf:commit": func(s *Server, r *http.Request) error {
+		return s.o.Datastore.Commit(r.Context(), session(r))
+	},
+	"ietf-netconf:discard-changes": func(s *Server, r *http.Request) error {
+		return s.o.Datastore.Discard(session(r))
+	},
+}
+
+// operations lists the operations (RFC 8040 section 3.3.2).
+func (s *Server) operations(w http.ResponseWriter, r *http.Request) {
+	var json, xml []string
+	for _, name := range slices.Sorted(maps.Keys(rpcs)) {
+		json = append(json, `"`+name+`":[null]`)
+		_, local, _ := strings.Cut(name, ":")
+		xml = append(xml, `<`+local+` xmlns="urn:ietf:params:xml:ns:netconf:base:1.0"/>`)
+	}
+	answer(w, r, `{"ietf-restconf:operations":{`+strings.Join(json, ",")+`}}`,
+		`<operations xmlns="`+nsRESTCONF+`">`+strings.Join(xml, "")+`</operations>`)
+}
+
+// onOperation answers POST on an operation resource without input or output
+// (RFC 8040 section 4.4.2).
+func (s *Server) onOperation(do func(*Server, *http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 64))
+		if err == nil && len(bytes.TrimSpace(body)) > 0 {
+			err = &rpcerr.Error{Type: "protocol", Tag: "invalid-value", Message: "the operation takes no input"}
+		}
+		if err == nil {
+			err = do(s, r)
+		}
+		if err != nil {
+			writeError(w, r, 0, err)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	}
+}
+
+func answer(w http.ResponseWriter, r *http.Request, json, xml string) {
+	media, err := accepted(r)
+	if err != nil {
+		writeError(w, r, http.StatusNotAcceptable, err)
+		return
+	}
+	w.Header().Set("Content-Type", media)
+	w.Header().Set("Cache-Control", "no-cache")
+	body := json
+	if media == mediaXML {
+		body = xml
+	}
+	if r.Method != http.MethodHead {
+		_, _ = w.Write([]byte(body + "\n")) // the client may be gone
+	}
+}
+
+// accepted picks the media type of an answer: the first of the client's list
+// that we have, JSON where it does not mind.
+func accepted(r *http.Request) (string, error) {
+	accept := strings.Join(r.Header.Values("Accept"), ",")
+	if accept == "" {
+		return mediaJSON, nil
+	}
+	for part := range strings.SplitSeq(accept, ",") {
+		media, params, _ := strings.Cut(part, ";")
+		if strings.Contains(strings.ReplaceAll(params, " ", ""), "q=0") && !strings.Contains(params, "0.") {
+			continue
+		}
+		switch strings.ToLower(strings.TrimSpace(media)) {
+		case mediaJSON, "application/json", "*/*", "application/*":
+			return mediaJSON, nil
+		case mediaXML, "application/xml", "text/xml":
+			return mediaXML, nil
+		}
+	}
+	return "", fmt.Errorf("none of %q can be served: have %s and %s", accept, mediaJSON, mediaXML)
+}

@@ -1,0 +1,136 @@
+// Package mgmt tests the management servers with the clients that operators
+// use: ncclient, curl and Juniper's go-netconf, over loopback.
+package mgmt
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"vita/gen"
+	"vita/mgmt/access"
+	"vita/mgmt/datastore"
+	"vita/mgmt/netconf"
+	"vita/mgmt/restconf"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// nothing is a forwarding plane that takes every configuration.
+type nothing struct{}
+
+func (nothing) Prepare(context.Context, *gen.Vita) (datastore.Prepared, error) { return nothing{}, nil }
+func (nothing) Publish()                                                       {}
+func (nothing) Abort()                                                         {}
+
+// servers are both servers on one datastore.
+type servers struct {
+	t            *testing.T
+	dir, keyFile string
+	signer       ssh.Signer
+	netconf      string // host:port
+	restconf     string // https://localhost:port
+}
+
+const (
+	user     = "admin"
+	password = "a long password"
+)
+
+func start(t *testing.T) *servers {
+	t.Helper()
+	s := &servers{t: t, dir: t.TempDir()}
+	pub, key, err := ed25519.GenerateKey(rand.Reader)
+	check(t, err)
+	sshPub, err := ssh.NewPublicKey(pub)
+	check(t, err)
+	s.signer, err = ssh.NewSignerFromKey(key)
+	check(t, err)
+	block, err := ssh.MarshalPrivateKey(key, "")
+	check(t, err)
+	s.keyFile = filepath.Join(s.dir, "key")
+	check(t, os.WriteFile(s.keyFile, pem.EncodeToMemory(block), 0o600))
+
+	users, err := access.OpenUsers(s.dir)
+	check(t, err)
+	hash, err := access.HashPassword(password)
+	check(t, err)
+	check(t, users.Add(access.User{Name: user, PasswordHash: hash, Keys: []string{string(ssh.MarshalAuthorizedKey(sshPub))}}))
+	host, err := access.HostKey(s.dir)
+	check(t, err)
+	cert, err := access.Certificate(s.dir)
+	check(t, err)
+	d, err := datastore.Open(datastore.Options{Dir: s.dir, Applier: nothing{}, State: func(root *gen.Vita) {
+		root.GatewayState = &gen.VitaEspGateway_GatewayState{}
+	}})
+	check(t, err)
+	t.Cleanup(func() { d.Close() })
+	check(t, d.Start(t.Context()))
+
+	ctx, cancel := context.WithCancel(context.Background())
+	serve := func(fn func(context.Context, net.Listener) error) string {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		check(t, err)
+		done := make(chan error, 1)
+		go func() { done <- fn(ctx, ln) }()
+		t.Cleanup(func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+		return ln.Addr().String()
+	}
+	s.netconf = serve(netconf.New(netconf.Options{Datastore: d, Users: users, HostKey: host}).Serve)
+	_, port, err := net.SplitHostPort(serve(restconf.New(restconf.Options{Datastore: d, Users: users, Certificate: cert}).Serve))
+	check(t, err)
+	s.restconf = "https://localhost:" + port
+	return s
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// python runs a script with a connected ncclient manager m; config is its
+// standard input. ncclient is Debian's: test/setup.sh installs it.
+func (s *servers) python(script, stdin string) (string, error) {
+	_, port, _ := net.SplitHostPort(s.netconf)
+	c := exec.Command("/usr/bin/python3", "-c", `
+import sys
+from ncclient import manager
+from ncclient.operations import RPCError
+config = sys.stdin.read()
+with manager.connect(host="127.0.0.1", port=`+port+`, username="`+user+`", key_filename="`+s.keyFile+`",
+        hostkey_verify=False, allow_agent=False, look_for_keys=False, timeout=30) as m:
+`+indented(script))
+	c.Stdin = strings.NewReader(stdin)
+	out, err := c.CombinedOutput()
+	return string(out), err
+}
+
+func indented(s string) string {
+	return "    " + strings.ReplaceAll(strings.TrimSpace(s), "\n", "\n    ") + "\n"
+}
+
+// curl makes a RESTCONF request and returns status and body.
+func (s *servers) curl(args ...string) (status, body string) {
+	s.t.Helper()
+	all := append([]string{"-sS", "--max-time", "30", "--cacert", filepath.Join(s.dir, "tls.crt"), "-u", user + ":" + password, "-w", "\n%{http_code}"}, args...)
+	out, err := exec.Command("curl", all...).CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("curl %v: %v: %s", args, err, out)
+	}
+	i := strings.LastIndexByte(string(out), '\n')
+	return string(out[i+1:]), strings.TrimSpace(string(out[:i]))
+}
