@@ -149,7 +149,9 @@ func listen(path string) (*net.UnixListener, error) {
 func (e *Engine) free() error {
 	var errs []error
 	if e.listener != nil {
-		errs = append(errs, e.listener.Close())
+		if err := e.listener.Close(); !errors.Is(err, net.ErrClosed) { // Serve has closed it
+			errs = append(errs, err)
+		}
 	}
 	for _, fd := range append(e.wake[:], e.punt) {
 		if fd >= 0 {
@@ -196,6 +198,5 @@ func (e *Engine) Serve(ctx context.Context) error {
 		}
 	}
 	e.mu.Unlock()
-	e.listener = nil
 	return errors.Join(err, e.free())
 }

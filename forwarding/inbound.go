@@ -102,6 +102,10 @@ func (w *worker) classifyESP(k pktbuf.Packet, m int) int {
 		return m
 	}
 	sa, key := &w.mem.SAs[i], w.keys.at(i)
+	if key == nil { // the SA is about to end
+		w.drop(k, drop.ESPNoSA)
+		return m
+	}
 	if len(b) < esp.MinLen {
 		sa.RxErrors++
 		w.drop(k, drop.ESPTooShort)

@@ -31,28 +31,53 @@ const keyChunk = 256
 // keyStore holds the keys by SA index. Chunks of it are made when first
 // needed, and stay.
 type keyStore struct {
-	chunks []atomic.Pointer[[keyChunk]esp.Key]
+	chunks []atomic.Pointer[[keyChunk]keySlot]
+}
+
+// keySlot is a key and whether workers may use it: what orders the control
+// goroutine's writes before their reads.
+type keySlot struct {
+	ready atomic.Bool
+	key   esp.Key
 }
 
 func newKeyStore(n int) *keyStore {
-	return &keyStore{chunks: make([]atomic.Pointer[[keyChunk]esp.Key], (n+keyChunk-1)/keyChunk)}
+	return &keyStore{chunks: make([]atomic.Pointer[[keyChunk]keySlot], (n+keyChunk-1)/keyChunk)}
 }
 
-// at returns the key of SA index i, or nil where none was ever set.
+// at returns the key of SA index i, or nil where it has none.
 func (s *keyStore) at(i int) *esp.Key {
 	c := s.chunks[i/keyChunk].Load()
-	if c == nil {
+	if c == nil || !c[i%keyChunk].ready.Load() {
 		return nil
 	}
-	return &c[i%keyChunk]
+	return &c[i%keyChunk].key
 }
 
-// make returns the key of SA index i to be set.
-func (s *keyStore) make(i int) *esp.Key {
-	if s.chunks[i/keyChunk].Load() == nil {
-		s.chunks[i/keyChunk].Store(new([keyChunk]esp.Key))
+// set gives SA index i, which has none, a key.
+func (s *keyStore) set(i int, key []byte, salt [4]byte) error {
+	c := s.chunks[i/keyChunk].Load()
+	if c == nil {
+		c = new([keyChunk]keySlot)
+		s.chunks[i/keyChunk].Store(c)
 	}
-	return s.at(i)
+	slot := &c[i%keyChunk]
+	if err := slot.key.GCM.Expand(key); err != nil {
+		return fmt.Errorf("key: %w", err)
+	}
+	slot.key.Salt = salt
+	slot.ready.Store(true)
+	return nil
+}
+
+// hide keeps workers from taking up the key of SA index i from now on.
+func (s *keyStore) hide(i int) { s.chunks[i/keyChunk].Load()[i%keyChunk].ready.Store(false) }
+
+// clear forgets a hidden key that no worker is using.
+func (s *keyStore) clear(i int) {
+	slot := &s.chunks[i/keyChunk].Load()[i%keyChunk]
+	slot.key.GCM.Clear()
+	slot.key.Salt = [4]byte{}
 }
 
 // spiTable finds inbound SAs by their SPI: an open-addressed table, changed by
@@ -182,12 +207,10 @@ func (e *Engine) installSA(r *ctl.Request) (uint32, ctl.Code, error) {
 	if !ok {
 		return 0, ctl.NoSpace, errors.New("no room for another SA")
 	}
-	key := e.keys.make(i)
-	if err := key.GCM.Expand(r.Key[:r.KeyLen]); err != nil {
+	if err := e.keys.set(i, r.Key[:r.KeyLen], r.Salt); err != nil {
 		e.saIndex.free = append(e.saIndex.free, i)
-		return 0, ctl.Failed, fmt.Errorf("key: %w", err)
+		return 0, ctl.Failed, err
 	}
-	key.Salt = r.Salt
 	e.saIndex.uses[i]++
 	ref := tables.SARef(i, e.saIndex.uses[i])
 	sa := &e.mem.SAs[i]
@@ -231,6 +254,7 @@ func (e *Engine) endSAs(indexes []int) {
 		sa := &e.mem.SAs[i]
 		ref := atomic.LoadUint32(&sa.Ref)
 		atomic.StoreUint32(&sa.Ref, 0)
+		e.keys.hide(i)
 		slot := int(sa.Worker)
 		if slot >= tables.WorkerSlots {
 			continue // damage by the other process; no worker uses such an entry
@@ -249,8 +273,7 @@ func (e *Engine) endSAs(indexes []int) {
 		}
 	}
 	for _, i := range indexes {
-		e.keys.at(i).GCM.Clear()
-		e.keys.at(i).Salt = [4]byte{}
+		e.keys.clear(i)
 	}
 	e.saIndex.free = append(e.saIndex.free, indexes...)
 }
@@ -278,9 +301,9 @@ func (e *Engine) sweep() {
 // awaitTurn returns when the worker has begun its turn anew since the call, so
 // that nothing it had looked up before is in use. The caller holds e.mu.
 func (e *Engine) awaitTurn(w *worker) {
-	before := atomic.LoadUint64(&w.me.Rounds)
+	before := w.turns.Load()
 	w.signal()
-	for pause := 20 * time.Microsecond; atomic.LoadUint64(&w.me.Rounds) == before; pause = min(2*pause, time.Millisecond) {
+	for pause := 20 * time.Microsecond; w.turns.Load() == before; pause = min(2*pause, time.Millisecond) {
 		select {
 		case <-w.done:
 			return

@@ -82,8 +82,8 @@ const (
 )
 
 // worker forwards between one private and one public port, alone, on a thread
-// of its own. Only next and request are touched by the control goroutine while
-// it runs.
+// of its own. Only next, request and turns are touched by the control goroutine
+// while it runs.
 type worker struct {
 	slot   int
 	queue  uint16
@@ -99,6 +99,7 @@ type worker struct {
 
 	next    [2]atomic.Pointer[assignment] // by place
 	request atomic.Uint32
+	turns   atomic.Uint64 // done; as Rounds, but out of the other process's reach
 	parked  chan struct{}
 	resume  chan struct{}
 	done    chan struct{}
@@ -195,7 +196,8 @@ func (w *worker) turn() int {
 		w.accounted = clock.Mono()
 		w.me.Busy += uint64(w.accounted - w.now)
 	}
-	atomic.StoreUint64(&w.me.Rounds, w.me.Rounds+1)
+	w.turns.Store(w.turns.Load() + 1)
+	w.me.Rounds++
 	return n
 }
 

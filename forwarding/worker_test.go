@@ -11,6 +11,8 @@ import (
 // turns itself.
 func (r *rig) still() (w *worker, goOn func()) {
 	r.settle()
+	r.engine.mu.Lock()
+	defer r.engine.mu.Unlock()
 	for _, x := range r.engine.workers {
 		if x != nil {
 			x.park()
