@@ -83,8 +83,7 @@ func (c *Client) do(ctx context.Context, method, path, media string, body []byte
 	}
 	resp, err := c.http.Do(r)
 	if err != nil {
-		var ua x509.UnknownAuthorityError
-		if errors.As(err, &ua) {
+		if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); unknown {
 			return nil, fmt.Errorf("%w: name the gateway's certificate, tls.crt in its state directory, by --ca", err)
 		}
 		return nil, err

@@ -77,11 +77,11 @@ func value(out []Line, n *schema.Node, path string, v any) (_ []Line, err error)
 			if !ok {
 				return nil, fmt.Errorf("the server's answer: an entry of %s is no object", path)
 			}
-			key := ""
+			var key strings.Builder
 			for _, k := range n.Keys {
-				key += fmt.Sprintf("[%s=%v]", k.Name, m[k.Name])
+				fmt.Fprintf(&key, "[%s=%v]", k.Name, m[k.Name])
 			}
-			all = append(all, entry{key, m})
+			all = append(all, entry{key.String(), m})
 		}
 		slices.SortStableFunc(all, func(a, b entry) int { return strings.Compare(a.key, b.key) })
 		for _, e := range all {

@@ -76,8 +76,7 @@ func (s *Server) onData(prefix string, store datastore.Name) http.HandlerFunc {
 		r.Body = http.MaxBytesReader(w, r.Body, s.o.MaxBody)
 		if err := method(&request{s: s, w: w, r: r, media: media, store: store, base: root + prefix, at: at}); err != nil {
 			status := 0
-			var we *statusError
-			if errors.As(err, &we) {
+			if we, ok := errors.AsType[*statusError](err); ok {
 				status = we.status
 			} else if errors.Is(err, yangenc.ErrNotFound) {
 				status = http.StatusNotFound

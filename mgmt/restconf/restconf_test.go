@@ -179,7 +179,7 @@ func TestAuthentication(t *testing.T) {
 	c := serve(t)
 	for _, h := range []string{"Authorization: Basic YWRtaW46d3JvbmcgcGFzc3dvcmQ=", "Authorization: Bearer x"} {
 		resp, body := c.do("GET", "/restconf/data", "", h)
-		if resp.StatusCode != 401 || resp.Header.Get("WWW-Authenticate") == "" || !strings.Contains(body, "access-denied") {
+		if resp.StatusCode != http.StatusUnauthorized || resp.Header.Get("WWW-Authenticate") == "" || !strings.Contains(body, "access-denied") {
 			t.Errorf("%s: %s %s", h, resp.Status, body)
 		}
 	}
@@ -192,7 +192,7 @@ func TestResourceLife(t *testing.T) {
 	c.want(204, "", "PATCH", "/restconf/data", private)
 	c.want(404, "invalid-value", "GET", site1, "")
 	resp, body := c.do("POST", "/restconf/data", route("site1", "10.1.0.0/16", 1001, "01"))
-	if resp.StatusCode != 201 || !strings.HasSuffix(resp.Header.Get("Location"), site1) {
+	if resp.StatusCode != http.StatusCreated || !strings.HasSuffix(resp.Header.Get("Location"), site1) {
 		t.Fatalf("POST: %s %v %s", resp.Status, resp.Header, body)
 	}
 	c.want(409, "data-exists", "POST", "/restconf/data", route("site1", "10.1.0.0/16", 1001, "01"))
@@ -202,7 +202,7 @@ func TestResourceLife(t *testing.T) {
 	}
 	c.want(200, `<net>10.1.0.0/16</net>`, "GET", site1, "", "Accept: "+mediaXML)
 	resp, body = c.do("HEAD", site1, "")
-	if resp.StatusCode != 200 || body != "" || resp.Header.Get("Content-Type") != mediaJSON {
+	if resp.StatusCode != http.StatusOK || body != "" || resp.Header.Get("Content-Type") != mediaJSON {
 		t.Fatalf("HEAD: %s %q", resp.Status, body)
 	}
 	c.want(204, "", "PUT", site1, route("site1", "10.7.0.0/16", 1007, "07"))
@@ -343,7 +343,7 @@ func FuzzRequest(f *testing.F) {
 	s := New(Options{Datastore: c.d, MaxBody: 1 << 16})
 	f.Fuzz(func(t *testing.T, method, target string, body []byte, isJSON bool) {
 		h := methods[method]
-		r, err := http.NewRequest("GET", "https://h/restconf/data"+target, bytes.NewReader(body))
+		r, err := http.NewRequest(http.MethodGet, "https://h/restconf/data"+target, bytes.NewReader(body))
 		if h == nil || err != nil || !strings.HasPrefix(r.URL.EscapedPath(), "/restconf/data") {
 			return
 		}

@@ -3,6 +3,7 @@ package mgmt
 import (
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -185,7 +186,7 @@ func leavesXML(t *testing.T, doc string) []string {
 	text, leaf := "", false
 	for {
 		tok, err := d.Token()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			slices.Sort(leaves)
 			return leaves
 		}
