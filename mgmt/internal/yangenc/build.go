@@ -1,6 +1,7 @@
 package yangenc
 
 import (
+	"slices"
 	"strings"
 
 	"vita/mgmt/internal/data"
@@ -13,7 +14,8 @@ import (
 // and finds what comes twice or does not go together.
 type builder struct {
 	node     *edit.Node
-	path     string                           // instance path of node
+	base     string                           // instance path of node without its keys
+	path     string                           // and with them, once they are known
 	keys     []string                         // of a list entry, by the order of its keys
 	hasKey   []bool                           // which of them were seen
 	seen     map[*schema.Node]bool            // leafs and containers within node
@@ -22,7 +24,7 @@ type builder struct {
 }
 
 func newBuilder(n *edit.Node, path string, deleting bool) *builder {
-	b := &builder{node: n, path: path, deleting: deleting}
+	b := &builder{node: n, base: path, path: path, deleting: deleting}
 	if n.Schema.Kind == schema.List {
 		b.keys = make([]string, len(n.Schema.Keys))
 		b.hasKey = make([]bool, len(n.Schema.Keys))
@@ -144,7 +146,7 @@ func (b *builder) add(c *builder) error {
 		}
 		k := strings.Join(c.node.Keys, "\x00")
 		if b.entries[n][k] {
-			return fail("bad-element", c.place(), n.Name, "the entry comes twice")
+			return fail("bad-element", entryPath(c.base, n, c.node.Keys), n.Name, "the entry comes twice")
 		}
 		b.entries[n][k] = true
 	}
@@ -152,13 +154,17 @@ func (b *builder) add(c *builder) error {
 	return nil
 }
 
-// place returns the node's path with the keys that are known.
-func (b *builder) place() string {
-	if b.node.Schema.Kind != schema.List || b.node.Keys == nil {
-		return b.path
+// identify adds the keys of a list entry to its path, if all were seen, so
+// that errors of what is in it name the entry.
+func (b *builder) identify() {
+	if n := b.node.Schema; n.Kind == schema.List && !slices.Contains(b.hasKey, false) {
+		b.path = entryPath(b.base, n, b.keys)
 	}
+}
+
+func entryPath(base string, list *schema.Node, keys []string) string {
 	var s strings.Builder
-	s.WriteString(b.path)
-	data.WriteKeys(&s, b.node.Schema, b.node.Keys)
+	s.WriteString(base)
+	data.WriteKeys(&s, list, keys)
 	return s.String()
 }

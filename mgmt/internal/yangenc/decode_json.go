@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
-	"vita/mgmt/internal/data"
 	"vita/mgmt/internal/edit"
 	"vita/mgmt/internal/rpcerr"
 	"vita/mgmt/internal/schema"
@@ -137,12 +135,7 @@ func (b *builder) jsonObject(v value) error {
 			}
 		}
 	}
-	if n := b.node.Schema; n.Kind == schema.List && !slices.Contains(b.hasKey, false) {
-		var s strings.Builder
-		s.WriteString(b.path)
-		data.WriteKeys(&s, n, b.keys)
-		b.path = s.String()
-	}
+	b.identify()
 	for i, m := range v.members {
 		switch {
 		case nodes[i] == nil:

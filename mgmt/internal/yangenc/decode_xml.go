@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"vita/mgmt/internal/data"
 	"vita/mgmt/internal/edit"
 	"vita/mgmt/internal/rpcerr"
 	"vita/mgmt/internal/schema"
@@ -42,12 +41,7 @@ func (b *builder) xmlChildren(e *xmltree.Element, ops bool) error {
 			}
 		}
 	}
-	if n := b.node.Schema; n.Kind == schema.List && !slices.Contains(b.hasKey, false) {
-		var s strings.Builder
-		s.WriteString(b.path)
-		data.WriteKeys(&s, n, b.keys)
-		b.path = s.String()
-	}
+	b.identify()
 	for _, c := range e.Children {
 		n := b.lookup(c)
 		switch {
