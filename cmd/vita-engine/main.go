@@ -19,7 +19,6 @@ import (
 	"vita/drivers"
 	"vita/drivers/afpacket"
 	"vita/drivers/afxdp"
-	"vita/drivers/memory"
 	"vita/forwarding"
 	"vita/internal/cpu"
 )
@@ -96,7 +95,6 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 // registry lists the drivers of this program, the best first.
 func registry() *drivers.Registry {
 	r := new(drivers.Registry)
-	r.Register("memory", drivers.LinkIfname, memory.Open)
 	r.Register("af-xdp", drivers.LinkIfname, afxdp.Open)
 	r.Register("af-packet", drivers.LinkIfname, afpacket.Open)
 	return r

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -178,10 +179,22 @@ func (n *session) answer(ctx context.Context, msg []byte) ([]byte, error) {
 		}), nil
 	}
 	var out bytes.Buffer
-	if err := n.operate(ctx, rpc.Children[0], &out); err != nil {
+	if err := n.guarded(ctx, rpc.Children[0], &out); err != nil {
 		return reply(rpc, nil, err), nil
 	}
 	return reply(rpc, out.Bytes(), nil), nil
+}
+
+// guarded is operate, whose panics become an error and a line in the log: a
+// defect of ours must neither be silent nor take the other sessions along.
+func (n *session) guarded(ctx context.Context, op *xmltree.Element, out *bytes.Buffer) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			n.server.o.Log.Error("netconf operation failed inside", "operation", op.Name.Local, "panic", p, "stack", string(debug.Stack()))
+			err = errors.New("the server failed inside: see its log")
+		}
+	}()
+	return n.operate(ctx, op, out)
 }
 
 // reply wraps a body, or an error, with the rpc's own attributes (RFC 6241

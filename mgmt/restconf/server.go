@@ -19,6 +19,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -73,7 +74,7 @@ func New(o Options) *Server {
 // for a few seconds, and returns nil. It closes ln.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	h := &http.Server{
-		Handler:           s.handler(),
+		Handler:           s.recovered(s.handler()),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       2 * time.Minute,
 		WriteTimeout:      5 * time.Minute,
@@ -101,6 +102,20 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		return nil
 	}
 	return fmt.Errorf("restconf: %w", err)
+}
+
+// recovered answers a request whose handler panics, and says so in the log: a
+// defect of ours must neither be silent nor take the other sessions along.
+func (s *Server) recovered(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if p := recover(); p != nil {
+				s.o.Log.Error("restconf request failed inside", "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+				writeError(w, r, http.StatusInternalServerError, errors.New("the server failed inside: see its log"))
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
 }
 
 // handler routes the resources of RFC 8040 section 3.

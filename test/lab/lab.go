@@ -72,9 +72,10 @@ func New(ctx context.Context) (l *Lab, err error) {
 		return nil, err
 	}
 	l = &Lab{Dir: dir, prefix: fmt.Sprintf("vita%d-", os.Getpid())}
+	built := l
 	defer func() {
 		if err != nil {
-			l.Close()
+			built.Close()
 		}
 	}()
 	for _, ns := range []string{HostA, GwA, Wire, GwB, HostB} {
@@ -103,7 +104,7 @@ func New(ctx context.Context) (l *Lab, err error) {
 			return nil, err
 		}
 		for _, e := range [][2]string{{c.ns, c.dev}, {c.peerNS, c.peer}} {
-			if _, err := l.Run(ctx, e[0], "ip", "link", "set", e[1], "up"); err != nil {
+			if _, err := l.Run(ctx, e[0], "ip", "link", "set", "dev", e[1], "up"); err != nil {
 				return nil, err
 			}
 			// Frames between veths may carry unfinished checksums and be
@@ -115,8 +116,8 @@ func New(ctx context.Context) (l *Lab, err error) {
 	}
 	for _, c := range [][]string{
 		{Wire, "ip", "link", "add", "br0", "type", "bridge", "forward_delay", "0", "mcast_snooping", "0"},
-		{Wire, "ip", "link", "set", "a", "master", "br0"},
-		{Wire, "ip", "link", "set", "b", "master", "br0"},
+		{Wire, "ip", "link", "set", "dev", "a", "master", "br0"},
+		{Wire, "ip", "link", "set", "dev", "b", "master", "br0"},
 		{Wire, "ip", "link", "set", "br0", "up"},
 		{HostA, "ip", "addr", "add", HostAIP + "/24", "dev", "eth0"},
 		{HostA, "ip", "route", "add", "default", "via", PrivAIP},

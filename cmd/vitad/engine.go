@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"vita/forwarding/client"
+)
+
+// engineStart bounds how long an engine may take until it answers.
+const engineStart = 15 * time.Second
+
+// attach connects to the engine that runs, or starts one.
+func (c *runCmd) attach(ctx context.Context, log *slog.Logger) (*client.Client, error) {
+	engine, err := client.Dial(ctx, c.socket())
+	if err == nil {
+		log.Info("attached to the running engine", "pid", engine.Engine().Pid)
+		return engine, nil
+	}
+	if !errors.Is(err, client.ErrNoEngine) {
+		return nil, err
+	}
+	ended, err := c.startEngine(log)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, engineStart)
+	defer cancel()
+	for {
+		if engine, err = client.Dial(ctx, c.socket()); err == nil {
+			log.Info("started an engine", "pid", engine.Engine().Pid)
+			return engine, nil
+		}
+		if !errors.Is(err, client.ErrNoEngine) {
+			return nil, err
+		}
+		select {
+		case err := <-ended:
+			return nil, fmt.Errorf("vita-engine ended at its start: %w", err)
+		case <-ctx.Done():
+			return nil, fmt.Errorf("vita-engine does not answer: %w", err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// startEngine runs vita-engine as a process that outlives this one.
+func (c *runCmd) startEngine(log *slog.Logger) (<-chan error, error) {
+	program, err := c.engineProgram()
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"--socket", c.socket(), "--log-level", string(c.LogLevel)}
+	if c.Cpus != "" {
+		args = append(args, "--cpus", c.Cpus)
+	}
+	cmd := exec.Command(program, args...)
+	cmd.Stderr = os.Stderr
+	cmd.Dir = "/"
+	// A session of its own: a signal to vitad's group must not stop forwarding.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", program, err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		err := cmd.Wait()
+		log.Info("vita-engine ended", "status", cmd.ProcessState.String())
+		if err == nil {
+			err = errors.New("exit status 0")
+		}
+		ended <- err
+	}()
+	return ended, nil
+}
+
+func (c *runCmd) engineProgram() (string, error) {
+	if c.Engine != "" {
+		return c.Engine, nil
+	}
+	if self, err := os.Executable(); err == nil {
+		beside := filepath.Join(filepath.Dir(self), "vita-engine")
+		if _, err := os.Stat(beside); err == nil {
+			return beside, nil
+		}
+	}
+	p, err := exec.LookPath("vita-engine")
+	if err != nil {
+		return "", fmt.Errorf("no vita-engine beside vitad nor in PATH: name it by --engine: %w", err)
+	}
+	return p, nil
+}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"vita/forwarding/client"
+	"vita/keying/keeper"
+	"vita/mgmt/access"
+	"vita/mgmt/datastore"
+	"vita/mgmt/netconf"
+	"vita/mgmt/restconf"
+	"vita/mgmt/state"
+	"vita/mgmt/translate"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/sync/errgroup"
+)
+
+type runCmd struct {
+	StateDir     string `required:"" type:"existingdir" help:"Directory that vitad init has set up." placeholder:"DIR"`
+	Netconf      string `default:"127.0.0.1:830" help:"Address and port of the NETCONF server." placeholder:"ADDR:PORT"`
+	Restconf     string `default:"127.0.0.1:443" help:"Address and port of the RESTCONF server." placeholder:"ADDR:PORT"`
+	Cpus         string `help:"Cores for the engine's workers, as 2,4-7. Default: any." placeholder:"LIST"`
+	KeepEngine   bool   `help:"Leave the engine forwarding when vitad ends."`
+	Engine       string `help:"The vita-engine program. Default: the one beside vitad, then the one in PATH." placeholder:"FILE"`
+	EngineSocket string `help:"Socket of the engine. Default: engine.sock in the state directory." placeholder:"FILE"`
+	LogLevel     level  `default:"info" help:"Lowest level that is logged: debug, info, warn or error." placeholder:"L"`
+}
+
+var errEngineGone = errors.New("the engine has ended: start vitad again")
+
+// Run is the control process from start to SIGTERM.
+func (c *runCmd) Run() error {
+	log, err := c.LogLevel.logger()
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+
+	users, host, cert, err := c.identity()
+	if err != nil {
+		return err
+	}
+	nc, err := net.Listen("tcp", c.Netconf)
+	if err != nil {
+		return fmt.Errorf("--netconf: %w", err)
+	}
+	defer nc.Close()
+	rc, err := net.Listen("tcp", c.Restconf)
+	if err != nil {
+		return fmt.Errorf("--restconf: %w", err)
+	}
+	defer rc.Close()
+
+	engine, err := c.attach(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+
+	keys := keeper.New(keeper.Options{Engine: engine, Log: log})
+	applier := translate.NewApplier(engine, keys, log)
+	store, err := datastore.Open(datastore.Options{
+		Dir: c.StateDir, Applier: applier, Log: log, State: state.Fill(engine, keys),
+	})
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return unlessCanceled(keys.Run(ctx)) })
+	g.Go(func() error { return unlessCanceled(engine.Receive(ctx, keys.Handle)) })
+	g.Go(func() error { return c.apply(ctx, store, log) })
+	g.Go(func() error {
+		return netconf.New(netconf.Options{Datastore: store, Users: users, HostKey: host, Log: log}).Serve(ctx, nc)
+	})
+	g.Go(func() error {
+		return restconf.New(restconf.Options{Datastore: store, Users: users, Certificate: cert, Log: log}).Serve(ctx, rc)
+	})
+	g.Go(func() error {
+		select {
+		case <-engine.Done():
+			return errEngineGone
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	err = g.Wait()
+	notify(log, daemon.SdNotifyStopping)
+	applier.Wait()
+	if !c.KeepEngine && !errors.Is(err, errEngineGone) {
+		grace, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		err = errors.Join(err, engine.Shutdown(grace))
+	}
+	log.Info("vitad ends", "engine kept", c.KeepEngine)
+	return err
+}
+
+func (c *runCmd) identity() (*access.Users, ssh.Signer, tls.Certificate, error) {
+	users, err := access.OpenUsers(c.StateDir)
+	if err == nil && users.Len() == 0 {
+		err = fmt.Errorf("%s: %w", c.StateDir, access.ErrNoUsers)
+	}
+	if err != nil {
+		return nil, nil, tls.Certificate{}, err
+	}
+	host, err := access.HostKey(c.StateDir)
+	if err != nil {
+		return nil, nil, tls.Certificate{}, err
+	}
+	cert, err := access.Certificate(c.StateDir)
+	return users, host, cert, err
+}
+
+// apply makes the stored configuration live and tells the service manager that
+// the gateway is ready. Where the configuration cannot be applied, as when an
+// interface is missing, the gateway is managed all the same and keeps trying.
+func (c *runCmd) apply(ctx context.Context, store *datastore.Datastore, log *slog.Logger) error {
+	for try := 0; ; try++ {
+		err := store.Start(ctx)
+		if err != nil && ctx.Err() == nil {
+			log.Error("the stored configuration cannot be applied yet", "error", err)
+		}
+		if try == 0 {
+			log.Info("ready", "netconf", c.Netconf, "restconf", c.Restconf)
+			notify(log, daemon.SdNotifyReady)
+		}
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(5 * time.Second):
+		}
+	}
+}
+
+func notify(log *slog.Logger, state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		log.Warn("sd_notify", "error", err)
+	}
+}
+
+func unlessCanceled(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// socket returns where the engine listens.
+func (c *runCmd) socket() string {
+	if c.EngineSocket != "" {
+		return c.EngineSocket
+	}
+	return filepath.Join(c.StateDir, "engine.sock")
+}
+
+var _ keeper.Engine = (*client.Client)(nil)

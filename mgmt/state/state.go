@@ -1,0 +1,116 @@
+// Package state fills the model's gateway-state from the engine's counters and
+// the keeper's. Like mgmt/translate it stands between the model and the rest:
+// nothing else of mgmt knows where a counter comes from.
+package state
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+
+	"vita/forwarding/client"
+	"vita/forwarding/tables"
+	"vita/gen"
+)
+
+// Source is where the counters come from: *client.Client.
+type Source interface {
+	Counters() *client.Snapshot
+	SAs() []client.SAInfo
+}
+
+// KeySource is where the key exchange's counters come from, by the names of
+// the leaves in gateway-state/key-manager: *keeper.Keeper.
+type KeySource interface {
+	Counters() map[string]uint64
+}
+
+// place is where a leaf lies: the field of a container and that of a counter
+// in it.
+type place struct{ container, leaf int }
+
+// places finds all counters below gateway-state by their path.
+var places = findPlaces()
+
+func findPlaces() map[string]place {
+	m := map[string]place{}
+	t := reflect.TypeFor[gen.VitaEspGateway_GatewayState]()
+	for i := range t.NumField() {
+		c := t.Field(i)
+		if c.Type.Kind() != reflect.Pointer {
+			continue // the list inbound-sa
+		}
+		for j := range c.Type.Elem().NumField() {
+			f := c.Type.Elem().Field(j)
+			if f.Type == reflect.TypeFor[*uint64]() {
+				m["gateway-state/"+c.Tag.Get("path")+"/"+f.Tag.Get("path")] = place{i, j}
+			}
+		}
+	}
+	return m
+}
+
+// set stores a counter's value; it reports false for a path that the model
+// does not have.
+func set(g *gen.VitaEspGateway_GatewayState, path string, v uint64) bool {
+	p, ok := places[path]
+	if !ok {
+		return false
+	}
+	c := reflect.ValueOf(g).Elem().Field(p.container)
+	if c.IsNil() {
+		c.Set(reflect.New(c.Type().Elem()))
+	}
+	c.Elem().Field(p.leaf).Set(reflect.ValueOf(&v))
+	return true
+}
+
+// Fill returns a function that sets a tree's gateway-state to what the sources
+// say at that moment.
+func Fill(engine Source, keys KeySource) func(root *gen.Vita) {
+	return func(root *gen.Vita) {
+		g := &gen.VitaEspGateway_GatewayState{}
+		root.GatewayState = g
+		n := engine.Counters()
+		for c := range tables.Counter(tables.NumCounters) {
+			set(g, c.Path(), n.Get(c))
+		}
+		interfaceStats(g, "private-interface", n.Private)
+		interfaceStats(g, "public-interface", n.Public)
+		for name, v := range keys.Counters() {
+			set(g, "gateway-state/key-manager/"+name, v)
+		}
+		for _, sa := range engine.SAs() {
+			if sa.Direction == client.Inbound {
+				inboundSA(g, sa)
+			}
+		}
+	}
+}
+
+// interfaceStats sets the 13 counters of one side; the leaves' names are the
+// fields' in lower case.
+func interfaceStats(g *gen.VitaEspGateway_GatewayState, side string, s client.Stats) {
+	v := reflect.ValueOf(s)
+	for i := range v.NumField() {
+		if !v.Type().Field(i).IsExported() {
+			continue // padding
+		}
+		set(g, fmt.Sprintf("gateway-state/%s/%s", side, strings.ToLower(v.Type().Field(i).Name)), v.Field(i).Uint())
+	}
+}
+
+func inboundSA(g *gen.VitaEspGateway_GatewayState, sa client.SAInfo) {
+	if g.InboundSa == nil {
+		g.InboundSa = map[gen.VitaEspGateway_GatewayState_InboundSa_Key]*gen.VitaEspGateway_GatewayState_InboundSa{}
+	}
+	g.InboundSa[gen.VitaEspGateway_GatewayState_InboundSa_Key{Queue: sa.Queue, Spi: sa.SPI}] = &gen.VitaEspGateway_GatewayState_InboundSa{
+		Queue: &sa.Queue,
+		Spi:   &sa.SPI,
+		SaState: &gen.VitaEspGateway_GatewayState_InboundSa_SaState{
+			Rxerrors:       &sa.RxErrors,
+			ProtocolErrors: &sa.ProtocolErrors,
+			DecryptErrors:  &sa.DecryptErrors,
+		},
+	}
+}

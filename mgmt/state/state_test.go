@@ -1,0 +1,76 @@
+package state
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+
+	"vita/forwarding/client"
+	"vita/forwarding/tables"
+	"vita/gen"
+	"vita/keying/keeper"
+)
+
+type source struct {
+	n   client.Snapshot
+	sas []client.SAInfo
+}
+
+func (s *source) Counters() *client.Snapshot { return &s.n }
+func (s *source) SAs() []client.SAInfo       { return s.sas }
+
+type keys map[string]uint64
+
+func (k keys) Counters() map[string]uint64 { return k }
+
+func TestFill(t *testing.T) {
+	s := &source{sas: []client.SAInfo{
+		{Queue: 1, SPI: 300, Direction: client.Inbound, DecryptErrors: 4},
+		{Queue: 1, SPI: 301, Direction: client.Outbound},
+	}}
+	s.n.Private.RxPackets, s.n.Public.TxBytes = 5, 6
+	root := &gen.Vita{}
+	Fill(s, keys{"negotiations-initiated": 3})(root)
+	g := root.GatewayState
+	if *g.PrivateInterface.Rxpackets != 5 || *g.PublicInterface.Txbytes != 6 || *g.KeyManager.NegotiationsInitiated != 3 {
+		t.Fatalf("%+v %+v %+v", g.PrivateInterface, g.PublicInterface, g.KeyManager)
+	}
+	if len(g.InboundSa) != 1 {
+		t.Fatalf("%d inbound SAs", len(g.InboundSa))
+	}
+	for k, sa := range g.InboundSa {
+		if k.Spi != 300 || k.Queue != 1 || *sa.SaState.DecryptErrors != 4 {
+			t.Fatalf("%+v %+v", k, sa.SaState)
+		}
+	}
+}
+
+// TestEveryLeafHasASource demands that each counter of the model comes from
+// somewhere, and that each counter we have is in the model.
+func TestEveryLeafHasASource(t *testing.T) {
+	have := map[string]bool{}
+	for c := range tables.Counter(tables.NumCounters) {
+		have[c.Path()] = true
+	}
+	for _, side := range []string{"private-interface", "public-interface"} {
+		stats := reflect.TypeFor[client.Stats]()
+		for i := range stats.NumField() {
+			if stats.Field(i).IsExported() {
+				have["gateway-state/"+side+"/"+strings.ToLower(stats.Field(i).Name)] = true
+			}
+		}
+	}
+	for name := range keeper.New(keeper.Options{}).Counters() {
+		have["gateway-state/key-manager/"+name] = true
+	}
+	for path := range places {
+		if !have[path] {
+			t.Errorf("%s is in the model and counted nowhere", path)
+		}
+	}
+	for path := range have {
+		if _, ok := places[path]; !ok {
+			t.Errorf("%s is counted and not in the model", path)
+		}
+	}
+}

@@ -1,0 +1,110 @@
+package translate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"vita/forwarding/client"
+	"vita/forwarding/tables"
+	"vita/gen"
+	"vita/keying/keeper"
+	"vita/mgmt/datastore"
+	"vita/mgmt/internal/rpcerr"
+)
+
+// retireTime bounds the wait for workers to leave the tables of the last
+// commit. They do so within one batch; only a stuck engine takes longer.
+const retireTime = 10 * time.Second
+
+// Applier applies configurations to an engine and a keeper. It is the
+// datastore's way to both.
+type Applier struct {
+	engine *client.Client
+	keeper *keeper.Keeper
+	log    *slog.Logger
+
+	retiring sync.WaitGroup
+}
+
+// NewApplier returns an Applier.
+func NewApplier(engine *client.Client, k *keeper.Keeper, log *slog.Logger) *Applier {
+	return &Applier{engine: engine, keeper: k, log: log}
+}
+
+// Prepare does everything that may fail: it opens ports and builds the tables
+// beside the live ones. What it returns is published or aborted.
+func (a *Applier) Prepare(ctx context.Context, root *gen.Vita) (datastore.Prepared, error) {
+	spec, err := Spec(root)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := Keying(root, spec)
+	if err != nil {
+		return nil, err
+	}
+	a.retiring.Wait() // until then the idle tables are not idle
+	p, err := a.engine.Prepare(ctx, spec)
+	if err != nil {
+		return nil, engineError(spec, err)
+	}
+	return &prepared{a, p, keys}, nil
+}
+
+// Wait returns once no published change is left to retire.
+func (a *Applier) Wait() { a.retiring.Wait() }
+
+type prepared struct {
+	a    *Applier
+	p    *client.Prepared
+	keys keeper.Config
+}
+
+// Publish makes the change live. The routes are there before keys for them
+// are negotiated.
+func (p *prepared) Publish() {
+	p.p.Publish()
+	p.a.keeper.Configure(p.keys)
+	p.a.retiring.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), retireTime)
+		defer cancel()
+		if err := p.p.Retire(ctx); err != nil {
+			p.a.log.Error("the engine has not left the tables of the last commit", "error", err)
+		}
+	})
+}
+
+// Abort forgets the change.
+func (p *prepared) Abort() { p.p.Abort() }
+
+// engineError gives an engine's refusal the path of the interface it is about.
+func engineError(s *tables.Spec, err error) error {
+	e := &rpcerr.Error{Type: "application", Tag: "operation-failed", Message: err.Error()}
+	var pe *client.PortError
+	if errors.As(err, &pe) {
+		e.Path = linkPath(s, pe.Link)
+		if errors.Is(err, client.ErrBusy) {
+			e.Tag = "resource-denied"
+		}
+	}
+	return e
+}
+
+func linkPath(s *tables.Spec, l tables.Link) string {
+	leaf := "ifname"
+	if l.PCI != "" {
+		leaf = "pci"
+	}
+	if s.Private != nil && s.Private.Link == l {
+		return "/" + module + ":private-interface4/" + leaf
+	}
+	for _, p := range s.Public {
+		if p.Link == l {
+			return fmt.Sprintf("/%s:public-interface4[ip='%s']/%s", module, p.IP, leaf)
+		}
+	}
+	return ""
+}

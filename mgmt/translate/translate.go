@@ -1,0 +1,271 @@
+// Package translate turns a configuration into what the forwarding plane and
+// the key exchange take, and applies it to both. Of all of mgmt, only this
+// package and mgmt/state know that they exist; a change of the model's schema
+// changes nothing below here.
+package translate
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"vita/forwarding/tables"
+	"vita/gen"
+	"vita/keying/keeper"
+	"vita/mgmt/internal/rpcerr"
+)
+
+// Defaults of the model, for leaves that are not set.
+const (
+	defaultNegotiationTTL = 5
+	defaultSATTL          = 600
+	defaultQueue          = 1
+)
+
+const module = "vita-esp-gateway"
+
+// invalid is the error of a value that the model accepts and the gateway does
+// not. path is relative to the root, with keys.
+func invalid(path, format string, a ...any) error {
+	return &rpcerr.Error{
+		Type: "application", Tag: "operation-failed", Path: "/" + module + ":" + path,
+		Message: fmt.Sprintf(format, a...),
+	}
+}
+
+// Spec returns the forwarding plane's share of a configuration.
+func Spec(root *gen.Vita) (*tables.Spec, error) {
+	if err := onlyIPv4(root); err != nil {
+		return nil, err
+	}
+	s := &tables.Spec{
+		MTU:          or(root.Mtu, tables.DefaultMTU),
+		TFC:          or(root.Tfc, false),
+		ProtocolPort: or(root.ProtocolPort, tables.DefaultProtocolPort),
+	}
+	if p := root.PrivateInterface4; p != nil && p.Ip != nil {
+		i, err := iface("private-interface4", p.Pci, p.Ifname, p.Mac, p.NexthopMac, p.Ip, p.NexthopIp)
+		if err != nil {
+			return nil, err
+		}
+		s.Private = &i
+	}
+	for _, key := range sorted(root.PublicInterface4) {
+		p := root.PublicInterface4[key]
+		path := fmt.Sprintf("public-interface4[ip='%s']", key)
+		i, err := iface(path, p.Pci, p.Ifname, p.Mac, p.NexthopMac, p.Ip, p.NexthopIp)
+		if err != nil {
+			return nil, err
+		}
+		pub := tables.PublicInterface{Interface: i, Queue: or(p.Queue, defaultQueue), DeviceQueue: or(p.DeviceQueue, 0)}
+		if p.NatIp != nil {
+			if pub.NATIP, err = addr(path+"/nat-ip", p.NatIp); err != nil {
+				return nil, err
+			}
+		}
+		s.Public = append(s.Public, pub)
+	}
+	if s.Private == nil && len(s.Public) > 0 {
+		return nil, invalid("public-interface4", "public interfaces need a private-interface4 to serve")
+	}
+	if s.Private != nil && len(s.Public) == 0 {
+		// Nothing can be forwarded before there is the other side.
+		s.Private = nil
+	}
+	for _, id := range sorted(root.Route4) {
+		r := root.Route4[id]
+		path := fmt.Sprintf("route4[id='%s']", id)
+		destination, err := prefix(path+"/net", r.Net)
+		if err != nil {
+			return nil, err
+		}
+		gws, err := gateways(path, r)
+		if err != nil {
+			return nil, err
+		}
+		s.Routes = append(s.Routes, tables.Route{ID: id, SPI: or(r.Spi, 0), Nets: []netip.Prefix{destination}, Gateways: gws})
+	}
+	if err := s.Validate(); err != nil {
+		return nil, &rpcerr.Error{Type: "application", Tag: "operation-failed", Message: err.Error()}
+	}
+	return s, nil
+}
+
+// onlyIPv4 refuses the IPv6 half of the model with the path of the node.
+func onlyIPv4(root *gen.Vita) error {
+	const why = "this engine forwards IPv4 only"
+	switch {
+	case root.PrivateInterface6 != nil && root.PrivateInterface6.Ip != nil:
+		return invalid("private-interface6", why)
+	case len(root.PublicInterface6) > 0:
+		return invalid("public-interface6", why)
+	case len(root.Route6) > 0:
+		return invalid("route6", why)
+	}
+	return nil
+}
+
+func iface(path string, pci, ifname, mac, nexthopMAC, ip, nexthop *string) (i tables.Interface, err error) {
+	i.Link = tables.Link{PCI: or(pci, ""), Ifname: or(ifname, "")}
+	if i.MAC, err = hardware(path+"/mac", mac); err != nil {
+		return i, err
+	}
+	if i.NextHopMAC, err = hardware(path+"/nexthop-mac", nexthopMAC); err != nil {
+		return i, err
+	}
+	if i.IP, err = addr(path+"/ip", ip); err != nil {
+		return i, err
+	}
+	i.NextHop, err = addr(path+"/nexthop-ip", nexthop)
+	return i, err
+}
+
+func gateways(path string, r *gen.VitaEspGateway_Route4) ([]tables.Gateway, error) {
+	var gws []tables.Gateway
+	for _, key := range sorted(r.Gateway) {
+		g := r.Gateway[key]
+		ip, err := addr(fmt.Sprintf("%s/gateway[ip='%s']/ip", path, key), g.Ip)
+		if err != nil {
+			return nil, err
+		}
+		gws = append(gws, tables.Gateway{Queue: or(g.Queue, defaultQueue), IP: ip})
+	}
+	return gws, nil
+}
+
+// Keying returns the key exchange's share of a configuration that Spec has
+// accepted.
+func Keying(root *gen.Vita, s *tables.Spec) (keeper.Config, error) {
+	c := keeper.Config{
+		Local:          map[uint16]netip.Addr{},
+		NegotiationTTL: time.Duration(or(root.NegotiationTtl, defaultNegotiationTTL)) * time.Second,
+		SATTL:          time.Duration(or(root.SaTtl, defaultSATTL)) * time.Second,
+		Port:           s.ProtocolPort,
+		DataPlane:      or(root.DataPlane, false),
+	}
+	for _, p := range s.Public {
+		c.Local[p.Queue] = p.IP
+		if p.NATIP.IsValid() {
+			c.Local[p.Queue] = p.NATIP
+		}
+	}
+	for _, r := range s.Routes {
+		k := keeper.Route{ID: r.ID, SPI: r.SPI, Gateways: r.Gateways}
+		path := fmt.Sprintf("route4[id='%s']/preshared-key", r.ID)
+		if err := secret(path, root.Route4[r.ID].PresharedKey, k.PSK[:]); err != nil {
+			return c, err
+		}
+		c.Routes = append(c.Routes, k)
+	}
+	for _, key := range sortedFunc(root.OutboundSa, func(a, b gen.VitaEspGateway_OutboundSa_Key) int {
+		return compareSA(a.Spi, a.Queue, b.Spi, b.Queue)
+	}) {
+		sa := root.OutboundSa[key]
+		k, err := staticSA(fmt.Sprintf("outbound-sa[spi='%d'][queue='%d']", key.Spi, key.Queue), key.Spi, key.Queue, sa.Route, sa.Key, sa.Salt)
+		if err != nil {
+			return c, err
+		}
+		c.Outbound = append(c.Outbound, k)
+	}
+	for _, key := range sortedFunc(root.InboundSa, func(a, b gen.VitaEspGateway_InboundSa_Key) int {
+		return compareSA(a.Spi, a.Queue, b.Spi, b.Queue)
+	}) {
+		sa := root.InboundSa[key]
+		k, err := staticSA(fmt.Sprintf("inbound-sa[spi='%d'][queue='%d']", key.Spi, key.Queue), key.Spi, key.Queue, sa.Route, sa.Key, sa.Salt)
+		if err != nil {
+			return c, err
+		}
+		c.Inbound = append(c.Inbound, k)
+	}
+	return c, nil
+}
+
+func compareSA(aSPI uint32, aQueue uint16, bSPI uint32, bQueue uint16) int {
+	if aSPI != bSPI {
+		return int(int64(aSPI) - int64(bSPI))
+	}
+	return int(aQueue) - int(bQueue)
+}
+
+func staticSA(path string, spi uint32, queue uint16, route, key, salt *string) (sa keeper.StaticSA, err error) {
+	sa.Route, sa.SPI, sa.Queue = or(route, ""), spi, queue
+	if err = secret(path+"/key", key, sa.Key[:]); err != nil {
+		return sa, err
+	}
+	return sa, secret(path+"/salt", salt, sa.Salt[:])
+}
+
+// secret reads hexadecimal with optional white space into dst. Its errors
+// never carry the value.
+func secret(path string, v *string, dst []byte) error {
+	text := strings.Map(func(r rune) rune {
+		if strings.ContainsRune(" \t\r\n\f\v", r) {
+			return -1
+		}
+		return r
+	}, or(v, ""))
+	if len(text) != 2*len(dst) {
+		return invalid(path, "want %d bytes in hexadecimal", len(dst))
+	}
+	if _, err := hex.Decode(dst, []byte(text)); err != nil {
+		return invalid(path, "is not hexadecimal")
+	}
+	return nil
+}
+
+func hardware(path string, v *string) (mac [6]byte, err error) {
+	if v == nil {
+		return mac, nil
+	}
+	m, err := net.ParseMAC(*v)
+	if err != nil || len(m) != 6 {
+		return mac, invalid(path, "%q is not a MAC address of 6 bytes", *v)
+	}
+	if m[0]&1 != 0 {
+		return mac, invalid(path, "%s is a group address: an interface needs an individual one", *v)
+	}
+	return [6]byte(m), nil
+}
+
+func addr(path string, v *string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(or(v, ""))
+	if err != nil || !a.Is4() {
+		return a, invalid(path, "%q is not an IPv4 address", or(v, ""))
+	}
+	if a.IsMulticast() || a.IsUnspecified() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		return a, invalid(path, "%s is no address of one host", a)
+	}
+	return a, nil
+}
+
+func prefix(path string, v *string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(or(v, ""))
+	if err != nil || !p.Addr().Is4() {
+		return p, invalid(path, "%q is not an IPv4 prefix", or(v, ""))
+	}
+	return p.Masked(), nil
+}
+
+func or[T any](v *T, def T) T {
+	if v == nil {
+		return def
+	}
+	return *v
+}
+
+func sorted[V any](m map[string]V) []string {
+	return sortedFunc(m, strings.Compare)
+}
+
+func sortedFunc[K comparable, V any](m map[K]V, cmp func(a, b K) int) []K {
+	keys := make([]K, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, cmp)
+	return keys
+}

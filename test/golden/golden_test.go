@@ -1,0 +1,324 @@
+// Package golden drives a whole packet engine over wires of memory: frames
+// from files go in at both ports, and what comes out, and every counter, must
+// be what the files beside them say.
+//
+// A case is a folder of testdata/ with private-in.pcap and public-in.pcap,
+// private-out.pcap and public-out.pcap, and counters.txt. "go test
+// ./test/golden -update" records outputs and counters anew; look at the
+// difference before committing it. Inputs are written by the same flag from the
+// functions in cases_test.go, except those recorded from other programs.
+package golden
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+	"github.com/gopacket/gopacket/pcapgo"
+
+	"vita/drivers"
+	"vita/drivers/memory"
+	"vita/forwarding"
+	"vita/forwarding/client"
+	"vita/forwarding/drop"
+	"vita/forwarding/tables"
+)
+
+var update = flag.Bool("update", false, "record testdata anew")
+
+func TestGolden(t *testing.T) {
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.run(t)
+		})
+	}
+}
+
+func (c *testCase) dir() string { return filepath.Join("testdata", c.name) }
+
+func (c *testCase) run(t *testing.T) {
+	if *update {
+		if err := os.MkdirAll(c.dir(), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if c.input != nil {
+			private, public := c.input()
+			write(t, filepath.Join(c.dir(), "private-in.pcap"), private)
+			write(t, filepath.Join(c.dir(), "public-in.pcap"), public)
+		}
+	}
+	g := start(t, c)
+	privateIn, publicIn := g.inputs()
+	privateOut, publicOut, end := g.feed(privateIn, publicIn)
+	g.compare("private-out.pcap", privateOut)
+	g.compare("public-out.pcap", publicOut)
+	name := filepath.Join(c.dir(), "counters.txt")
+	if *update {
+		if err := os.WriteFile(name, []byte(end), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(want) != end {
+		t.Errorf("counters are\n%s\nwant\n%s", end, want)
+	}
+}
+
+// gateway is a running engine with one private and one public wire.
+type gateway struct {
+	t               *testing.T
+	c               *testCase
+	client          *client.Client
+	private, public *memory.End
+}
+
+var wires atomic.Int64
+
+func wire(t *testing.T) (string, *memory.End) {
+	t.Helper()
+	n := wires.Add(1)
+	name := fmt.Sprint("mem:g", n)
+	w, err := memory.NewWire(name, fmt.Sprint("mem:h", n), memory.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.Close() })
+	return name, w.End(0)
+}
+
+func start(t *testing.T, c *testCase) *gateway {
+	t.Helper()
+	g := &gateway{t: t, c: c}
+	reg := new(drivers.Registry)
+	reg.Register("memory", drivers.LinkIfname, memory.Open)
+	socket := filepath.Join(t.TempDir(), "engine")
+	e, err := forwarding.New(forwarding.Options{Socket: socket, Registry: reg, MaxRoutes: 64, MaxSAs: 64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- e.Serve(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	if g.client, err = client.Dial(ctx, socket); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = g.client.Close() })
+	s := c.spec()
+	s.Private.Link.Ifname, g.private = wire(t)
+	s.Public[0].Link.Ifname, g.public = wire(t)
+	p, err := g.client.Prepare(ctx, &s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Publish()
+	if err := p.Retire(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, sa := range c.sas {
+		ref, err := g.client.InstallSA(ctx, sa)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sa.Direction == client.Outbound {
+			if err := g.client.Activate(ref); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return g
+}
+
+// inputs reads the frames that go in.
+func (g *gateway) inputs() (private, public [][]byte) {
+	if g.c.recorded != "" {
+		return nil, read(g.t, g.c.recorded)
+	}
+	return read(g.t, filepath.Join(g.c.dir(), "private-in.pcap")), read(g.t, filepath.Join(g.c.dir(), "public-in.pcap"))
+}
+
+// feed puts the frames in one by one, in turn, and collects what comes out
+// after each, so that the order is always the same.
+func (g *gateway) feed(privateIn, publicIn [][]byte) (private, public [][]byte, counters string) {
+	in := uint64(0)
+	for i := range max(len(privateIn), len(publicIn)) {
+		for _, s := range []struct {
+			end    *memory.End
+			frames [][]byte
+		}{{g.private, privateIn}, {g.public, publicIn}} {
+			if i >= len(s.frames) {
+				continue
+			}
+			if !s.end.Inject(s.frames[i]) {
+				g.t.Fatalf("frame %d does not fit the wire", i)
+			}
+			in++
+			g.await(in)
+			private = append(private, g.private.Drain()...)
+			public = append(public, g.public.Drain()...)
+		}
+	}
+	return private, public, g.counters() + g.messages()
+}
+
+// await returns when n frames have been received and the worker has since done
+// two whole turns, the second of which sends what the first may have left for
+// the tunnel.
+func (g *gateway) await(n uint64) {
+	g.t.Helper()
+	deadline := time.Now().Add(5 * time.Second)
+	for received := uint64(0); received < n; {
+		s := g.client.Counters()
+		received = s.Private.RxPackets + s.Public.RxPackets
+		if time.Now().After(deadline) {
+			g.t.Fatalf("%d frames received, want %d", received, n)
+		}
+	}
+	first := g.client.Counters().Workers[0].Rounds
+	for g.client.Counters().Workers[0].Rounds < first+3 {
+		if time.Now().After(deadline) {
+			g.t.Fatal("the worker stands still")
+		}
+	}
+}
+
+// counters lists everything that is not zero.
+func (g *gateway) counters() string {
+	var b strings.Builder
+	s := g.client.Counters()
+	for _, p := range []struct {
+		name  string
+		stats client.Stats
+	}{{"private-interface", s.Private}, {"public-interface", s.Public}} {
+		v := reflect.ValueOf(p.stats)
+		for i := range v.NumField() {
+			if f := v.Type().Field(i); f.IsExported() && v.Field(i).Uint() != 0 {
+				fmt.Fprintf(&b, "%s/%s %d\n", p.name, strings.ToLower(f.Name), v.Field(i).Uint())
+			}
+		}
+	}
+	for c := range tables.Counter(tables.NumCounters) {
+		if n := s.Get(c); n != 0 {
+			fmt.Fprintf(&b, "%s %d\n", strings.TrimPrefix(c.Path(), "gateway-state/"), n)
+		}
+	}
+	for r := range drop.Reason(drop.NumReasons) {
+		if n := s.Drops(r); n != 0 {
+			fmt.Fprintf(&b, "drop %s %d\n", r, n)
+		}
+	}
+	for _, sa := range g.client.SAs() {
+		direction := "inbound"
+		if sa.Direction == client.Outbound {
+			direction = "outbound"
+		}
+		fmt.Fprintf(&b, "sa %s %d: seq %d, packets %d, bytes %d, rxerrors %d, protocol-errors %d, decrypt-errors %d\n",
+			direction, sa.SPI, sa.Seq, sa.Packets, sa.Bytes, sa.RxErrors, sa.ProtocolErrors, sa.DecryptErrors)
+	}
+	return b.String()
+}
+
+// messages lists the key exchange messages that wait for vitad.
+func (g *gateway) messages() string {
+	var b strings.Builder
+	ctx, cancel := context.WithTimeout(g.t.Context(), 50*time.Millisecond) // they are there already
+	defer cancel()
+	err := g.client.Receive(ctx, func(m client.Message) {
+		fmt.Fprintf(&b, "message from %s, queue %d, %d bytes\n", m.Peer, m.Queue, len(m.Payload))
+	})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		g.t.Error(err)
+	}
+	return b.String()
+}
+
+// compare checks what came out against a file, or writes it.
+func (g *gateway) compare(name string, got [][]byte) {
+	g.t.Helper()
+	name = filepath.Join(g.c.dir(), name)
+	if *update {
+		write(g.t, name, got)
+	}
+	want := read(g.t, name)
+	for i := range min(len(got), len(want)) {
+		if !bytes.Equal(got[i], want[i]) {
+			g.t.Errorf("%s: frame %d is\n%s\nwant\n%s", name, i+1, describe(got[i]), describe(want[i]))
+			return
+		}
+	}
+	if len(got) != len(want) {
+		g.t.Errorf("%s: %d frames, want %d", name, len(got), len(want))
+	}
+}
+
+func describe(f []byte) string {
+	return gopacket.NewPacket(f, layers.LayerTypeEthernet, gopacket.Default).Dump()
+}
+
+func read(t *testing.T, name string) (out [][]byte) {
+	t.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r, err := pcapgo.NewReader(f)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	for {
+		data, _, err := r.ReadPacketData()
+		if errors.Is(err, io.EOF) {
+			return out
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		out = append(out, data)
+	}
+}
+
+func write(t *testing.T, name string, frames [][]byte) {
+	t.Helper()
+	var b bytes.Buffer
+	w := pcapgo.NewWriter(&b)
+	if err := w.WriteFileHeader(65535, layers.LinkTypeEthernet); err != nil {
+		t.Fatal(err)
+	}
+	for i, f := range frames {
+		info := gopacket.CaptureInfo{Timestamp: time.Unix(int64(i), 0), CaptureLength: len(f), Length: len(f)}
+		if err := w.WritePacket(info, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if old, err := os.ReadFile(name); err == nil && bytes.Equal(old, b.Bytes()) {
+		return
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, b.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
