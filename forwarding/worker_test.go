@@ -50,7 +50,7 @@ func TestPathsDoNotAllocate(t *testing.T) {
 	if met < 400 {
 		t.Fatalf("only %d packets met", met)
 	}
-	if n != 0 {
+	if n != 0 && !raceDetector {
 		t.Errorf("%v allocations a turn, want 0", n)
 	}
 }
