@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -368,9 +369,20 @@ func unknown(path string, err error) error {
 // put writes changes, the commit's number and the checksum.
 func (f *file) put(tx *bbolt.Tx, j edit.Journal, seq uint64) error {
 	config, meta := tx.Bucket(bucketConfig), tx.Bucket(bucketMeta)
+	// In the order of the keys, since bbolt moves what follows a new key, and
+	// splits nothing before the end of a transaction. Changes of the same leaf
+	// stay in their order.
+	type change struct {
+		path string
+		*edit.Change
+	}
+	sorted := make([]change, len(j))
 	for i := range j {
-		c := &j[i]
-		key := []byte(c.Path())
+		sorted[i] = change{j[i].Path(), &j[i]}
+	}
+	slices.SortStableFunc(sorted, func(a, b change) int { return strings.Compare(a.path, b.path) })
+	for _, c := range sorted {
+		key := []byte(c.path)
 		if old := config.Get(key); old != nil {
 			f.toggle(key, old)
 		}
