@@ -211,6 +211,15 @@ func (i *Initiator) Start(now int64, inboundSPI uint32) (knock []byte) {
 	return newKnock(i.p.SPI)
 }
 
+// Repeat returns the knock again while a challenge is awaited, else nil: one
+// that got lost need not cost the whole wait.
+func (i *Initiator) Repeat() (knock []byte) {
+	if i.state != awaitChallenge {
+		return nil
+	}
+	return newKnock(i.p.SPI)
+}
+
 // Stop ends the exchange under way.
 func (i *Initiator) Stop() {
 	if i.noise != nil {

@@ -285,7 +285,12 @@ func TestChallengesThatDoNotFit(t *testing.T) {
 	if _, err := i.Challenge(0, p.challenge()); !errors.Is(err, ErrMessage) {
 		t.Errorf("without a knock: %v", err)
 	}
-	i.Start(0, 256)
+	if i.Repeat() != nil {
+		t.Error("a knock to repeat before the first")
+	}
+	if k := i.Start(0, 256); !bytes.Equal(k, i.Repeat()) {
+		t.Error("the repeated knock differs")
+	}
 	for want, at := range map[error]int{ErrVersion: 11, ErrParameter: 43, ErrMessage: 3} {
 		m := p.challenge()
 		m[at]++
@@ -298,6 +303,9 @@ func TestChallengesThatDoNotFit(t *testing.T) {
 	}
 	if _, err := i.Challenge(int64(wait)-1, p.challenge()); err != nil {
 		t.Errorf("in time, after ones that did not fit: %v", err)
+	}
+	if i.Repeat() != nil {
+		t.Error("a knock to repeat after the challenge")
 	}
 	if _, err := i.Challenge(int64(wait)-1, p.challenge()); !errors.Is(err, ErrMessage) {
 		t.Errorf("a second one: %v", err)

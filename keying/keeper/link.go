@@ -1,0 +1,315 @@
+package keeper
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"vita/forwarding/client"
+	"vita/keying/ske"
+)
+
+// linkKey names a link.
+type linkKey struct {
+	route string
+	queue uint16
+}
+
+// link is the state of one route on one queue.
+type link struct {
+	k             *Keeper
+	key           linkKey
+	route         Route
+	local, remote netip.Addr
+
+	responder  *ske.Responder
+	initiator  *ske.Initiator
+	startAt    int64 // not before this
+	forced     bool  // begin an exchange whatever the active SA's age
+	unanswered bool  // our last exchange came to nothing
+	repeatAt   int64 // send the knock again then
+	proposed   int64 // when our last proposal was sent
+	certainAt  int64 // when we last completed an exchange of ours; 0: never
+
+	active  *outbound
+	queued  *outbound
+	standby *outbound
+	inbound []*inbound // oldest first
+}
+
+type inbound struct {
+	ref              client.SARef
+	spi              uint32
+	created, expires int64
+	repeats          uint32 // the peer's SPI, where the peer has initiated: it names the exchange when the peer repeats it
+}
+
+type outbound struct {
+	ref              client.SARef
+	spi              uint32
+	created, expires int64
+	rekey            int64    // begin the next exchange then
+	ready            int64    // take the active SA's place then
+	certain          bool     // the peer has it too
+	twin             *inbound // of the same exchange; nil where it does not matter
+}
+
+func (l *link) params() ske.Params {
+	return ske.Params{SPI: l.route.SPI, PSK: l.route.PSK, Local: l.local, Remote: l.remote}
+}
+
+// resetHandshake forgets exchanges under way; SAs stay.
+func (l *link) resetHandshake() {
+	if l.initiator != nil {
+		l.initiator.Stop()
+	}
+	delete(l.k.spis, l.key)
+	l.responder = ske.NewResponder(l.params(), l.k.random)
+	l.initiator = ske.NewInitiator(l.params(), l.k.c.NegotiationTTL, l.k.random)
+	l.startAt = 0
+}
+
+// delay is how long a new outbound SA waits while there is another.
+func (l *link) delay() int64 { return int64(l.k.c.NegotiationTTL) * 3 / 2 }
+
+// rekeyAt chooses when the exchange after an SA begins.
+func (l *link) rekeyAt(created int64) int64 {
+	ttl := l.k.c.SATTL
+	return created + int64(ttl/2+l.k.uniform(ttl/8))
+}
+
+// send hands a message to the engine.
+func (l *link) send(to netip.AddrPort, m []byte) bool {
+	if err := l.k.engine.Send(client.Message{Queue: l.key.queue, Peer: to, Payload: m}); err != nil {
+		l.k.log.Debug("cannot send a key exchange message", "route", l.route.ID, "queue", l.key.queue, "error", err)
+		return false
+	}
+	return true
+}
+
+// add installs the two SAs of an exchange: inbound first, so that whatever the
+// peer sends by it is taken. The peer has its end since begun at the earliest,
+// and ours must not outlive it. Inbound SAs last a little longer than sa-ttl,
+// for packets that are still under way.
+func (l *link) add(now, begun int64, pair *ske.Pair) (*inbound, *outbound, error) {
+	k := l.k
+	ttl := k.c.SATTL
+	in := &inbound{spi: pair.InboundSPI, created: now, expires: now + int64(ttl+k.c.NegotiationTTL)}
+	o := &outbound{spi: pair.OutboundSPI, created: now, expires: begun + int64(ttl), rekey: l.rekeyAt(now)}
+	var err error
+	sa := client.SA{Route: l.route.ID, Queue: l.key.queue, Direction: client.Inbound, SPI: in.spi, Key: pair.Inbound.Key[:], Salt: pair.Inbound.Salt, HardTTL: time.Duration(in.expires - now)}
+	if in.ref, err = k.install(sa); err != nil {
+		return nil, nil, err
+	}
+	sa = client.SA{Route: l.route.ID, Queue: l.key.queue, Direction: client.Outbound, SPI: o.spi, Key: pair.Outbound.Key[:], Salt: pair.Outbound.Salt, HardTTL: time.Duration(o.expires - now)}
+	if o.ref, err = k.install(sa); err != nil {
+		k.remove(in.ref)
+		return nil, nil, err
+	}
+	l.inbound = append(l.inbound, in)
+	return in, o, nil
+}
+
+// evict keeps the inbound SAs within their number. The oldest goes, but not the
+// newest that a packet has come by: the peer sends by that one, or by a newer
+// one that it has not had a packet for yet, and by an older one never again.
+func (l *link) evict() {
+	if len(l.inbound) <= maxInbound {
+		return
+	}
+	seen := map[client.SARef]bool{}
+	for _, sa := range l.k.engine.SAs() {
+		seen[sa.Ref] = sa.LastUsed != 0
+	}
+	for len(l.inbound) > maxInbound {
+		keep := -1
+		for i, in := range l.inbound {
+			if seen[in.ref] {
+				keep = i
+			}
+		}
+		if keep == 0 {
+			l.removeInbound(l.inbound[1])
+		} else {
+			l.removeInbound(l.inbound[0])
+		}
+	}
+}
+
+func (l *link) removeInbound(in *inbound) {
+	l.k.remove(in.ref)
+	l.inbound = slices.DeleteFunc(l.inbound, func(o *inbound) bool { return o == in })
+}
+
+// supersede ends the SAs of an exchange that the peer has initiated before by,
+// and repeats: it has chosen the same SPI again, so the agreement did not reach
+// it, or it was restarted. Either way it has nothing of the old.
+func (l *link) supersede(by *outbound) {
+	for _, o := range []**outbound{&l.active, &l.queued, &l.standby} {
+		if *o != nil && (*o).spi == by.spi {
+			l.k.counters.outboundSAUpdated++
+			l.end(o)
+		}
+	}
+	for _, in := range slices.Clone(l.inbound) {
+		if in != by.twin && in.repeats != 0 && in.repeats == by.spi {
+			l.removeInbound(in)
+		}
+	}
+	by.twin.repeats = by.spi
+}
+
+// end removes an outbound SA.
+func (l *link) end(o **outbound) {
+	l.k.remove((*o).ref)
+	*o = nil
+}
+
+// drop ends all SAs and exchanges of the link.
+func (l *link) drop() {
+	l.initiator.Stop()
+	delete(l.k.spis, l.key)
+	for _, o := range []**outbound{&l.active, &l.queued, &l.standby} {
+		if *o != nil {
+			l.end(o)
+		}
+	}
+	for _, in := range l.inbound {
+		l.k.remove(in.ref)
+	}
+	l.inbound = nil
+	l.route.PSK = [32]byte{}
+}
+
+// tick does what is due and returns when something is due next.
+func (l *link) tick(now int64) int64 {
+	l.expire(now)
+	l.settle(now)
+	next := l.exchange(now)
+	for _, in := range l.inbound {
+		next = min(next, in.expires)
+	}
+	if l.active != nil {
+		next = min(next, l.active.expires)
+		if l.active.rekey > now {
+			next = min(next, l.active.rekey)
+		}
+	}
+	for _, o := range []*outbound{l.queued, l.standby} {
+		if o != nil {
+			next = min(next, o.expires)
+			if o.ready > now {
+				next = min(next, o.ready)
+			}
+		}
+	}
+	return next
+}
+
+// expire ends what is too old.
+func (l *link) expire(now int64) {
+	for _, in := range slices.Clone(l.inbound) {
+		if now >= in.expires {
+			l.k.counters.inboundSAExpired++
+			l.removeInbound(in)
+		}
+	}
+	for _, o := range []**outbound{&l.active, &l.queued, &l.standby} {
+		if *o != nil && now >= (*o).expires {
+			l.k.counters.outboundSAExpired++
+			l.end(o)
+		}
+	}
+}
+
+// settle decides which outbound SA packets are sent by.
+func (l *link) settle(now int64) {
+	if o := l.standby; o != nil && (o.certain || l.active == nil && l.queued == nil && now >= o.ready) {
+		l.standby = nil
+		l.activate(o)
+	}
+	if o := l.queued; o != nil && (now >= o.ready || l.active == nil) {
+		l.queued = nil
+		l.activate(o)
+	}
+}
+
+// activate makes o the SA to send by. What is older is removed.
+func (l *link) activate(o *outbound) {
+	if err := l.k.engine.Activate(o.ref); err != nil {
+		l.k.log.Warn("cannot activate an SA", "route", l.route.ID, "queue", l.key.queue, "error", err)
+		l.k.remove(o.ref)
+		return
+	}
+	old := l.active
+	l.active = o
+	if old != nil {
+		l.k.remove(old.ref)
+	}
+	for _, other := range []**outbound{&l.queued, &l.standby} {
+		if *other != nil && (*other).created < o.created {
+			l.end(other)
+		}
+	}
+}
+
+// exchange gives up an exchange that was not answered and begins one where one
+// is needed. It returns when to look again.
+func (l *link) exchange(now int64) int64 {
+	const far = 1<<63 - 1
+	deadline, running := l.initiator.Active()
+	if running && now < deadline {
+		if m := l.initiator.Repeat(); m != nil {
+			if now >= l.repeatAt {
+				l.repeatAt = now + int64(repeatInterval)
+				if l.k.retries.take(now) {
+					l.send(netip.AddrPortFrom(l.remote, l.k.c.Port), m)
+				}
+			}
+			return min(deadline, l.repeatAt)
+		}
+		return deadline
+	}
+	if running {
+		l.initiator.Stop()
+		l.unanswered = true
+		l.k.counters.negotiationsExpired++
+	}
+	if !l.needed(now) {
+		delete(l.k.spis, l.key)
+		return far
+	}
+	if now < l.startAt {
+		return l.startAt
+	}
+	pace := &l.k.starts
+	if l.unanswered {
+		pace = &l.k.retries
+	}
+	if !pace.take(now) {
+		return now + int64(paceWait)
+	}
+	// The same SPI as for an exchange that came to nothing: the peer then
+	// replaces what it has of that.
+	spi, ok := l.k.spis[l.key]
+	if !ok {
+		spi = l.k.newSPI(l.key.queue)
+		l.k.spis[l.key] = spi
+	}
+	l.send(netip.AddrPortFrom(l.remote, l.k.c.Port), l.initiator.Start(now, spi))
+	l.k.counters.negotiationsInitiated++
+	l.repeatAt = now + int64(repeatInterval)
+	deadline, _ = l.initiator.Active()
+	return min(deadline, l.repeatAt)
+}
+
+// needed reports whether a new outbound SA is wanted.
+func (l *link) needed(now int64) bool {
+	switch {
+	case l.queued != nil:
+		return false
+	case l.forced, l.active == nil:
+		return true
+	}
+	return now >= l.active.rekey
+}
