@@ -236,3 +236,63 @@ func TestStopGivesInterfacesBack(t *testing.T) {
 		t.Errorf("processes left: %s %v", out, err)
 	}
 }
+
+// TestVitactl is an operator's session at the command line.
+func TestVitactl(t *testing.T) {
+	l := network(t)
+	g := gateway(t, l, lab.GwA)
+	run := func(args ...string) string {
+		t.Helper()
+		out, err := g.Vitactl(t.Context(), args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	key := strings.TrimSpace(run("keygen"))
+	if len(key) != 64 || key == strings.TrimSpace(run("keygen")) {
+		t.Fatalf("keygen: %q", key)
+	}
+	file := filepath.Join(l.Dir, "config.json")
+	if err := os.WriteFile(file, []byte(configA), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run("config", "load", file)
+	run("config", "set", "/route4[id=site_b]/preshared-key", key, "/mtu", "1400")
+	if out := run("config", "diff"); !strings.Contains(out, "+ /mtu 1400\n") || strings.Contains(out, key) {
+		t.Errorf("diff:\n%s", out)
+	}
+	run("config", "commit")
+	if out := run("config", "get", "/mtu"); out != "/mtu 1400\n" {
+		t.Errorf("get: %q", out)
+	}
+	if out := run("config", "get"); !strings.Contains(out, "/route4[id=site_b]/gateway[ip=203.0.113.2]/ip 203.0.113.2\n") {
+		t.Errorf("get: %q", out)
+	}
+	if out := run("config", "diff"); out != "" {
+		t.Errorf("diff after commit: %q", out)
+	}
+	run("config", "delete", "/mtu")
+	if out := run("config", "diff"); out != "- /mtu 1400\n" {
+		t.Errorf("diff: %q", out)
+	}
+	run("config", "discard")
+	if out := run("state", "/gateway-state/private-interface"); !strings.Contains(out, "/gateway-state/private-interface/rxpackets ") {
+		t.Errorf("state: %q", out)
+	}
+	if out := run("top", "--rounds", "2", "--interval", "100ms"); strings.Count(out, "per second") != 2 {
+		t.Errorf("top: %q", out)
+	}
+	for _, c := range []struct {
+		want string
+		args []string
+	}{
+		{"/mtu", []string{"config", "set", "/mtu", "9999"}},
+		{"nonsense", []string{"config", "get", "/nonsense"}},
+		{"interval", []string{"top", "--interval", "soon"}},
+	} {
+		if out, err := g.Vitactl(t.Context(), c.args...); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v: %s %v", c.args, out, err)
+		}
+	}
+}
