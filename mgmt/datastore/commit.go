@@ -65,8 +65,7 @@ func (nothing) Abort()   {}
 // applyError makes what an Applier says an error for clients, unless it is
 // one already.
 func applyError(err error) error {
-	var one *rpcerr.Error
-	if errors.As(err, &one) {
+	if _, ok := errors.AsType[*rpcerr.Error](err); ok {
 		return err
 	}
 	return &rpcerr.Error{

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 
 	"vita/gen"
@@ -232,7 +233,7 @@ func (d *Datastore) direct(ctx context.Context, e *edit.Node, name Name, o EditO
 			return err
 		}
 		defer d.undo(j)
-		return d.invalid(d.checker.Check(append(pending[:len(pending):len(pending)], j...)))
+		return d.invalid(d.checker.Check(append(slices.Clip(pending), j...)))
 	}
 	d.undo(pending)
 	j, err := d.apply(e, o.Default)

@@ -101,8 +101,7 @@ func open(t testing.TB, dir string, a Applier) *Datastore {
 }
 
 func tag(err error) string {
-	var e *rpcerr.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*rpcerr.Error](err); ok {
 		return e.Tag
 	}
 	return fmt.Sprint(err)

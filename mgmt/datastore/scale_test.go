@@ -79,7 +79,6 @@ func BenchmarkCommit(b *testing.B) {
 				b.Fatal(err)
 			}
 			load := time.Since(start)
-			e = nil
 			<-d.store.mirrored
 			mirrored := time.Since(start)
 			more := decode(b, last(n))
@@ -106,7 +105,7 @@ func BenchmarkCommit(b *testing.B) {
 				b.Fatal(err)
 			}
 			start = time.Now()
-			d = open(b, dir, nil)
+			open(b, dir, nil)
 			b.ReportMetric(load.Seconds(), "load-s")
 			b.ReportMetric(mirrored.Seconds(), "mirrored-s")
 			b.ReportMetric(time.Since(start).Seconds(), "open-s")

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 
 	"vita/gen"
 	"vita/mgmt/internal/data"
@@ -259,7 +260,7 @@ func openFile(path string, tree *gen.Vita) (*file, error) {
 	err = guard(func() error {
 		db, err := openBolt(path)
 		switch {
-		case errors.Is(err, bbolt.ErrTimeout):
+		case errors.Is(err, berrors.ErrTimeout):
 			return fmt.Errorf("%s is in use by another process", path)
 		case errors.Is(err, fs.ErrPermission):
 			return err

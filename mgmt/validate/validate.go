@@ -13,6 +13,7 @@ import (
 	"cmp"
 	"hash/maphash"
 	"slices"
+	"strings"
 
 	"vita/gen"
 	"vita/mgmt/internal/data"
@@ -263,16 +264,13 @@ func chosen(c *schema.Choice, s data.Struct) bool {
 }
 
 func names(c *schema.Choice) string {
-	out := ""
-	for i, in := range c.Cases {
-		for j, n := range in.Nodes {
-			if i > 0 || j > 0 {
-				out += ", "
-			}
-			out += n.Name
+	var out []string
+	for _, in := range c.Cases {
+		for _, n := range in.Nodes {
+			out = append(out, n.Name)
 		}
 	}
-	return out
+	return strings.Join(out, ", ")
 }
 
 func (k *check) leaf(p *data.Place, leaf *schema.Node, s data.Struct) {

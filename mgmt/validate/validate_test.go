@@ -12,7 +12,6 @@ import (
 	"vita/gen"
 	"vita/mgmt/internal/data"
 	"vita/mgmt/internal/edit"
-	"vita/mgmt/internal/rpcerr"
 	"vita/mgmt/internal/schema"
 	"vita/mgmt/internal/yangenc"
 	"vita/yang"
@@ -395,7 +394,7 @@ func TestMustWithoutRule(t *testing.T) {
 	k.must(schema.Root().Child("", "mtu"), schema.Must{Expr: "false()"}, dataRoot(k.tree), func() string { return "/x" })
 	k.must(schema.Root().Child("", "mtu"), schema.Must{Expr: "true()", AppTag: "own"}, dataRoot(k.tree), func() string { return "/x" })
 	if len(k.errs) != 2 || !strings.Contains(k.errs[0].Message, "no rule") || k.errs[1].AppTag != "own" {
-		t.Errorf("%v", rpcerr.Errors(k.errs))
+		t.Errorf("%v", k.errs)
 	}
 }
 

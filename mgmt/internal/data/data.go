@@ -192,12 +192,7 @@ func (s Struct) Has(child *schema.Node) bool {
 
 // Empty says whether nothing exists within a struct, which is node's.
 func (s Struct) Empty(node *schema.Node) bool {
-	for _, c := range node.Children {
-		if s.Has(c) {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(node.Children, s.Has)
 }
 
 func key(list *schema.Node, t reflect.Type, keys []string) reflect.Value {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -168,13 +169,13 @@ func TestApply(t *testing.T) {
 			for line := range strings.Lines(before) {
 				want[strings.TrimSpace(line)] = true
 			}
-			for _, line := range strings.Fields(c.gone) {
+			for line := range strings.FieldsSeq(c.gone) {
 				if !want[line] {
 					t.Fatalf("%s was not there", line)
 				}
 				delete(want, line)
 			}
-			for _, line := range strings.Fields(c.added) {
+			for line := range strings.FieldsSeq(c.added) {
 				want[line] = true
 			}
 			after := dump(tree)
@@ -373,8 +374,8 @@ func TestRandom(t *testing.T) {
 	if !reflect.DeepEqual(tree, fresh) {
 		t.Fatal("export")
 	}
-	for i := len(done) - 1; i >= 0; i-- {
-		done[i].Undo(tree)
+	for i, j := range slices.Backward(done) {
+		j.Undo(tree)
 		if dump(tree) != dumps[i] {
 			t.Fatalf("undo of edit %d", i)
 		}

@@ -3,6 +3,7 @@ package yangenc
 import (
 	"bufio"
 	"io"
+	"slices"
 
 	"vita/gen"
 	"vita/mgmt/internal/data"
@@ -180,15 +181,7 @@ func (w *walker) wanted(n *schema.Node) bool {
 }
 
 func hasState(n *schema.Node) bool {
-	if !n.Config {
-		return true
-	}
-	for _, c := range n.Children {
-		if hasState(c) {
-			return true
-		}
-	}
-	return false
+	return !n.Config || slices.ContainsFunc(n.Children, hasState)
 }
 
 func (w *walker) value(s data.Struct, leaf *schema.Node) (string, bool) {

@@ -64,7 +64,6 @@ type jsonWriter struct {
 	w       *bufio.Writer
 	comma   bool     // the next name or item needs one before it
 	modules []string // of the open nodes
-
 }
 
 func newJSONWriter(w io.Writer) *jsonWriter { return &jsonWriter{w: newBuffer(w)} }
