@@ -81,7 +81,7 @@ func state(config string) (int, error) {
 		return 0, fmt.Errorf("half a commit: %s", config)
 	}
 	a, b := route4(n), route4(n+10000)
-	if b < a {
+	if fmt.Sprint(n+10000) < fmt.Sprint(n) { // in the order of their ids
 		a, b = b, a
 	}
 	if want := private4 + public4 + a + b + fmt.Sprintf(`<mtu xmlns="vita:esp-gateway">%d</mtu>`, n); config != want {

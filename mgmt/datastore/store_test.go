@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"vita/gen"
+	"vita/mgmt/internal/edit"
 )
 
 // fill makes a folder with three commits in it.
@@ -326,4 +327,26 @@ func TestPrimaryFails(t *testing.T) {
 	if a.aborted != 1 || a.published != 0 || xmlOf(t, d, Running) != want || xmlOf(t, d, Candidate) != want {
 		t.Error("something has changed")
 	}
+}
+
+// FuzzLoad: whatever stands in a file, a leaf of the model or an error comes
+// of it.
+func FuzzLoad(f *testing.F) {
+	f.Add("/vita-esp-gateway:route4[id='site2']/gateway[ip='192.0.2.1']/queue", "2")
+	f.Add("/vita-esp-gateway:mtu", "1400")
+	f.Add("/vita-esp-gateway:gateway-state/key-manager/rxerrors", "1")
+	f.Add("/vita-esp-gateway:route4/id", "a")
+	f.Add("", "")
+	f.Fuzz(func(t *testing.T, path, value string) {
+		tree := &gen.Vita{}
+		var l loader
+		for range 2 { // the second time by the place that was kept
+			if err := l.add(tree, path, value); err != nil {
+				return
+			}
+		}
+		if j := edit.Export(tree); len(j) == 0 {
+			t.Errorf("%s = %q left nothing", path, value)
+		}
+	})
 }

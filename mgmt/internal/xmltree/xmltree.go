@@ -31,7 +31,7 @@ type Element struct {
 type Limits struct {
 	Bytes    int // default 64 MiB
 	Depth    int // default 64
-	Elements int // default 16 Mi
+	Elements int // default 4 Mi, which is as many as several 100 000 list entries have
 }
 
 // Lookup returns the namespace that a prefix stands for within the element,
@@ -70,7 +70,7 @@ func Parse(document []byte, limits Limits) (*Element, error) {
 		limits.Depth = 64
 	}
 	if limits.Elements == 0 {
-		limits.Elements = 16 << 20
+		limits.Elements = 4 << 20
 	}
 	if len(document) > limits.Bytes {
 		return nil, fmt.Errorf("document of %d bytes: at most %d are taken", len(document), limits.Bytes)

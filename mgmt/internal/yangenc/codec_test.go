@@ -288,6 +288,7 @@ func TestDecodeJSONRefuses(t *testing.T) {
 		"nothing":          {``, "malformed-message", "", ""},
 		"more":             {`{} {}`, "malformed-message", "", ""},
 		"deep":             {strings.Repeat(`{"a":`, 100) + `1` + strings.Repeat(`}`, 100), "malformed-message", "", ""},
+		"many":             {"[" + strings.Repeat("0,", maxJSONValues) + "0]", "malformed-message", "", ""},
 		"name twice":       {`{"` + p + `mtu":1,"` + p + `mtu":2}`, "malformed-message", "", ""},
 		"array":            {`[]`, "invalid-value", "", ""},
 		"no module":        {`{"mtu":1}`, "unknown-element", "", "mtu"},

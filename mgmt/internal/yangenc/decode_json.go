@@ -27,14 +27,19 @@ type member struct {
 	value value
 }
 
-const maxJSONDepth = 64
+// Limits of a JSON text: each value takes up to a hundred bytes of memory.
+const (
+	maxJSONDepth  = 64
+	maxJSONValues = 4 << 20
+)
 
 // parseJSON reads one JSON text (RFC 8259), in which no name comes twice in an
 // object (RFC 7951 section 4 builds on RFC 7493).
 func parseJSON(text []byte) (value, error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
-	v, err := parseValue(d, maxJSONDepth)
+	values := maxJSONValues
+	v, err := parseValue(d, maxJSONDepth, &values)
 	if err == nil {
 		if _, more := d.Token(); !errors.Is(more, io.EOF) {
 			err = errors.New("text after the end of the JSON value")
@@ -49,13 +54,16 @@ func parseJSON(text []byte) (value, error) {
 	return v, nil
 }
 
-func parseValue(d *json.Decoder, depth int) (value, error) {
+func parseValue(d *json.Decoder, depth int, left *int) (value, error) {
 	token, err := d.Token()
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	if err != nil {
 		return value{}, err
+	}
+	if *left--; *left < 0 {
+		return value{}, fmt.Errorf("more than %d values", maxJSONValues)
 	}
 	if depth == 0 {
 		return value{}, fmt.Errorf("more than %d levels", maxJSONDepth)
@@ -85,7 +93,7 @@ func parseValue(d *json.Decoder, depth int) (value, error) {
 				}
 				names[name] = true
 			}
-			c, err := parseValue(d, depth-1)
+			c, err := parseValue(d, depth-1, left)
 			if err != nil {
 				return value{}, err
 			}
