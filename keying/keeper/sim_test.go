@@ -136,6 +136,11 @@ func TestTakeOver(t *testing.T) {
 	if after := fmt.Sprint(a.engine.SAs()); after != before {
 		t.Errorf("before %s\nafter  %s", before, after)
 	}
+	for _, sa := range a.keeper.SAs() {
+		if age := sa.Rekey - sa.Created; sa.Role == RoleActive && (age < 300*second || age > 375*second) {
+			t.Errorf("rekey at an age of %d s", age/second)
+		}
+	}
 	s.run(200 * time.Second)
 	if n := a.keeper.Counters()["negotiations-initiated"]; n != 0 || b.keeper.Counters()["keypairs-negotiated"] != initiated {
 		t.Errorf("%d exchanges though the SAs are young", n)
@@ -166,6 +171,40 @@ func TestTakeOver(t *testing.T) {
 	}
 }
 
+// Of two outbound SAs the one in use is taken over; nobody knows whether the
+// peer has the other. What no route wants, or never ends, is removed.
+func TestTakeOverChooses(t *testing.T) {
+	now := 1000 * second
+	e := newFakeEngine(t, &now)
+	var refs []client.SARef
+	for i, sa := range []client.SA{
+		{Route: "r", Queue: 1, Direction: client.Outbound, SPI: 300, HardTTL: time.Minute},
+		{Route: "r", Queue: 1, Direction: client.Outbound, SPI: 301, HardTTL: time.Minute},
+		{Route: "r", Queue: 1, Direction: client.Inbound, SPI: 302, HardTTL: time.Minute},
+		{Route: "r", Queue: 2, Direction: client.Inbound, SPI: 303, HardTTL: time.Minute},
+		{Route: "gone", Queue: 1, Direction: client.Inbound, SPI: 304, HardTTL: time.Minute},
+		{Route: "r", Queue: 1, Direction: client.Inbound, SPI: 305},
+	} {
+		sa.Key = []byte{15: byte(i)}
+		ref, err := e.InstallSA(t.Context(), sa)
+		if err != nil {
+			t.Fatal(err)
+		}
+		refs = append(refs, ref)
+	}
+	if err := e.Activate(refs[1]); err != nil {
+		t.Fatal(err)
+	}
+	k := New(Options{Engine: e, Clock: func() int64 { return now }, Rand: newSim(t, 1)})
+	k.Configure(config(addrA, addrB))
+	if len(e.sas) != 2 || e.sas[refs[1]] == nil || e.sas[refs[2]] == nil {
+		t.Errorf("%+v", e.SAs())
+	}
+	if len(k.SAs()) != 2 {
+		t.Errorf("%+v", k.SAs())
+	}
+}
+
 func TestForcedRekey(t *testing.T) {
 	s := newSim(t, 5)
 	a, b := pair(s)
@@ -179,7 +218,11 @@ func TestForcedRekey(t *testing.T) {
 			t.Fatal(err)
 		}
 		a.tick = 0
-		s.run(8 * time.Second)
+		s.run(7400 * time.Millisecond)
+		if a.engine.outbound(theLK).key != before {
+			t.Errorf("rekey %d: the new key is used too early", i)
+		}
+		s.run(600 * time.Millisecond)
 		if a.engine.outbound(theLK).key == before {
 			t.Errorf("rekey %d: the old key is still in use", i)
 		}
