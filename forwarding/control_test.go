@@ -251,6 +251,9 @@ func TestRekeyAndRemove(t *testing.T) {
 	again := r.install(client.SA{Direction: client.Inbound, SPI: 4711})
 	r.public.Inject(f) // new to the new SA
 	take(t, r.private, 1)
+	if sas := r.client.SAs(); len(sas) != 2 {
+		t.Errorf("SAs %+v, want the new ones", sas)
+	}
 	if err := r.client.RemoveSA(r.ctx, in); err != nil { // ended already
 		t.Fatal(err)
 	}
@@ -268,6 +271,38 @@ func TestRekeyAndRemove(t *testing.T) {
 	if got := r.client.SAs(); len(got) != 0 {
 		t.Errorf("SAs %+v", got)
 	}
+}
+
+// TestActiveWordsAreNotTrusted: what vitad may have written by mistake makes a
+// worker drop, not send by a foreign SA.
+func TestActiveWordsAreNotTrusted(t *testing.T) {
+	r := newRig(t)
+	r.spec.Routes = append(r.spec.Routes, tables.Route{
+		ID: "other", SPI: 5, Nets: []netip.Prefix{mustPrefix("10.3.0.0/16")}, Gateways: r.spec.Routes[0].Gateways,
+	})
+	r.apply()
+	out, in := r.loopSAs()
+	foreign := r.install(client.SA{Route: "other", Direction: client.Outbound, SPI: 9})
+	ended := r.install(client.SA{Direction: client.Outbound, SPI: 10})
+	if err := r.client.RemoveSA(r.ctx, ended); err != nil {
+		t.Fatal(err)
+	}
+	word := r.engine.mem.Active(0, r.engine.current.RouteSlot("site2"))
+	n := uint64(0)
+	for _, ref := range []client.SARef{in, foreign, ended, out + 1<<20, 5, 1<<32 - 1, 255 | 1<<20} {
+		atomic.StoreUint32(word, uint32(ref))
+		r.private.Inject(outFrame(60, 'x'))
+		n++
+		r.wantDrops(map[drop.Reason]uint64{drop.OutboundNoSA: n})
+	}
+	if err := r.client.Activate(out); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.client.Activate(in); !errors.Is(err, client.ErrNoSA) {
+		t.Errorf("an inbound SA was activated: %v", err)
+	}
+	r.private.Inject(outFrame(60, 'x'))
+	take(t, r.public, 1)
 }
 
 func TestNoSpaceForSAs(t *testing.T) {
@@ -601,4 +636,24 @@ func TestTwoEngines(t *testing.T) {
 	}
 	b.wantDrops(map[drop.Reason]uint64{drop.InboundTTL: 1})
 	a.wantDrops(map[drop.Reason]uint64{drop.OutboundTTL: 1})
+}
+
+// TestUnknownGenerationIsNotObeyed: a word in shared memory that the engine has
+// not prepared for, as damage may write, changes nothing.
+func TestUnknownGenerationIsNotObeyed(t *testing.T) {
+	r := newRig(t)
+	r.loopSAs()
+	good := r.engine.mem.Current()
+	for _, word := range []uint64{0, good + 2, good ^ 1, 1<<64 - 1} {
+		r.engine.mem.Publish(word)
+		r.private.Inject(outFrame(60, 'x'))
+		take(t, r.public, 1)
+	}
+	w, goOn := r.still()
+	if w.word != good {
+		t.Errorf("the worker works by %#x, want %#x", w.word, good)
+	}
+	goOn()
+	r.engine.mem.Publish(good)
+	r.apply()
 }

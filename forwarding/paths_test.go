@@ -165,6 +165,10 @@ func TestInboundDrops(t *testing.T) {
 		"UDP length":      {udpFrame(303, func(b []byte) { b[5]-- }), drop.KeyExchangeMalformed},
 		"UDP checksum":    {udpFrame(303, func(b []byte) { b[9]++ }), drop.KeyExchangeMalformed},
 		"no UDP checksum": {udpFrame(303, func(b []byte) { b[6], b[7] = 0, 0 }), drop.KeyExchangeMalformed},
+		"checksum of 0":   {udpFrame(303, func(b []byte) { sumTo0(b) }), drop.KeyExchangeMalformed},
+		"shorter UDP":     {udpFrame(303, func(b []byte) { b[5]--; resum(b) }), drop.KeyExchangeMalformed},
+		"longer UDP":      {udpFrame(303, func(b []byte) { b[5]++; resum(b) }), drop.KeyExchangeMalformed},
+		"7 bytes of UDP":  {frame{dst: publicMAC, src: "203.0.113.2", to: "203.0.113.1", proto: wire.ProtoUDP, payload: make([]byte, 7)}.bytes(), drop.KeyExchangeMalformed},
 		"ESP of 0 bytes":  {espOf(0), drop.ESPTooShort},
 		"ESP of 7 bytes":  {espOf(7), drop.ESPTooShort},
 		"ESP of 8 bytes":  {espOf(8), drop.ESPTooShort},
@@ -204,6 +208,24 @@ func TestInboundDrops(t *testing.T) {
 			take(t, r.private, 1)
 		})
 	}
+}
+
+func pseudo(b []byte) uint32 {
+	return cksum.Pseudo4(addr("203.0.113.2").As4(), addr("203.0.113.1").As4(), wire.ProtoUDP, wire.Be16(b[4:]))
+}
+
+// resum gives a datagram the checksum that is right for its length field.
+func resum(b []byte) {
+	wire.PutBe16(b[6:], 0)
+	wire.UDP(b).SetChecksum(cksum.Sum(b, pseudo(b)))
+}
+
+// sumTo0 changes a datagram so that without a checksum it sums to what one
+// with a right checksum does.
+func sumTo0(b []byte) {
+	wire.PutBe16(b[6:], 0)
+	wire.PutBe16(b[8:], 0)
+	wire.PutBe16(b[8:], cksum.Sum(b, pseudo(b)))
 }
 
 // sealedTrailer seals a packet whose pad length is wrong.
@@ -393,15 +415,22 @@ func TestEcho(t *testing.T) {
 
 func TestAnswersAreLimited(t *testing.T) {
 	r := newRig(t)
-	f := frame{dst: privateMAC, src: "10.1.0.7", to: "10.1.0.254", proto: wire.ProtoICMP, payload: echoRequest(56)}.bytes()
-	start := time.Now()
-	for range 500 {
-		r.private.Inject(f)
-	}
-	r.settle()
-	most := icmp.PerSecond * (1 + int(time.Since(start)/time.Second+1))
-	if n := len(r.private.Drain()); n < icmp.PerSecond || n > most || n == 500 {
-		t.Errorf("%d answers, want %d to %d", n, icmp.PerSecond, most)
+	for name, f := range map[string]frame{
+		"echo":          {to: "10.1.0.254", proto: wire.ProtoICMP, payload: echoRequest(56)},
+		"time exceeded": {to: "10.2.0.9", proto: 17, ttl: 1, payload: make([]byte, 30)},
+		"too big":       {to: "10.2.0.9", proto: 17, df: true, payload: make([]byte, 1440)},
+		"unreachable":   {to: "10.1.0.254", proto: 17, payload: make([]byte, 30)},
+	} {
+		f.dst, f.src = privateMAC, "10.1.0.7"
+		start := time.Now()
+		for range 500 {
+			r.private.Inject(f.bytes())
+		}
+		r.settle()
+		most := icmp.PerSecond * (1 + int(time.Since(start)/time.Second+1))
+		if n := len(r.private.Drain()); n < icmp.PerSecond || n > most || n == 500 {
+			t.Errorf("%s: %d answers, want %d to %d", name, n, icmp.PerSecond, most)
+		}
 	}
 }
 

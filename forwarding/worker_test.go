@@ -1,10 +1,15 @@
 package forwarding
 
 import (
+	"net"
 	"testing"
 
+	"vita/drivers/memory"
 	"vita/forwarding/client"
+	"vita/forwarding/drop"
+	"vita/forwarding/internal/ctl"
 	"vita/forwarding/tables"
+	"vita/internal/pktbuf"
 )
 
 // still stops the rig's worker between two turns, so that a test can do its
@@ -53,6 +58,67 @@ func TestPathsDoNotAllocate(t *testing.T) {
 	if n != 0 && !raceDetector {
 		t.Errorf("%v allocations a turn, want 0", n)
 	}
+}
+
+// TestCopiesInOneBatch: the replay check comes before decryption, and both
+// copies pass it when they are in one batch.
+func TestCopiesInOneBatch(t *testing.T) {
+	r := newRig(t)
+	r.install(client.SA{Direction: client.Inbound, SPI: 4711})
+	w, goOn := r.still()
+	p := newRemote(t, 4711)
+	f := p.packet(inFrame(60))
+	for range 3 {
+		r.public.Inject(f)
+	}
+	if n := w.turn(); n != 3 {
+		t.Fatalf("%d packets in the turn, want 3", n)
+	}
+	if got := r.private.Drain(); len(got) != 1 {
+		t.Errorf("%d copies came in", len(got))
+	}
+	goOn()
+	r.wantDrops(map[drop.Reason]uint64{drop.ESPReplay: 2})
+}
+
+// TestTransmitQueueFull: what a port does not take is dropped and counted, and
+// its buffers come back.
+func TestTransmitQueueFull(t *testing.T) {
+	r := newRig(t)
+	r.loopSAs()
+	name, small := newWire(t, memory.Options{Depth: 8})
+	r.spec.Public[0].Link.Ifname = name
+	r.apply()
+	w, goOn := r.still()
+	for range 20 {
+		r.private.Inject(outFrame(60, 'x'))
+	}
+	w.turn()
+	goOn()
+	if got := small.Drain(); len(got) != 8 {
+		t.Errorf("%d frames went out, want 8", len(got))
+	}
+	r.wantDrops(map[drop.Reason]uint64{drop.OutboundTxFull: 12})
+	if s := r.client.Counters(); s.Public.TxDrop != 12 {
+		t.Errorf("txdrop %d, want 12", s.Public.TxDrop)
+	}
+}
+
+// TestNoBuffers: with all buffers in use the worker goes on and says so.
+func TestNoBuffers(t *testing.T) {
+	r := newRig(t)
+	w, goOn := r.still()
+	var held []pktbuf.Packet
+	expired := frame{dst: privateMAC, src: "10.1.0.7", to: "10.2.0.9", ttl: 1, proto: 17, payload: make([]byte, 30)}.bytes()
+	r.private.Inject(expired)
+	for w.pool.Available() > 1 {
+		k, _ := w.pool.Get()
+		held = append(held, k)
+	}
+	w.turn() // takes the last one for the packet, and has none for the answer
+	w.pool.PutBatch(held)
+	goOn()
+	r.wantDrops(map[drop.Reason]uint64{drop.OutboundTTL: 1, drop.AnswerNoBuffer: 1})
 }
 
 // FuzzPaths puts any bytes into either port: the worker goes on, no buffer is
@@ -115,6 +181,65 @@ func FuzzPaths(f *testing.F) {
 		}
 		for e := w.mem.ToControl(w.slot).Next(); e != nil; e = w.mem.ToControl(w.slot).Next() {
 			w.mem.ToControl(w.slot).Release()
+		}
+	})
+}
+
+// FuzzRequests sends the engine requests of any content: it answers each one
+// and forwards on.
+func FuzzRequests(f *testing.F) {
+	r := newRig(f)
+	if err := r.client.Close(); err != nil {
+		f.Fatal(err)
+	}
+	r.client = nil
+	conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: r.socket, Net: "unixpacket"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	b := make([]byte, ctl.MaxSize)
+	ask := func(t testing.TB, request []byte) ctl.Reply {
+		if _, err := conn.Write(request); err != nil {
+			t.Fatal(err)
+		}
+		n, err := conn.Read(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := ctl.ParseReply(b[:n])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	hello := ctl.Request{Kind: ctl.Hello, Version: tables.Version}
+	if a := ask(f, hello.Bytes()); a.Code != ctl.OK {
+		f.Fatalf("greeting: %+v", a)
+	}
+	size := len(hello.Bytes())
+	for k := ctl.Hello; k <= ctl.Shutdown+1; k++ {
+		q := ctl.Request{Kind: k, Word: tables.Word(2, 1), Queue: 1, Direction: tables.Inbound, KeyLen: 16, SPI: 5}
+		f.Add(append([]byte(nil), q.Bytes()...))
+		q.KeyLen, q.Direction, q.Word = 200, 9, tables.Word(2, 0)
+		f.Add(append([]byte(nil), q.Bytes()...))
+	}
+	f.Fuzz(func(t *testing.T, request []byte) {
+		request = append(request, make([]byte, size)...)[:size]
+		q, err := ctl.ParseRequest(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if q.Kind == ctl.Shutdown {
+			return
+		}
+		if a := ask(t, request); a.ID != q.ID {
+			t.Fatalf("request %d, reply %d", q.ID, a.ID)
+		}
+		if a := ask(t, (&ctl.Request{Kind: ctl.RemoveSA, ID: 77}).Bytes()); a.ID != 77 || a.Code != ctl.OK {
+			t.Fatalf("reply %+v", a)
+		}
+		if w := r.engine.workers; w[0] == nil {
+			t.Fatal("the worker has ended")
 		}
 	})
 }
