@@ -35,10 +35,12 @@ const (
 
 // parseJSON reads one JSON text (RFC 8259), in which no name comes twice in an
 // object (RFC 7951 section 4 builds on RFC 7493).
-func parseJSON(text []byte) (value, error) {
+func parseJSON(text []byte) (value, error) { return parseBounded(text, maxJSONValues) }
+
+// parseBounded reads a JSON text of at most so many values.
+func parseBounded(text []byte, values int) (value, error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
-	values := maxJSONValues
 	v, err := parseValue(d, maxJSONDepth, &values)
 	if err == nil {
 		if _, more := d.Token(); !errors.Is(more, io.EOF) {
@@ -63,7 +65,7 @@ func parseValue(d *json.Decoder, depth int, left *int) (value, error) {
 		return value{}, err
 	}
 	if *left--; *left < 0 {
-		return value{}, fmt.Errorf("more than %d values", maxJSONValues)
+		return value{}, errors.New("too many values")
 	}
 	if depth == 0 {
 		return value{}, fmt.Errorf("more than %d levels", maxJSONDepth)
