@@ -138,8 +138,12 @@ func TestEveryPrefixLength(t *testing.T) {
 		base    string
 		maxBits int
 	}{
-		{"10.170.85.201", 32}, {"255.255.255.255", 32}, {"0.0.0.0", 32},
-		{"2001:db8:aaaa:5555:cccc:3333:9999:6789", 128}, {"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 128}, {"::", 128},
+		{"10.170.85.201", 32},
+		{"255.255.255.255", 32},
+		{"0.0.0.0", 32},
+		{"2001:db8:aaaa:5555:cccc:3333:9999:6789", 128},
+		{"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 128},
+		{"::", 128},
 	} {
 		a := netip.MustParseAddr(c.base)
 		var all []Prefix

@@ -214,6 +214,7 @@ type Port struct {
 	raised bool
 	lost   uint64
 	one    [8]byte
+	count  [8]byte // as read from fd
 }
 
 // Pair makes two ports joined by a wire of their own that no name leads to.
@@ -328,8 +329,7 @@ func (p *Port) Rx(b []pktbuf.Packet) int {
 	}
 	p.next++
 	if empty && p.raised {
-		var count [8]byte
-		_, err := unix.Read(p.fd, count[:])
+		_, err := unix.Read(p.fd, p.count[:])
 		p.raised = err != nil
 	}
 	return n
