@@ -19,21 +19,22 @@ const module = "vita/"
 // further. An entry changes together with ARCHITECTURE.md and an ADR, not to
 // make this test pass.
 var layers = map[string][]string{
-	"asm":               {},
-	"yang":              {},
-	"gen":               {},
-	"internal":          {"internal"},
-	"drivers":           {"drivers", "internal"},
-	"forwarding":        {"forwarding", "asm", "drivers", "internal"},
-	"forwarding/client": {"forwarding/client", "forwarding/drop", "forwarding/tables", "asm/lpm", "internal"},
-	"forwarding/tables": {"forwarding/drop", "forwarding/tables", "asm/lpm", "internal"},
-	"keying":            {"keying", "forwarding/client", "forwarding/tables", "internal"},
-	"mgmt":              {"mgmt", "gen", "yang", "internal"},
-	"mgmt/translate":    {"mgmt", "gen", "yang", "internal", "keying", "forwarding/client", "forwarding/tables"},
-	"mgmt/state":        {"mgmt", "gen", "yang", "internal", "keying", "forwarding/client", "forwarding/drop", "forwarding/tables"},
-	"cmd":               {"cmd", "mgmt", "keying", "forwarding/client", "forwarding/tables", "gen", "yang", "internal"},
-	"cmd/vita-engine":   {"forwarding", "drivers", "internal"},
-	"cmd/vitabench":     {"asm", "drivers", "forwarding", "internal", "keying", "mgmt"},
+	"asm":                     {},
+	"yang":                    {},
+	"gen":                     {},
+	"internal":                {"internal"},
+	"drivers":                 {"drivers", "internal"},
+	"forwarding":              {"forwarding", "asm", "drivers", "internal"},
+	"forwarding/internal/ctl": {"forwarding/tables", "internal"}, // the words that client and engine exchange
+	"forwarding/client":       {"forwarding/client", "forwarding/drop", "forwarding/internal/ctl", "forwarding/tables", "asm/lpm", "internal"},
+	"forwarding/tables":       {"forwarding/drop", "forwarding/tables", "asm/lpm", "internal"},
+	"keying":                  {"keying", "forwarding/client", "forwarding/tables", "internal"},
+	"mgmt":                    {"mgmt", "gen", "yang", "internal"},
+	"mgmt/translate":          {"mgmt", "gen", "yang", "internal", "keying", "forwarding/client", "forwarding/tables"},
+	"mgmt/state":              {"mgmt", "gen", "yang", "internal", "keying", "forwarding/client", "forwarding/drop", "forwarding/tables"},
+	"cmd":                     {"cmd", "mgmt", "keying", "forwarding/client", "forwarding/tables", "gen", "yang", "internal"},
+	"cmd/vita-engine":         {"forwarding", "drivers", "internal"},
+	"cmd/vitabench":           {"asm", "drivers", "forwarding", "internal", "keying", "mgmt"},
 }
 
 // foreign lists packages from outside the module that a folder must not
