@@ -657,3 +657,31 @@ func TestUnknownGenerationIsNotObeyed(t *testing.T) {
 	r.engine.mem.Publish(good)
 	r.apply()
 }
+
+func TestRetireNeedsPublish(t *testing.T) {
+	r := newRig(t)
+	p, err := r.client.Prepare(r.ctx, &r.spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Retire(r.ctx); err == nil {
+		t.Error("the client retires what was not published")
+	}
+	generation, place := tables.Split(r.engine.mem.Current())
+	r.engine.mu.Lock()
+	err = r.engine.retire(tables.Word(generation+1, place^1))
+	r.engine.mu.Unlock()
+	if err == nil {
+		t.Error("the engine retires what was not published")
+	}
+	p.Publish()
+	if err := p.Retire(r.ctx); err != nil {
+		t.Error(err)
+	}
+	r.engine.mu.Lock()
+	err = r.engine.prepare(tables.Word(generation+5, place))
+	r.engine.mu.Unlock()
+	if err == nil {
+		t.Error("a generation out of order was prepared")
+	}
+}

@@ -40,19 +40,32 @@ func Be32(b []byte) uint32 {
 }
 
 // PutBe16 writes a number of two bytes, the highest first.
-func PutBe16(b []byte, v uint16) { _ = b[1]; b[0], b[1] = byte(v>>8), byte(v) }
+func PutBe16(b []byte, v uint16) {
+	_ = b[1]
+	b[0] = byte(v >> 8)
+	b[1] = byte(v)
+}
 
 // PutBe32 writes a number of four bytes, the highest first.
 func PutBe32(b []byte, v uint32) {
 	_ = b[3]
-	b[0], b[1], b[2], b[3] = byte(v>>24), byte(v>>16), byte(v>>8), byte(v)
+	b[0] = byte(v >> 24) // one statement each: so the compiler makes one store of them
+	b[1] = byte(v >> 16)
+	b[2] = byte(v >> 8)
+	b[3] = byte(v)
 }
 
 // PutLe64 writes a number of eight bytes, the lowest first.
 func PutLe64(b []byte, v uint64) {
 	_ = b[7]
-	b[0], b[1], b[2], b[3] = byte(v), byte(v>>8), byte(v>>16), byte(v>>24)
-	b[4], b[5], b[6], b[7] = byte(v>>32), byte(v>>40), byte(v>>48), byte(v>>56)
+	b[0] = byte(v)
+	b[1] = byte(v >> 8)
+	b[2] = byte(v >> 16)
+	b[3] = byte(v >> 24)
+	b[4] = byte(v >> 32)
+	b[5] = byte(v >> 40)
+	b[6] = byte(v >> 48)
+	b[7] = byte(v >> 56)
 }
 
 // MAC is an Ethernet address.
