@@ -168,7 +168,9 @@ func (c *Checker) Check(j edit.Journal) rpcerr.Errors {
 	if len(k.errs) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(k.errs, func(a, b *rpcerr.Error) int { return cmp.Compare(a.Path, b.Path) })
+	slices.SortStableFunc(k.errs, func(a, b *rpcerr.Error) int {
+		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Message, b.Message))
+	})
 	return k.errs
 }
 
