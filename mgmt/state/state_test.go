@@ -54,9 +54,9 @@ func TestEveryLeafHasASource(t *testing.T) {
 	}
 	for _, side := range []string{"private-interface", "public-interface"} {
 		stats := reflect.TypeFor[client.Stats]()
-		for i := range stats.NumField() {
-			if stats.Field(i).IsExported() {
-				have["gateway-state/"+side+"/"+strings.ToLower(stats.Field(i).Name)] = true
+		for field := range stats.Fields() {
+			if field.IsExported() {
+				have["gateway-state/"+side+"/"+strings.ToLower(field.Name)] = true
 			}
 		}
 	}

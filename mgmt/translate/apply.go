@@ -83,8 +83,7 @@ func (p *prepared) Abort() { p.p.Abort() }
 // engineError gives an engine's refusal the path of the interface it is about.
 func engineError(s *tables.Spec, err error) error {
 	e := &rpcerr.Error{Type: "application", Tag: "operation-failed", Message: err.Error()}
-	var pe *client.PortError
-	if errors.As(err, &pe) {
+	if pe, ok := errors.AsType[*client.PortError](err); ok {
 		e.Path = linkPath(s, pe.Link)
 		if errors.Is(err, client.ErrBusy) {
 			e.Tag = "resource-denied"

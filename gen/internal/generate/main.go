@@ -22,7 +22,7 @@ const module = "vita-esp-gateway.yang"
 func main() {
 	if err := run("vita.go", "../yang"); err != nil {
 		fmt.Fprintln(os.Stderr, "generate:", err)
-		os.Exit(1) //nolint:forbidigo // this is a command, though not one of cmd/
+		os.Exit(1)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/xml"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -42,10 +43,8 @@ func XPath(path string) (expr string, modules []string) {
 	var out strings.Builder
 	module := ""
 	use := func(m string) {
-		for _, u := range modules {
-			if u == m {
-				return
-			}
+		if slices.Contains(modules, m) {
+			return
 		}
 		modules = append(modules, m)
 	}
