@@ -67,7 +67,7 @@ func (c *runCmd) Run() error {
 	if err != nil {
 		return err
 	}
-	defer engine.Close()
+	defer func() { _ = engine.Close() }() // the engine goes on or has ended; its socket goes either way
 
 	keys := keeper.New(keeper.Options{Engine: engine, Log: log})
 	applier := translate.NewApplier(engine, keys, log)
@@ -77,7 +77,11 @@ func (c *runCmd) Run() error {
 	if err != nil {
 		return err
 	}
-	defer store.Close()
+	defer func() {
+		if err := store.Close(); err != nil {
+			log.Error("close the database", "error", err)
+		}
+	}()
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return unlessCanceled(keys.Run(ctx)) })

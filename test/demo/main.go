@@ -78,5 +78,5 @@ func table(r *scenario.Result) {
 		row("  "+n, "%d", r.Counters[n])
 	}
 	fmt.Fprintln(w)
-	w.Flush()
+	_ = w.Flush() // nothing can be done about a terminal that is gone
 }
