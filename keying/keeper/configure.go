@@ -67,7 +67,7 @@ func (k *Keeper) configureLinks(old *Config, routes []Route) {
 			if !ok {
 				continue
 			}
-			l := &link{k: k, key: linkKey{r.ID, q}, route: r, local: k.c.Local[q], remote: remote}
+			l := &link{k: k, key: linkKey{r.ID, q}, route: r, local: k.c.Local[q], remote: remote, messages: newBucket(linkRate)}
 			wanted[l.key] = l
 			order = append(order, l)
 		}
@@ -96,6 +96,10 @@ func (k *Keeper) configureLinks(old *Config, routes []Route) {
 		l.route.Gateways = w.route.Gateways
 	}
 	k.order = order
+	k.index = map[peerKey]*link{}
+	for _, l := range order {
+		k.index[peerKey{l.key.queue, l.route.SPI, l.remote}] = l
+	}
 }
 
 // gateway returns the remote end for a queue: the gateway of that queue, else

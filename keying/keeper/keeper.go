@@ -87,6 +87,9 @@ const (
 	// Messages handled a second. An exchange takes two, at either end; two
 	// gateways with many routes between them each initiate one for every route.
 	messageRate = 100
+	// Messages handled a second of one link: who poses as one gateway must not
+	// keep the others out.
+	linkRate = messageRate / 4
 	// Exchanges begun a second, so that the peers' limit and ours are kept.
 	startRate = messageRate / 5
 	// Knocks a second to peers that have not answered: those that are away for
@@ -94,7 +97,8 @@ const (
 	retryRate = 100
 	paceWait  = 50 * time.Millisecond
 
-	// How often the keeper looks whether a packet has come by a standby's twin.
+	// How often the keeper looks whether a packet has come by a standby's twin,
+	// per thousand links begun: it looks at all SAs then.
 	confirmInterval = 250 * time.Millisecond
 	idleInterval    = time.Second
 
@@ -130,6 +134,7 @@ type Keeper struct {
 	configured bool
 	links      map[linkKey]*link
 	order      []*link // as configured, so that runs can be repeated
+	index      map[peerKey]*link
 	statics    map[staticKey]*staticSA
 	spis       map[linkKey]uint32 // SPIs that exchanges under way have reserved
 	counters   counters
@@ -222,7 +227,7 @@ func (k *Keeper) confirm(now int64) int64 {
 			l.standby.certain = true
 		}
 	}
-	k.confirmAt = now + int64(confirmInterval)
+	k.confirmAt = now + int64(confirmInterval)*int64(1+len(k.order)/1000)
 	return k.confirmAt
 }
 

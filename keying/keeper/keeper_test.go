@@ -278,32 +278,50 @@ func TestStaticSAs(t *testing.T) {
 	}
 }
 
-// A knock costs a challenge: more than 100 a second are not answered.
+// A knock costs a challenge: more than 100 a second are not answered, nor more
+// than 25 of one gateway.
 func TestMessageLimit(t *testing.T) {
 	s := newSim(t, 12)
-	a := s.add(addrA, config(addrA, addrB))
-	knock := client.Message{Queue: 1, Peer: netip.AddrPortFrom(addrB, 303), Payload: []byte{0, 0, 3, 0xe9, 11, 0, 0, 0, 0, 0, 0, 5}}
-	for range 3000 { // three seconds
-		a.keeper.Handle(knock)
+	c := config(addrA, addrB)
+	knocks := []client.Message{}
+	c.Routes = nil
+	for i := range uint32(10) {
+		from := netip.AddrFrom4([4]byte{198, 51, 100, byte(i)})
+		c.Routes = append(c.Routes, Route{ID: fmt.Sprint(i), SPI: 1000 + i, Gateways: []tables.Gateway{{Queue: 1, IP: from}}})
+		knocks = append(knocks, client.Message{Queue: 1, Peer: netip.AddrPortFrom(from, 303), Payload: []byte{0, 0, 3, 0xe8 + byte(i), 11, 0, 0, 0, 0, 0, 0, 5}})
+	}
+	a := s.add(addrA, c)
+	offered := func() uint64 { return a.keeper.Counters()["challenges-offered"] }
+	for n := range 3000 { // three seconds
+		a.keeper.Handle(knocks[n%10])
 		s.now += second / 1000
 	}
-	if n := a.keeper.Counters()["challenges-offered"]; n < 380 || n > 401 {
+	if n := offered(); n < 380 || n > 401 {
 		t.Errorf("%d challenges in 3 seconds and a burst", n)
 	}
 	if c := a.keeper.Counters(); c["rxerrors"]+c["challenges-offered"] != 3000 {
 		t.Errorf("%v", c)
 	}
-	// What does not come from a gateway takes nobody's place.
 	s.now += 2 * second
-	knock.Peer = netip.MustParseAddrPort("198.51.100.7:303")
+	before := offered()
 	for range 1000 {
-		a.keeper.Handle(knock)
+		a.keeper.Handle(knocks[0])
 	}
-	knock.Peer = netip.AddrPortFrom(addrB, 303)
-	before := a.keeper.Counters()["challenges-offered"]
-	a.keeper.Handle(knock)
-	if a.keeper.Counters()["challenges-offered"] != before+1 {
-		t.Error("a flood from elsewhere keeps a gateway out")
+	if n := offered() - before; n != 25 {
+		t.Errorf("%d challenges to one gateway at once", n)
+	}
+	// What does not come from a gateway takes nobody's place.
+	elsewhere := knocks[1]
+	elsewhere.Peer = netip.MustParseAddrPort("192.0.2.7:303")
+	for range 1000 {
+		a.keeper.Handle(elsewhere)
+	}
+	before = offered()
+	for _, k := range knocks[1:] {
+		a.keeper.Handle(k)
+	}
+	if n := offered() - before; n != 9 {
+		t.Errorf("a flood keeps %d of 9 gateways out", 9-n)
 	}
 }
 

@@ -21,6 +21,7 @@ type link struct {
 	key           linkKey
 	route         Route
 	local, remote netip.Addr
+	messages      bucket
 
 	responder  *ske.Responder
 	initiator  *ske.Initiator
@@ -216,6 +217,9 @@ func (l *link) expire(now int64) {
 	}
 	for _, o := range []**outbound{&l.active, &l.queued, &l.standby} {
 		if *o != nil && now >= (*o).expires {
+			if o == &l.active {
+				l.k.log.Warn("the outbound SA has expired: the peer does not answer", "route", l.route.ID, "queue", l.key.queue, "peer", l.remote)
+			}
 			l.k.counters.outboundSAExpired++
 			l.end(o)
 		}
@@ -245,6 +249,8 @@ func (l *link) activate(o *outbound) {
 	l.active = o
 	if old != nil {
 		l.k.remove(old.ref)
+	} else {
+		l.k.log.Info("the route has an outbound SA", "route", l.route.ID, "queue", l.key.queue, "peer", l.remote)
 	}
 	for _, other := range []**outbound{&l.queued, &l.standby} {
 		if *other != nil && (*other).created < o.created {

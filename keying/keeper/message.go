@@ -19,14 +19,14 @@ func (k *Keeper) Handle(m client.Message) {
 		k.counters.protocolErrors++
 		return
 	}
-	l := k.find(m.Queue, spi, m.Peer.Addr())
+	l := k.index[peerKey{m.Queue, spi, m.Peer.Addr()}]
 	if l == nil {
 		k.counters.rxErrors++
 		k.counters.routeErrors++
 		return
 	}
 	// Only what comes from a gateway's address takes a place in the limit.
-	if !k.messages.take(now) {
+	if !l.messages.take(now) || !k.messages.take(now) {
 		k.counters.rxErrors++
 		return
 	}
@@ -46,17 +46,11 @@ func (k *Keeper) Handle(m client.Message) {
 	}
 }
 
-// find returns the link that a message belongs to.
-func (k *Keeper) find(queue uint16, spi uint32, peer netip.Addr) *link {
-	if k.c.DataPlane {
-		return nil
-	}
-	for _, l := range k.order {
-		if l.route.SPI == spi && l.key.queue == queue && l.remote == peer {
-			return l
-		}
-	}
-	return nil
+// peerKey is what a message says of the link it belongs to.
+type peerKey struct {
+	queue uint16
+	spi   uint32
+	peer  netip.Addr
 }
 
 // count counts a message that was not accepted.

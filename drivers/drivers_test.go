@@ -1,0 +1,85 @@
+package drivers
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"vita/internal/pktbuf"
+)
+
+// port is a Port of which only the name matters.
+type port struct{ name string }
+
+func (port) Rx([]pktbuf.Packet) int { return 0 }
+func (port) Tx([]pktbuf.Packet) int { return 0 }
+func (port) Flush()                 {}
+func (port) Sync()                  {}
+func (port) Fd() int                { return -1 }
+func (p port) Info() Info           { return Info{Name: p.name} }
+func (port) Close() error           { return nil }
+
+func TestRegistryOpensTheFirstThatServes(t *testing.T) {
+	var r Registry
+	var opened []string
+	register := func(name string, link Link, err error) {
+		r.Register(name, link, func(Config) (Port, error) {
+			opened = append(opened, name)
+			if err != nil {
+				return nil, err
+			}
+			return port{name}, nil
+		})
+	}
+	register("card", LinkPCI, nil)
+	register("fast", LinkIfname, ErrUnsupported)
+	register("slow", LinkIfname, nil)
+	register("busy", LinkIfname, ErrBusy)
+	for _, c := range []struct {
+		config Config
+		tried  string
+		opens  string
+		err    error
+	}{
+		{Config{Ifname: "eth0"}, "fast slow", "slow", nil},
+		{Config{PCI: "01:00.0"}, "card", "card", nil},
+		{Config{Ifname: "eth0", Driver: "slow"}, "slow", "slow", nil},
+		{Config{Ifname: "eth0", Driver: "fast"}, "fast", "", ErrUnsupported},
+		{Config{Ifname: "eth0", Driver: "busy"}, "busy", "", ErrBusy},
+		{Config{Ifname: "eth0", Driver: "none"}, "", "", nil},
+		{Config{}, "", "", nil},
+		{Config{Ifname: "eth0", PCI: "01:00.0"}, "", "", nil},
+	} {
+		opened = nil
+		var lines []string
+		c.config.Log = func(s string) { lines = append(lines, s) }
+		p, err := r.Open(c.config)
+		if got := strings.Join(opened, " "); got != c.tried {
+			t.Errorf("%+v: tried %q, want %q", c.config.Driver, got, c.tried)
+		}
+		switch {
+		case c.opens != "":
+			if err != nil || p.Info().Name != c.opens {
+				t.Errorf("%q: %v %v", c.config.Driver, p, err)
+			}
+		case err == nil || c.err != nil && !errors.Is(err, c.err):
+			t.Errorf("%q: %v, want %v", c.config.Driver, err, c.err)
+		}
+		if c.tried == "fast slow" && len(lines) != 1 {
+			t.Errorf("the choice of the second driver is not logged: %q", lines)
+		}
+	}
+}
+
+func TestStatsTellGroupsApart(t *testing.T) {
+	var s Stats
+	for _, first := range [][]byte{{2, 0, 0, 0, 0, 1}, {255, 255, 255, 255, 255, 255}, {0x33, 0x33, 0, 0, 0, 1}, {255, 255, 255, 255, 255, 254}} {
+		f := append(first, make([]byte, 54)...)
+		s.CountRx(f)
+		s.CountTx(f[:50])
+	}
+	want := Stats{RxPackets: 4, RxBytes: 240, RxBcast: 1, RxMcast: 2, RxDMAPackets: 4, TxPackets: 4, TxBytes: 200, TxBcast: 1, TxMcast: 2}
+	if s != want {
+		t.Errorf("%+v, want %+v", s, want)
+	}
+}
