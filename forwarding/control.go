@@ -235,8 +235,7 @@ func (e *Engine) reply(conn *net.UnixConn, r *ctl.Request, code ctl.Code, err er
 	a := ctl.Reply{ID: r.ID, Code: code, Ref: r.Ref}
 	if err != nil {
 		tables.SetText(a.Text[:], err.Error())
-		var pe *portError
-		if errors.As(err, &pe) {
+		if pe, ok := errors.AsType[*portError](err); ok {
 			tables.SetText(a.PCI[:], pe.link.PCI)
 			tables.SetText(a.Name[:], pe.link.Ifname)
 		}

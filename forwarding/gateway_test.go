@@ -264,24 +264,31 @@ func take(t testing.TB, e *memory.End, n int) [][]byte {
 // frames for it are injected there.
 func drain(e *memory.End) [][]byte { return e.Drain() }
 
-// settle waits until the workers have seen all that was put in.
+// settle waits until the workers have met all that was put in: until two turns
+// in a row, the second of which began after the call, have found nothing.
 func (r *rig) settle() *client.Snapshot {
 	r.t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		before := r.client.Counters()
-		time.Sleep(2 * time.Millisecond)
-		r.client.Counters()
-		after := r.client.Counters()
-		moved := len(before.Workers) == 0
-		for i := range before.Workers {
-			moved = moved || after.Workers[i].Busy != before.Workers[i].Busy
+	e := r.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for deadline := time.Now().Add(patience); ; {
+		quiet := true
+		for _, w := range e.workers {
+			if w == nil {
+				continue
+			}
+			busy := atomic.LoadUint64(&w.me.Busy)
+			e.awaitTurn(w)
+			e.awaitTurn(w)
+			quiet = quiet && atomic.LoadUint64(&w.me.Busy) == busy
 		}
-		if !moved {
-			return after
+		if quiet {
+			return r.client.Counters()
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatal("the workers do not come to rest")
 		}
 	}
-	r.t.Fatal("the workers do not come to rest")
-	return nil
 }
 
 // wantDrops checks that exactly the given reasons have been counted.

@@ -30,8 +30,15 @@ func TestDue(t *testing.T) {
 		found bool
 		want  bool
 	}{
-		{100 * s, false, true}, {100*s + 1, false, false}, {101*s - 1, false, false}, {101 * s, false, true},
-		{102 * s, true, true}, {103 * s, true, false}, {107*s - 1, true, false}, {107 * s, true, true}, {112 * s, true, true},
+		{100 * s, false, true},
+		{100*s + 1, false, false},
+		{101*s - 1, false, false},
+		{101 * s, false, true},
+		{102 * s, true, true},
+		{103 * s, true, false},
+		{107*s - 1, true, false},
+		{107 * s, true, true},
+		{112 * s, true, true},
 	} {
 		if c.found {
 			h.Cell.Store(&nextMAC)

@@ -69,8 +69,15 @@ func TestView(t *testing.T) {
 		from, to, n int
 		ok          bool
 	}{
-		{0, 64, 8, true}, {0, 64, 0, true}, {64, 64, 0, true}, {8, 64, 7, true},
-		{0, 64, 9, false}, {0, 63, 8, false}, {1, 64, 7, false}, {0, 64, -1, false}, {60, 64, 1, false},
+		{0, 64, 8, true},
+		{0, 64, 0, true},
+		{64, 64, 0, true},
+		{8, 64, 7, true},
+		{0, 64, 9, false},
+		{0, 63, 8, false},
+		{1, 64, 7, false},
+		{0, 64, -1, false},
+		{60, 64, 1, false},
 	} {
 		v := View[uint64](b[c.from:c.to], c.n)
 		if (v != nil) != c.ok || c.ok && len(v) != c.n {

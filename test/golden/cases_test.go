@@ -364,7 +364,7 @@ func malformed() (private, public [][]byte) {
 		good,
 	)
 	in := tunnel(inSPI, 1, fromSite2(60).packet())
-	for n := 0; n <= 36; n++ {
+	for n := range 37 {
 		public = append(public, outer(in[34:][:n])) // ESP of every length that is too short
 	}
 	public = append(public,
