@@ -1,6 +1,5 @@
 // Package afpacket drives a kernel interface by an AF_PACKET socket, where
-// AF_XDP does not serve: an older kernel, an MTU beyond a page, a device that
-// another XDP program holds. Every frame is copied by the kernel, and the
+// AF_XDP does not serve: an older kernel, or an MTU beyond a page. Every frame is copied by the kernel, and the
 // kernel's own stack sees it too, so the interface should have no address.
 //
 // What a sender on this machine leaves to a device that then does not exist,

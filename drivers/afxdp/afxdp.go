@@ -43,8 +43,9 @@ const (
 	// frame (XDP_PACKET_HEADROOM, linux/bpf.h).
 	kernelHeadroom = 256
 
-	// busyFor is how long a queue may stay busy after its last user has closed
-	// it: the kernel releases the registration later, on a work queue.
+	// busyFor is how long a queue or an interface may stay busy after its last
+	// user has closed it or was killed: the kernel releases a registration
+	// later, on a work queue.
 	busyFor = time.Second
 )
 

@@ -4,11 +4,16 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
 
 	"vita/drivers"
 	"vita/drivers/drivertest"
@@ -177,6 +182,48 @@ func TestOpenErrors(t *testing.T) {
 	}
 	if attached(t, p.ns[0], "va") {
 		t.Error("a failed Open leaves its program behind")
+	}
+}
+
+// An interface that has a program of somebody else's is busy, and keeps it. One
+// whose program goes away meanwhile is not.
+func TestForeignProgram(t *testing.T) {
+	p := newPair(t, testnet.Veth{})
+	pool := newPool(t, pktbuf.Options{})
+	defer pool.Close()
+	foreign, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.XDP, License: "Apache-2.0",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 2), asm.Return()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer foreign.Close()
+	var l link.Link
+	if err := p.ns[0].Do(func() error {
+		i, err := net.InterfaceByName(p.name[0])
+		if err != nil {
+			return err
+		}
+		l, err = link.AttachXDP(link.XDPOptions{Program: foreign, Interface: i.Index, Flags: link.XDPDriverMode})
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.open(0, drivers.Config{Pool: pool}); !errors.Is(err, drivers.ErrBusy) {
+		t.Errorf("%v, want %v", err, drivers.ErrBusy)
+	}
+	if !attached(t, p.ns[0], "va") {
+		t.Error("the foreign program was taken off")
+	}
+	gone := time.AfterFunc(100*time.Millisecond, func() { _ = l.Close() })
+	defer gone.Stop()
+	port, err := p.open(0, drivers.Config{Pool: pool})
+	if err != nil {
+		t.Fatalf("after the foreign program has gone: %v", err)
+	}
+	if err := port.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -77,7 +78,7 @@ func (d *device) attach(i *netif.Interface) error {
 	}
 	var first error
 	for _, m := range modes {
-		d.link, err = link.AttachXDP(link.XDPOptions{Program: d.program, Interface: i.Index, Flags: m.flags})
+		d.link, err = attachFor(link.XDPOptions{Program: d.program, Interface: i.Index, Flags: m.flags})
 		if err == nil {
 			d.mode, d.native = m.name, m.native
 			return nil
@@ -90,6 +91,19 @@ func (d *device) attach(i *netif.Interface) error {
 		}
 	}
 	return fmt.Errorf("attach XDP program: native: %w; generic: %w: %w", first, err, drivers.ErrUnsupported)
+}
+
+// attachFor attaches the program. An interface that has one is tried again for
+// a while: a process that has just been killed may still hold it.
+func attachFor(o link.XDPOptions) (link.Link, error) {
+	deadline := time.Now().Add(busyFor)
+	for {
+		l, err := link.AttachXDP(o)
+		if err == nil || !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EEXIST) || time.Now().After(deadline) {
+			return l, err
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 // redirect is the XDP program: return bpf_redirect_map(sockets, the frame's

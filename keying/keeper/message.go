@@ -25,7 +25,7 @@ func (k *Keeper) Handle(m client.Message) {
 		k.counters.routeErrors++
 		return
 	}
-	// Only what comes from a gateway's address takes a place in the limit.
+	// Only what comes from the address of a gateway counts towards the limits.
 	if !l.messages.take(now) || !k.messages.take(now) {
 		k.counters.rxErrors++
 		return
