@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,6 +18,8 @@ import (
 	"vita/forwarding/internal/ctl"
 	"vita/forwarding/tables"
 	"vita/forwarding/wire"
+	"vita/internal/clock"
+	"vita/internal/cpu"
 )
 
 func TestKeyExchangeMessages(t *testing.T) {
@@ -683,5 +686,27 @@ func TestRetireNeedsPublish(t *testing.T) {
 	r.engine.mu.Unlock()
 	if err == nil {
 		t.Error("a generation out of order was prepared")
+	}
+}
+
+func TestEngineInfo(t *testing.T) {
+	cpus, err := cpu.Allowed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := clock.Mono()
+	r := newEngine(t, Options{CPUs: cpus[:1], Release: "1.2.3", Hugepages: true})
+	i := r.client.Engine()
+	if i.Pid != os.Getpid() || i.Version != "1.2.3" || i.Started < before || i.Started > clock.Mono() || !slices.Equal(i.CPUs, cpus[:1]) || i.Tier == "" {
+		t.Errorf("%+v", i)
+	}
+	if _, err := New(Options{Socket: t.TempDir() + "/e", Registry: r.engine.o.Registry, CPUs: []int{5000}}); err == nil {
+		t.Error("a cpu that cannot be was accepted")
+	}
+	if _, err := New(Options{}); err == nil {
+		t.Error("an engine without a socket")
+	}
+	if _, err := New(Options{Socket: "/nowhere/e", Registry: r.engine.o.Registry}); err == nil {
+		t.Error("a socket in a folder that is not there")
 	}
 }
