@@ -290,7 +290,9 @@ func TestActiveWordsAreNotTrusted(t *testing.T) {
 	if err := r.client.RemoveSA(r.ctx, ended); err != nil {
 		t.Fatal(err)
 	}
+	r.engine.mu.Lock()
 	word := r.engine.mem.Active(0, r.engine.current.RouteSlot("site2"))
+	r.engine.mu.Unlock()
 	n := uint64(0)
 	for _, ref := range []client.SARef{in, foreign, ended, out + 1<<20, 5, 1<<32 - 1, 255 | 1<<20} {
 		atomic.StoreUint32(word, uint32(ref))

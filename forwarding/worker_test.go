@@ -239,7 +239,9 @@ func FuzzRequests(f *testing.F) {
 		if a := ask(t, (&ctl.Request{Kind: ctl.RemoveSA, ID: 77}).Bytes()); a.ID != 77 || a.Code != ctl.OK {
 			t.Fatalf("reply %+v", a)
 		}
-		if w := r.engine.workers; w[0] == nil {
+		r.engine.mu.Lock()
+		defer r.engine.mu.Unlock()
+		if r.engine.workers[0] == nil {
 			t.Fatal("the worker has ended")
 		}
 	})
