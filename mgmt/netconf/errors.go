@@ -53,16 +53,6 @@ func writeError(b *bytes.Buffer, e *rpcerr.Error) {
 		escape(b, e.Message)
 		b.WriteString("</error-message>")
 	}
-	if e.BadElement != "" || e.BadAttribute != "" || e.BadNamespace != "" || e.SessionID != "" || len(e.NonUnique) > 0 {
-		b.WriteString("<error-info>")
-		element("bad-attribute", e.BadAttribute)
-		element("bad-element", e.BadElement)
-		element("bad-namespace", e.BadNamespace)
-		element("session-id", e.SessionID)
-		for _, p := range e.NonUnique {
-			rpcerr.WritePathXML(b, "non-unique", rpcerr.NamespaceYANG, p, schema.Namespace)
-		}
-		b.WriteString("</error-info>")
-	}
+	e.WriteInfoXML(b, schema.Namespace)
 	b.WriteString("</rpc-error>")
 }

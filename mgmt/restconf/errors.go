@@ -107,7 +107,7 @@ func errorsJSON(many rpcerr.Errors) []byte {
 		info := map[string]any{}
 		for k, v := range map[string]string{
 			"bad-attribute": e.BadAttribute, "bad-element": e.BadElement,
-			"bad-namespace": e.BadNamespace, "session-id": e.SessionID,
+			"bad-namespace": e.BadNamespace, "session-id": e.SessionID, "missing-choice": e.MissingChoice,
 		} {
 			if v != "" {
 				info[k] = v
@@ -152,17 +152,7 @@ func errorsXML(many rpcerr.Errors) []byte {
 			rpcerr.WritePathXML(&b, "error-path", "", e.Path, schema.Namespace)
 		}
 		element("error-message", e.Message)
-		if e.BadAttribute != "" || e.BadElement != "" || e.BadNamespace != "" || e.SessionID != "" || len(e.NonUnique) > 0 {
-			b.WriteString("<error-info>")
-			element("bad-attribute", e.BadAttribute)
-			element("bad-element", e.BadElement)
-			element("bad-namespace", e.BadNamespace)
-			element("session-id", e.SessionID)
-			for _, p := range e.NonUnique {
-				rpcerr.WritePathXML(&b, "non-unique", rpcerr.NamespaceYANG, p, schema.Namespace)
-			}
-			b.WriteString("</error-info>")
-		}
+		e.WriteInfoXML(&b, schema.Namespace)
 		b.WriteString("</error>")
 	}
 	b.WriteString("</errors>\n")

@@ -327,10 +327,27 @@ func TestCandidate(t *testing.T) {
 
 func TestLockOfAnotherIsRespected(t *testing.T) {
 	c := serve(t)
+	c.want(204, "", "PATCH", "/restconf/data", `{"ietf-restconf:data":{"vita-esp-gateway:tfc":true}}`)
 	if err := c.d.Lock(&datastore.Session{ID: 9, User: "other"}, datastore.Running); err != nil {
 		t.Fatal(err)
 	}
-	c.want(409, "in-use", "PATCH", "/restconf/data", `{"ietf-restconf:data":{"vita-esp-gateway:mtu":1300}}`)
+	const mtu = `{"vita-esp-gateway:mtu":1300}`
+	const in = "/restconf/data/vita-esp-gateway:mtu"
+	c.want(409, "in-use", "PATCH", "/restconf/data", `{"ietf-restconf:data":`+mtu+`}`)
+	c.want(409, `"session-id":"9"`, "PUT", in, mtu)
+	c.want(409, "in-use", "POST", "/restconf/data", mtu)
+	c.want(409, "in-use", "DELETE", "/restconf/data/vita-esp-gateway:tfc", "")
+	c.want(409, "in-use", "POST", "/restconf/operations/ietf-netconf:commit", "")
+	c.want(200, "", "GET", "/restconf/data", "") // a lock keeps writers out, not readers
+	// The candidate is another datastore.
+	c.want(201, "", "PUT", "/restconf/ds/ietf-datastores:candidate/vita-esp-gateway:mtu", mtu)
+}
+
+func TestMissingChoiceIsNamed(t *testing.T) {
+	c := serve(t)
+	bad := route("site1", "10.1.0.0/16", 1001, "01")
+	c.want(409, `"missing-choice":"link"`, "POST", "/restconf/data", bad)
+	c.want(409, `<missing-choice xmlns="urn:ietf:params:xml:ns:yang:1">link</missing-choice>`, "POST", "/restconf/data", bad, "Accept: "+mediaXML)
 }
 
 func FuzzRequest(f *testing.F) {

@@ -35,6 +35,38 @@ func WritePathXML(b *bytes.Buffer, element, ns, path string, namespace func(modu
 	fmt.Fprintf(b, "</%s>", element)
 }
 
+// WriteInfoXML writes the error-info of an error, if it has one. Elements of
+// the protocol inherit their namespace, those of RFC 7950 section 15 have
+// YANG's. namespace maps a module's name to its namespace.
+func (e *Error) WriteInfoXML(b *bytes.Buffer, namespace func(module string) string) {
+	if !e.hasInfo() {
+		return
+	}
+	element := func(name, attrs, value string) {
+		if value == "" {
+			return
+		}
+		fmt.Fprintf(b, "<%s%s>", name, attrs)
+		_ = xml.EscapeText(b, []byte(value)) // a bytes.Buffer takes every write
+		fmt.Fprintf(b, "</%s>", name)
+	}
+	b.WriteString("<error-info>")
+	element("bad-attribute", "", e.BadAttribute)
+	element("bad-element", "", e.BadElement)
+	element("bad-namespace", "", e.BadNamespace)
+	element("session-id", "", e.SessionID)
+	element("missing-choice", ` xmlns="`+NamespaceYANG+`"`, e.MissingChoice)
+	for _, p := range e.NonUnique {
+		WritePathXML(b, "non-unique", NamespaceYANG, p, namespace)
+	}
+	b.WriteString("</error-info>")
+}
+
+func (e *Error) hasInfo() bool {
+	return e.BadAttribute != "" || e.BadElement != "" || e.BadNamespace != "" || e.SessionID != "" ||
+		e.MissingChoice != "" || len(e.NonUnique) > 0
+}
+
 // XPath turns a path whose steps name a module only where it changes
 // ("/m:a/b[k='v']", RFC 7951 section 6.11) into an XPath expression in which
 // every name has a prefix, since in XPath 1.0 a name without one is in no
