@@ -43,7 +43,7 @@ generate-check: ## fails where a generated file is not what its generator writes
 	@test/generate-check.sh
 
 race: ## the concurrent packages under the race detector
-	$(GO) test -race -timeout 15m ./mgmt/... ./keying/... ./forwarding/client/...
+	$(GO) test -race -timeout 15m ./mgmt/... ./keying/... ./forwarding/... ./test/golden
 
 fuzz: ## every fuzz target for FUZZTIME each (default 20s)
 	@test/fuzz.sh $${FUZZTIME:-20s}

@@ -1,0 +1,159 @@
+package translate
+
+import (
+	"errors"
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"vita/forwarding/client"
+	"vita/forwarding/tables"
+	"vita/gen"
+	"vita/keying/keeper"
+	"vita/mgmt/internal/edit"
+	"vita/mgmt/internal/rpcerr"
+	"vita/mgmt/internal/xmltree"
+	"vita/mgmt/internal/yangenc"
+)
+
+// tree returns the configuration that an XML fragment describes.
+func tree(t testing.TB, fragment string) *gen.Vita {
+	t.Helper()
+	doc := `<config xmlns="vita:esp-gateway">` + fragment + `</config>`
+	x, err := xmltree.Parse([]byte(doc), xmltree.Limits{Bytes: 1 << 20, Depth: 64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := yangenc.DecodeXML(x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := &gen.Vita{}
+	if _, err := edit.Apply(root, e, edit.Merge); err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+const (
+	key   = "00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f 10 11 12 13 14 15 16 17 18 19 1a 1b 1c 1d 1e 1F"
+	sides = `<private-interface4><ifname>eth0</ifname><ip>10.0.0.1</ip><nexthop-ip>10.0.0.2</nexthop-ip><mac>02:00:00:00:00:01</mac></private-interface4>
+ <public-interface4><ip>203.0.113.9</ip><pci>0c:00.1</pci><nexthop-ip>203.0.113.1</nexthop-ip><queue>2</queue><device-queue>3</device-queue><nat-ip>198.51.100.9</nat-ip></public-interface4>
+ <public-interface4><ip>203.0.113.5</ip><ifname>eth1</ifname><nexthop-ip>203.0.113.1</nexthop-ip></public-interface4>`
+	site = `<route4><id>site1</id><net>10.1.2.3/16</net><spi>1001</spi><preshared-key>` + key + `</preshared-key>
+ <gateway><ip>192.0.2.2</ip><queue>2</queue></gateway><gateway><ip>192.0.2.1</ip></gateway></route4>`
+)
+
+func TestSpec(t *testing.T) {
+	got, err := Spec(tree(t, sides+site+`<mtu>1440</mtu><tfc>true</tfc><protocol-port>304</protocol-port>`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ip := netip.MustParseAddr
+	want := &tables.Spec{
+		MTU: 1440, TFC: true, ProtocolPort: 304,
+		Private: &tables.Interface{Link: tables.Link{Ifname: "eth0"}, MAC: [6]byte{2, 0, 0, 0, 0, 1}, IP: ip("10.0.0.1"), NextHop: ip("10.0.0.2")},
+		Public: []tables.PublicInterface{
+			{Interface: tables.Interface{Link: tables.Link{Ifname: "eth1"}, IP: ip("203.0.113.5"), NextHop: ip("203.0.113.1")}, Queue: 1},
+			{
+				Interface: tables.Interface{Link: tables.Link{PCI: "0c:00.1"}, IP: ip("203.0.113.9"), NextHop: ip("203.0.113.1")},
+				Queue:     2, DeviceQueue: 3, NATIP: ip("198.51.100.9"),
+			},
+		},
+		Routes: []tables.Route{{
+			ID: "site1", SPI: 1001, Nets: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")},
+			Gateways: []tables.Gateway{{Queue: 1, IP: ip("192.0.2.1")}, {Queue: 2, IP: ip("192.0.2.2")}},
+		}},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Fatalf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestKeying(t *testing.T) {
+	root := tree(t, sides+site+`<negotiation-ttl>2</negotiation-ttl><sa-ttl>60</sa-ttl><data-plane>true</data-plane>
+ <outbound-sa><spi>300</spi><route>site1</route><aead>aes-gcm-16-icv</aead><key>000102030405060708090a0b0c0d0e0f</key><salt>a0a1a2a3</salt></outbound-sa>`)
+	s, err := Spec(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Keying(root, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Routes) != 1 || got.Routes[0].PSK[31] != 0x1f || got.Routes[0].SPI != 1001 {
+		t.Fatalf("routes %+v", got.Routes)
+	}
+	if got.NegotiationTTL != 2*time.Second || got.SATTL != time.Minute || !got.DataPlane {
+		t.Fatalf("%+v", got)
+	}
+	want := map[uint16]netip.Addr{1: netip.MustParseAddr("203.0.113.5"), 2: netip.MustParseAddr("198.51.100.9")}
+	if !reflect.DeepEqual(got.Local, want) {
+		t.Fatalf("local addresses %v, want %v: nat-ip is how the peers see us", got.Local, want)
+	}
+	sa := keeper.StaticSA{
+		Route: "site1", SPI: 300, Queue: 1,
+		Key: [16]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, Salt: [4]byte{0xa0, 0xa1, 0xa2, 0xa3},
+	}
+	if len(got.Outbound) != 1 || got.Outbound[0] != sa {
+		t.Fatalf("outbound %+v", got.Outbound)
+	}
+}
+
+func TestNothingConfigured(t *testing.T) {
+	s, err := Spec(&gen.Vita{})
+	if err != nil || s.Private != nil || len(s.Public) != 0 || len(s.Routes) != 0 {
+		t.Fatalf("%+v %v", s, err)
+	}
+	if s.MTU != tables.DefaultMTU || s.ProtocolPort != tables.DefaultProtocolPort {
+		t.Fatalf("%+v", s)
+	}
+}
+
+// TestRefusals has values that the model takes and the gateway cannot: each
+// error names the path, and none names a secret.
+func TestRefusals(t *testing.T) {
+	for _, c := range []struct{ path, fragment string }{
+		{"/vita-esp-gateway:private-interface4/mac", strings.Replace(sides, "02:00:00:00:00:01", "01:00:5e:00:00:01", 1)},
+		{"/vita-esp-gateway:private-interface4/ip", strings.Replace(sides, "10.0.0.1", "224.0.0.1", 1)},
+		{"/vita-esp-gateway:private-interface4/nexthop-ip", strings.Replace(sides, "10.0.0.2", "255.255.255.255", 1)},
+		{"/vita-esp-gateway:public-interface4[ip='203.0.113.9']/nat-ip", strings.Replace(sides, "198.51.100.9", "0.0.0.0", 1)},
+		{"/vita-esp-gateway:route4[id='site1']/gateway[ip='239.1.1.1']/ip", sides + strings.Replace(site, "192.0.2.1", "239.1.1.1", 1)},
+	} {
+		_, err := Spec(tree(t, c.fragment))
+		var e *rpcerr.Error
+		if !errors.As(err, &e) || e.Path != c.path || e.Message == "" {
+			t.Errorf("%s: %+v", c.path, err)
+		}
+	}
+}
+
+func TestSecretsAreNotInErrors(t *testing.T) {
+	bad := "0011zz"
+	err := secret("route4[id='a']/preshared-key", &bad, make([]byte, 3))
+	if err == nil || strings.Contains(err.Error(), bad) {
+		t.Fatalf("%v", err)
+	}
+}
+
+func TestEngineErrorsGetAPath(t *testing.T) {
+	s, err := Spec(tree(t, sides+site))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		link      tables.Link
+		cause     error
+		path, tag string
+	}{
+		{tables.Link{Ifname: "eth0"}, client.ErrNoInterface, "/vita-esp-gateway:private-interface4/ifname", "operation-failed"},
+		{tables.Link{PCI: "0c:00.1"}, client.ErrBusy, "/vita-esp-gateway:public-interface4[ip='203.0.113.9']/pci", "resource-denied"},
+	} {
+		var e *rpcerr.Error
+		if err := engineError(s, &client.PortError{Link: c.link, Err: c.cause}); !errors.As(err, &e) || e.Path != c.path || e.Tag != c.tag {
+			t.Errorf("%v: %+v", c.link, e)
+		}
+	}
+}
