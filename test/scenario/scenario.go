@@ -333,29 +333,38 @@ func (r *run) tcp(ctx context.Context) error {
 		return err
 	}
 	defer server.Stop(time.Second)
-	var out string
 	for try := 0; ; try++ { // the server needs a moment to listen
-		out, err = r.l.Run(ctx, lab.HostA, "iperf3", "-c", lab.HostBIP, "-t", "3", "-J", "--connect-timeout", "1000")
-		if err == nil {
-			break
-		}
-		if try == 10 || ctx.Err() != nil {
+		r.res.TCPGbps, err = r.iperf(ctx)
+		if err == nil || try == 25 || ctx.Err() != nil {
 			return err
 		}
 		time.Sleep(200 * time.Millisecond)
 	}
+}
+
+// iperf runs the client once and returns the rate at which the server
+// received. With -J the client may exit with 0 although it failed; its report
+// then says why.
+func (r *run) iperf(ctx context.Context) (gbps float64, err error) {
+	out, err := r.l.Run(ctx, lab.HostA, "iperf3", "-c", lab.HostBIP, "-t", "3", "-J", "--connect-timeout", "1000")
+	if err != nil {
+		return 0, err
+	}
 	var report struct {
-		End struct {
+		Error string `json:"error"`
+		End   struct {
 			Received struct {
 				Rate float64 `json:"bits_per_second"`
 			} `json:"sum_received"`
 		} `json:"end"`
 	}
 	if err := json.Unmarshal([]byte(out), &report); err != nil {
-		return fmt.Errorf("iperf3: %w", err)
+		return 0, fmt.Errorf("iperf3: %w", err)
 	}
-	r.res.TCPGbps = report.End.Received.Rate / 1e9
-	return nil
+	if report.Error != "" {
+		return 0, fmt.Errorf("iperf3: %s", report.Error)
+	}
+	return report.End.Received.Rate / 1e9, nil
 }
 
 func (r *run) addRoute(ctx context.Context) error {
