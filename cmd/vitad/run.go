@@ -16,6 +16,7 @@ import (
 	"vita/keying/keeper"
 	"vita/mgmt/access"
 	"vita/mgmt/datastore"
+	"vita/mgmt/monitor"
 	"vita/mgmt/netconf"
 	"vita/mgmt/restconf"
 	"vita/mgmt/state"
@@ -83,15 +84,16 @@ func (c *runCmd) Run() error {
 		}
 	}()
 
+	watch := monitor.New(store)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return unlessCanceled(keys.Run(ctx)) })
 	g.Go(func() error { return unlessCanceled(engine.Receive(ctx, keys.Handle)) })
 	g.Go(func() error { return c.apply(ctx, store, log) })
 	g.Go(func() error {
-		return netconf.New(netconf.Options{Datastore: store, Users: users, HostKey: host, Log: log}).Serve(ctx, nc)
+		return netconf.New(netconf.Options{Datastore: store, Monitor: watch, Users: users, HostKey: host, Log: log}).Serve(ctx, nc)
 	})
 	g.Go(func() error {
-		return restconf.New(restconf.Options{Datastore: store, Users: users, Certificate: cert, Log: log}).Serve(ctx, rc)
+		return restconf.New(restconf.Options{Datastore: store, Monitor: watch, Users: users, Certificate: cert, Log: log}).Serve(ctx, rc)
 	})
 	g.Go(func() error {
 		select {

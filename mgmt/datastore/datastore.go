@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"vita/gen"
 	"vita/mgmt/internal/edit"
@@ -79,6 +80,7 @@ type Datastore struct {
 	locks struct {
 		sync.Mutex
 		holder map[Name]*Session
+		since  map[Name]time.Time
 	}
 }
 
@@ -103,7 +105,7 @@ func Open(o Options) (*Datastore, error) {
 		return nil, fmt.Errorf("open configuration: %w", err)
 	}
 	d := &Datastore{o: o, store: s}
-	d.locks.holder = map[Name]*Session{}
+	d.locks.holder, d.locks.since = map[Name]*Session{}, map[Name]time.Time{}
 	d.running.tree = tree
 	d.candidate.tree = &gen.Vita{}
 	edit.Export(tree).Redo(d.candidate.tree)

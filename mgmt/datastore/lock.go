@@ -2,6 +2,7 @@ package datastore
 
 import (
 	"strconv"
+	"time"
 
 	"vita/mgmt/internal/rpcerr"
 )
@@ -25,7 +26,25 @@ func (d *Datastore) Lock(s *Session, name Name) error {
 		return e
 	}
 	d.locks.holder[name] = s
+	d.locks.since[name] = time.Now()
 	return nil
+}
+
+// Locked says who has locked a datastore, and since when.
+type Locked struct {
+	Session uint32
+	Since   time.Time
+}
+
+// Locks returns the locks that are held.
+func (d *Datastore) Locks() map[Name]Locked {
+	d.locks.Lock()
+	defer d.locks.Unlock()
+	out := map[Name]Locked{}
+	for name, h := range d.locks.holder {
+		out[name] = Locked{h.ID, d.locks.since[name]}
+	}
+	return out
 }
 
 func denied(name Name, id uint32) *rpcerr.Error {

@@ -20,6 +20,9 @@ import (
 // operate carries out one operation and writes what belongs into the reply;
 // nothing written means <ok/>.
 func (n *session) operate(ctx context.Context, op *xmltree.Element, out *bytes.Buffer) error {
+	if op.Name == (xml.Name{Space: nsMonitoring, Local: "get-schema"}) {
+		return n.getSchema(op, out)
+	}
 	if op.Name.Space != nsBase {
 		return &rpcerr.Error{
 			Type: "protocol", Tag: "unknown-namespace", BadElement: op.Name.Local, BadNamespace: op.Name.Space,
@@ -70,7 +73,7 @@ func (n *session) operate(ctx context.Context, op *xmltree.Element, out *bytes.B
 func params(op *xmltree.Element, want ...string) (map[string]*xmltree.Element, error) {
 	p := map[string]*xmltree.Element{}
 	for _, c := range op.Children {
-		if c.Name.Space != nsBase || !slices.Contains(want, c.Name.Local) {
+		if c.Name.Space != op.Name.Space || !slices.Contains(want, c.Name.Local) {
 			return nil, &rpcerr.Error{
 				Type: "protocol", Tag: "unknown-element", BadElement: c.Name.Local,
 				Message: fmt.Sprintf("<%s> has no parameter <%s>", op.Name.Local, c.Name.Local),
@@ -162,7 +165,13 @@ func (n *session) get(op *xmltree.Element, out *bytes.Buffer) error {
 	if err != nil {
 		return err
 	}
-	return n.read(datastore.Running, yangenc.Opts{Filter: f, Content: yangenc.ContentAll}, out)
+	out.WriteString("<data>")
+	if err := n.readInto(datastore.Running, yangenc.Opts{Filter: f, Content: yangenc.ContentAll}, out); err != nil {
+		return err
+	}
+	n.operational(p["filter"], out)
+	out.WriteString("</data>")
+	return nil
 }
 
 // getConfig reads configuration (RFC 6241 section 7.1).
@@ -184,11 +193,15 @@ func (n *session) getConfig(op *xmltree.Element, out *bytes.Buffer) error {
 
 func (n *session) read(from datastore.Name, o yangenc.Opts, out *bytes.Buffer) error {
 	out.WriteString("<data>")
-	err := n.server.o.Datastore.Read(from, o.Content != yangenc.ContentConfig, func(root *gen.Vita) error {
-		return yangenc.EncodeXML(out, root, o)
-	})
+	err := n.readInto(from, o, out)
 	out.WriteString("</data>")
 	return err
+}
+
+func (n *session) readInto(from datastore.Name, o yangenc.Opts, out *bytes.Buffer) error {
+	return n.server.o.Datastore.Read(from, o.Content != yangenc.ContentConfig, func(root *gen.Vita) error {
+		return yangenc.EncodeXML(out, root, o)
+	})
 }
 
 // editConfig changes a datastore (RFC 6241 section 7.2). Every edit is taken

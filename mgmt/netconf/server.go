@@ -20,6 +20,7 @@ import (
 
 	"vita/mgmt/access"
 	"vita/mgmt/datastore"
+	"vita/mgmt/monitor"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -29,6 +30,7 @@ type Options struct {
 	Datastore   *datastore.Datastore
 	Users       *access.Users
 	HostKey     ssh.Signer
+	Monitor     *monitor.Monitor // nil: one of the server's own
 	Log         *slog.Logger
 	MaxSessions int // NETCONF sessions at once; default 64
 	MaxMessage  int // bytes of one message; default 64 MiB
@@ -62,6 +64,9 @@ type Server struct {
 func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Monitor == nil {
+		o.Monitor = monitor.New(o.Datastore)
 	}
 	if o.MaxSessions == 0 {
 		o.MaxSessions = defaultMaxSessions

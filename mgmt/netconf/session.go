@@ -16,26 +16,17 @@ import (
 	"vita/mgmt/datastore"
 	"vita/mgmt/internal/rpcerr"
 	"vita/mgmt/internal/xmltree"
+	"vita/mgmt/monitor"
 )
 
-// Namespaces and capabilities of RFC 6241.
+// Namespaces and capabilities of RFC 6241 and RFC 6022.
 const (
-	nsBase = "urn:ietf:params:xml:ns:netconf:base:1.0"
+	nsBase       = "urn:ietf:params:xml:ns:netconf:base:1.0"
+	nsMonitoring = "urn:ietf:params:xml:ns:yang:ietf-netconf-monitoring"
+
 	base10 = "urn:ietf:params:netconf:base:1.0"
 	base11 = "urn:ietf:params:netconf:base:1.1"
 )
-
-// capabilities are what the hello announces. YANG 1.1 modules are announced
-// by yang-library alone (RFC 7950 section 5.6.4).
-var capabilities = []string{
-	base10,
-	base11,
-	"urn:ietf:params:netconf:capability:writable-running:1.0",
-	"urn:ietf:params:netconf:capability:candidate:1.0",
-	"urn:ietf:params:netconf:capability:rollback-on-error:1.0",
-	"urn:ietf:params:netconf:capability:validate:1.0",
-	"urn:ietf:params:netconf:capability:validate:1.1",
-}
 
 // limits for the XML of one message.
 func (s *Server) limits() xmltree.Limits {
@@ -49,6 +40,7 @@ type session struct {
 	ch      io.ReadWriteCloser
 	f       *framer
 	ds      *datastore.Session
+	watch   *monitor.Session
 	closing bool        // close-session was answered
 	greeted atomic.Bool // the peer's hello has come
 }
@@ -64,6 +56,8 @@ func (s *Server) serveSession(ctx context.Context, ch io.ReadWriteCloser, user, 
 		s.o.Log.Warn("netconf session refused: too many", "user", user, "peer", peer, "limit", s.o.MaxSessions)
 		return
 	}
+	n.watch = s.o.Monitor.Begin(n.ds)
+	defer func() { n.watch.End(n.greeted.Load() && !n.closing) }()
 	log := s.o.Log.With("session", n.ds.ID, "user", user, "peer", peer)
 	defer s.remove(n)
 	defer s.o.Datastore.Release(n.ds)
@@ -74,6 +68,7 @@ func (s *Server) serveSession(ctx context.Context, ch io.ReadWriteCloser, user, 
 	})
 	defer late.Stop()
 	if err := n.hello(); err != nil {
+		s.o.Monitor.BadHello()
 		log.Info("netconf session ended before it began", "error", err)
 		return
 	}
@@ -90,7 +85,7 @@ func (s *Server) serveSession(ctx context.Context, ch io.ReadWriteCloser, user, 
 func (n *session) hello() error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `<hello xmlns="%s"><capabilities>`, nsBase)
-	for _, c := range capabilities {
+	for _, c := range n.server.o.Monitor.Capabilities() {
 		b.WriteString("<capability>")
 		escape(&b, c)
 		b.WriteString("</capability>")
@@ -151,6 +146,12 @@ func (n *session) run(ctx context.Context) error {
 // answer returns the rpc-reply of one message. An error ends the session
 // without one.
 func (n *session) answer(ctx context.Context, msg []byte) ([]byte, error) {
+	good := false
+	defer func() {
+		if !good {
+			n.watch.BadRPC()
+		}
+	}()
 	rpc, err := xmltree.Parse(msg, n.server.limits())
 	if err != nil {
 		// malformed-message must not be sent to base:1.0 peers (RFC 6241
@@ -178,8 +179,11 @@ func (n *session) answer(ctx context.Context, msg []byte) ([]byte, error) {
 			Message: fmt.Sprintf("<rpc> holds %d operations, want 1", len(rpc.Children)),
 		}), nil
 	}
+	good = true
+	n.watch.RPC()
 	var out bytes.Buffer
 	if err := n.guarded(ctx, rpc.Children[0], &out); err != nil {
+		n.watch.Refused()
 		return reply(rpc, nil, err), nil
 	}
 	return reply(rpc, out.Bytes(), nil), nil

@@ -62,6 +62,11 @@ func (s *Server) onData(prefix string, store datastore.Name) http.HandlerFunc {
 			return
 		}
 		raw := strings.TrimPrefix(strings.TrimPrefix(r.URL.EscapedPath(), root+prefix), "/")
+		if p, name := s.provider(store, raw); p != nil {
+			o := &operational{request{s: s, w: w, r: r, media: media, store: store}, p, name, strings.Split(raw, "/")}
+			o.serve()
+			return
+		}
 		at, err := yangenc.ParseRESTCONF(raw)
 		if err == nil && len(at) > 0 && at[len(at)-1].Schema.Kind == schema.List && len(at[len(at)-1].Keys) == 0 {
 			err = &rpcerr.Error{ // RFC 8040 section 3.5.3
@@ -114,31 +119,12 @@ func badQuery(format string, a ...any) error {
 
 // get answers GET and HEAD (RFC 8040 sections 4.2, 4.3).
 func (q *request) get() error {
-	v, err := q.query("content", "depth")
+	o, err := q.selection()
 	if err != nil {
 		return err
 	}
-	o := yangenc.Opts{Content: yangenc.ContentAll}
-	if q.store != datastore.Running {
-		o.Content = yangenc.ContentConfig
-	}
-	switch c := v.Get("content"); c {
-	case "":
-	case "all":
-		o.Content = yangenc.ContentAll
-	case "config":
-		o.Content = yangenc.ContentConfig
-	case "nonconfig":
-		o.Content = yangenc.ContentNonconfig
-	default:
-		return badQuery("content=%s: want config, nonconfig or all", c)
-	}
-	if d := v.Get("depth"); d != "" && d != "unbounded" {
-		n, err := strconv.ParseUint(d, 10, 16)
-		if err != nil || n == 0 {
-			return badQuery("depth=%s: want unbounded or 1 to 65535", d)
-		}
-		o.Depth = int(n)
+	if len(q.at) == 0 && q.store == datastore.Running && o.Content != yangenc.ContentConfig {
+		o.More = q.s.roots(o.Depth)
 	}
 	var body bytes.Buffer
 	err = q.s.o.Datastore.Read(q.store, o.Content != yangenc.ContentConfig, func(root *gen.Vita) error {
@@ -156,6 +142,37 @@ func (q *request) get() error {
 		_, _ = q.w.Write(body.Bytes()) // the client may be gone
 	}
 	return nil
+}
+
+// selection reads the query parameters of GET and HEAD (RFC 8040 section 4.8).
+func (q *request) selection() (yangenc.Opts, error) {
+	v, err := q.query("content", "depth")
+	o := yangenc.Opts{Content: yangenc.ContentAll}
+	if err != nil {
+		return o, err
+	}
+	if q.store != datastore.Running {
+		o.Content = yangenc.ContentConfig
+	}
+	switch c := v.Get("content"); c {
+	case "":
+	case "all":
+		o.Content = yangenc.ContentAll
+	case "config":
+		o.Content = yangenc.ContentConfig
+	case "nonconfig":
+		o.Content = yangenc.ContentNonconfig
+	default:
+		return o, badQuery("content=%s: want config, nonconfig or all", c)
+	}
+	if d := v.Get("depth"); d != "" && d != "unbounded" {
+		n, err := strconv.ParseUint(d, 10, 16)
+		if err != nil || n == 0 {
+			return o, badQuery("depth=%s: want unbounded or 1 to 65535", d)
+		}
+		o.Depth = int(n)
+	}
+	return o, nil
 }
 
 // put creates or replaces the target (RFC 8040 section 4.5).

@@ -27,6 +27,7 @@ import (
 	"vita/mgmt/access"
 	"vita/mgmt/datastore"
 	"vita/mgmt/internal/rpcerr"
+	"vita/mgmt/monitor"
 
 	"github.com/gorilla/mux"
 )
@@ -36,6 +37,7 @@ type Options struct {
 	Datastore   *datastore.Datastore
 	Users       *access.Users
 	Certificate tls.Certificate
+	Monitor     *monitor.Monitor // nil: one of the server's own
 	Log         *slog.Logger
 	MaxBody     int64 // bytes of one request body; default 64 MiB
 	MaxRequests int   // requests at once; default 64
@@ -60,6 +62,9 @@ const (
 func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Monitor == nil {
+		o.Monitor = monitor.New(o.Datastore)
 	}
 	if o.MaxBody == 0 {
 		o.MaxBody = 64 << 20
@@ -194,21 +199,18 @@ func hostMeta(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintf(w, `<XRD xmlns="http://docs.oasis-open.org/ns/xri/xrd-1.0"><Link rel="restconf" href="%s"/></XRD>`+"\n", root)
 }
 
-// libraryRevision is the ietf-yang-library that describes this server's
-// modules (RFC 8040 section 3.3.3).
-const libraryRevision = "2019-01-04"
-
-// api answers for the API resource (RFC 8040 section 3.3).
+// api answers for the API resource (RFC 8040 section 3.3). The library is the
+// one that describes the server's modules (section 3.3.3).
 func (s *Server) api(w http.ResponseWriter, r *http.Request) {
 	answer(w, r,
-		`{"ietf-restconf:restconf":{"data":{},"operations":{},"yang-library-version":"`+libraryRevision+`"}}`,
-		`<restconf xmlns="`+nsRESTCONF+`"><data/><operations/><yang-library-version>`+libraryRevision+`</yang-library-version></restconf>`)
+		`{"ietf-restconf:restconf":{"data":{},"operations":{},"yang-library-version":"`+monitor.LibraryRevision+`"}}`,
+		`<restconf xmlns="`+nsRESTCONF+`"><data/><operations/><yang-library-version>`+monitor.LibraryRevision+`</yang-library-version></restconf>`)
 }
 
 func (s *Server) libraryVersion(w http.ResponseWriter, r *http.Request) {
 	answer(w, r,
-		`{"ietf-restconf:yang-library-version":"`+libraryRevision+`"}`,
-		`<yang-library-version xmlns="`+nsRESTCONF+`">`+libraryRevision+`</yang-library-version>`)
+		`{"ietf-restconf:yang-library-version":"`+monitor.LibraryRevision+`"}`,
+		`<yang-library-version xmlns="`+nsRESTCONF+`">`+monitor.LibraryRevision+`</yang-library-version>`)
 }
 
 // rpcs are the operations by their resource's name: what NETCONF does with the

@@ -17,6 +17,7 @@ import (
 	"vita/gen"
 	"vita/mgmt/access"
 	"vita/mgmt/datastore"
+	"vita/mgmt/monitor"
 	"vita/mgmt/netconf"
 	"vita/mgmt/restconf"
 
@@ -88,8 +89,9 @@ func start(t *testing.T) *servers {
 		})
 		return ln.Addr().String()
 	}
-	s.netconf = serve(netconf.New(netconf.Options{Datastore: d, Users: users, HostKey: host}).Serve)
-	_, port, err := net.SplitHostPort(serve(restconf.New(restconf.Options{Datastore: d, Users: users, Certificate: cert}).Serve))
+	watch := monitor.New(d)
+	s.netconf = serve(netconf.New(netconf.Options{Datastore: d, Monitor: watch, Users: users, HostKey: host}).Serve)
+	_, port, err := net.SplitHostPort(serve(restconf.New(restconf.Options{Datastore: d, Monitor: watch, Users: users, Certificate: cert}).Serve))
 	check(t, err)
 	s.restconf = "https://localhost:" + port
 	return s

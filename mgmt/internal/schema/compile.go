@@ -17,7 +17,8 @@ import (
 type model struct {
 	root       *Node
 	namespaces map[string]string // by module
-	modules    map[string]string // by namespace
+	modules    map[string]string // by namespace; those with nodes in the tree
+	listed     []Embedded
 }
 
 func compile() (*model, error) {
@@ -48,10 +49,16 @@ func compileModules(sources map[string]string, implemented []string) (*model, er
 		namespaces: map[string]string{},
 		modules:    map[string]string{},
 	}
-	for _, mod := range ms.Modules {
+	for name, mod := range ms.Modules {
 		m.namespaces[mod.Name] = mod.Namespace.Name
-		m.modules[mod.Namespace.Name] = mod.Name
+		if slices.Contains(implemented, mod.Name) {
+			m.modules[mod.Namespace.Name] = mod.Name
+		}
+		if name == mod.Name { // otherwise NAME@REVISION, the same once more
+			m.listed = append(m.listed, describe(mod, sources, slices.Contains(implemented, name)))
+		}
 	}
+	slices.SortFunc(m.listed, func(a, b Embedded) int { return strings.Compare(a.Name, b.Name) })
 	for _, name := range implemented {
 		entry, errs := ms.GetModule(name)
 		if len(errs) > 0 {

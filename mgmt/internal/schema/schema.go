@@ -107,7 +107,8 @@ func Namespace(module string) string {
 	return m.namespaces[module]
 }
 
-// Module returns the name of the module with a namespace, "" for an unknown one.
+// Module returns the name of the module that has a namespace and nodes in the
+// tree, "" if there is none.
 func Module(namespace string) string {
 	Root()
 	m, _ := compiled() // Root has seen that there is no error

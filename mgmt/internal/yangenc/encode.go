@@ -2,6 +2,7 @@ package yangenc
 
 import (
 	"bufio"
+	"bytes"
 	"io"
 	"slices"
 
@@ -9,6 +10,7 @@ import (
 	"vita/mgmt/internal/data"
 	"vita/mgmt/internal/rpcerr"
 	"vita/mgmt/internal/schema"
+	"vita/mgmt/operational"
 )
 
 // Content says which nodes are written.
@@ -29,6 +31,9 @@ type Opts struct {
 	Depth    int  // levels of nodes, counted as RFC 8040 section 4.8.2 does; 0: all
 	Defaults bool // write defaults where nothing was set ("report-all" of RFC 6243)
 	Secrets  bool // write secrets: not for clients
+
+	// More is written after the top-level nodes of the datastore resource.
+	More []*operational.Node
 }
 
 // EncodeXML writes the top-level nodes as XML elements, without one around
@@ -56,6 +61,11 @@ func EncodeResourceXML(w io.Writer, tree *gen.Vita, at Path, o Opts) error {
 		_, _ = out.w.WriteString(`<data xmlns="` + nsRESTCONF + `">`) // Flush returns the error
 		out.ns = append(out.ns, nsRESTCONF)
 		walkRoot(out, tree, o)
+		var more bytes.Buffer
+		for _, n := range o.More {
+			n.WriteXML(&more)
+		}
+		_, _ = out.w.Write(more.Bytes())
 		_, _ = out.w.WriteString("</data>")
 		return out.w.Flush()
 	}
@@ -84,6 +94,12 @@ func EncodeResourceJSON(w io.Writer, tree *gen.Vita, at Path, o Opts) error {
 		out.name("ietf-restconf:data")
 		out.open('{')
 		walkRoot(out, tree, o)
+		if len(o.More) > 0 {
+			out.separate()
+			var more bytes.Buffer
+			operational.WriteJSON(&more, "", o.More...)
+			_, _ = out.w.Write(more.Bytes())
+		}
 		out.close('}')
 	} else if err := resource(out, tree, at, o); err != nil {
 		return err

@@ -1,0 +1,117 @@
+package monitor
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"vita/mgmt/internal/schema"
+	op "vita/mgmt/operational"
+)
+
+const libraryModule = "ietf-yang-library"
+
+// LibraryRevision is the revision of ietf-yang-library that describes the
+// server's modules.
+const LibraryRevision = "2019-01-04"
+
+// implemented names the modules whose nodes, operations or notifications the
+// servers have, with their features. All others are there to be imported.
+var implemented = map[string][]string{
+	"vita-esp-gateway":        nil,
+	"ietf-netconf":            {"candidate", "rollback-on-error", "validate", "writable-running"},
+	"ietf-netconf-monitoring": nil,
+	"ietf-yang-library":       nil,
+}
+
+// base are the NETCONF server's capabilities without those of modules.
+var base = []string{
+	"urn:ietf:params:netconf:base:1.0",
+	"urn:ietf:params:netconf:base:1.1",
+	"urn:ietf:params:netconf:capability:writable-running:1.0",
+	"urn:ietf:params:netconf:capability:candidate:1.0",
+	"urn:ietf:params:netconf:capability:rollback-on-error:1.0",
+	"urn:ietf:params:netconf:capability:validate:1.0",
+	"urn:ietf:params:netconf:capability:validate:1.1",
+}
+
+// library provides /yang-library and /modules-state. They are the same as long
+// as the program runs.
+type library struct {
+	id            string // content-id and module-set-id
+	full, modules *op.Node
+}
+
+func newLibrary() *library {
+	l := &library{}
+	sum := sha256.New()
+	var implement, importOnly, flat []*op.Node
+	for _, m := range schema.Modules() {
+		features, is := implemented[m.Name]
+		features = slices.Sorted(slices.Values(features))
+		fmt.Fprintf(sum, "%s %s %v %v %d\n%s", m.Name, m.Revision, is, features, len(m.Text), m.Text)
+		conformance := "implement"
+		if is {
+			implement = append(implement, op.ListEntry("module", 1, append([]*op.Node{
+				op.Text("name", m.Name), op.Text("revision", m.Revision), op.Text("namespace", m.Namespace),
+			}, op.Items("feature", features...)...)...))
+		} else {
+			conformance = "import"
+			importOnly = append(importOnly, op.ListEntry("import-only-module", 2,
+				op.Text("name", m.Name), op.Text("revision", m.Revision), op.Text("namespace", m.Namespace)))
+		}
+		flat = append(flat, op.ListEntry("module", 2, append(append([]*op.Node{
+			op.Text("name", m.Name), op.Text("revision", m.Revision), op.Text("namespace", m.Namespace),
+		}, op.Items("feature", features...)...), op.Text("conformance-type", conformance))...))
+	}
+	l.id = hex.EncodeToString(sum.Sum(nil)[:16])
+
+	const all = "all"
+	full := []*op.Node{
+		op.ListEntry("module-set", 1, append(append([]*op.Node{op.Text("name", all)}, implement...), importOnly...)...),
+		op.ListEntry("schema", 1, append([]*op.Node{op.Text("name", all)}, op.Items("module-set", all)...)...),
+	}
+	for _, name := range []string{"candidate", "running"} {
+		full = append(full, op.ListEntry("datastore", 1, op.IdentityOf("name", "ietf-datastores", name), op.Text("schema", all)))
+	}
+	full = append(full, op.Text("content-id", l.id))
+	l.full = op.Top(op.Name{Module: libraryModule, Name: "yang-library"}, full...)
+	l.modules = op.Top(op.Name{Module: libraryModule, Name: "modules-state"}, append([]*op.Node{op.Text("module-set-id", l.id)}, flat...)...)
+	return l
+}
+
+// Roots names yang-library and modules-state.
+func (*library) Roots() []op.Name {
+	return []op.Name{{Module: libraryModule, Name: "yang-library"}, {Module: libraryModule, Name: "modules-state"}}
+}
+
+// Root returns one of the two.
+func (l *library) Root(n op.Name) *op.Node {
+	if n.Name == "modules-state" {
+		return l.modules
+	}
+	return l.full
+}
+
+// Capabilities returns what the hello announces. Modules of YANG 1 have a
+// capability each (RFC 6020 section 5.6.4), which is what older clients go by;
+// those of YANG 1.1 are in the library alone (RFC 7950 section 5.6.4).
+func (m *Monitor) Capabilities() []string {
+	out := append(slices.Clone(base),
+		"urn:ietf:params:netconf:capability:yang-library:1.0?revision="+LibraryRevision+"&module-set-id="+m.library.id,
+		"urn:ietf:params:netconf:capability:yang-library:1.1?revision="+LibraryRevision+"&content-id="+m.library.id)
+	for _, mod := range schema.Modules() {
+		features, is := implemented[mod.Name]
+		if !is || mod.YANG11 {
+			continue
+		}
+		uri := mod.Namespace + "?module=" + mod.Name + "&revision=" + mod.Revision
+		if len(features) > 0 {
+			uri += "&features=" + strings.Join(features, ",")
+		}
+		out = append(out, uri)
+	}
+	return out
+}
