@@ -136,8 +136,8 @@ func (c *Client) Send(m Message) error {
 	if slot < 0 {
 		return fmt.Errorf("send from queue %d: %w", m.Queue, ErrNoRoute)
 	}
-	if !m.Peer.Addr().Is4() || len(m.Payload) > tables.MaxPayload {
-		return fmt.Errorf("send %d bytes to %s: not IPv4, or too long", len(m.Payload), m.Peer)
+	if !m.Peer.IsValid() || len(m.Payload) > tables.MaxPayload {
+		return fmt.Errorf("send %d bytes to %s: no address, or too long", len(m.Payload), m.Peer)
 	}
 	c.send.Lock()
 	ok, wake := c.mem.FromControl(slot).Put(m.Peer, m.Payload)

@@ -141,31 +141,53 @@ func (c *Client) SAs() []SAInfo {
 	var out []SAInfo
 	top := min(int(atomic.LoadUint32(&c.mem.Header.SATop)), len(c.mem.SAs))
 	for i := range c.mem.SAs[:top] {
-		sa := &c.mem.SAs[i]
-		ref := atomic.LoadUint32(&sa.Ref)
-		if ref == 0 {
-			continue
-		}
-		info := SAInfo{
-			Ref: SARef(ref), Queue: sa.Queue, Direction: sa.Direction, SPI: sa.SPI, Active: true,
-			Created: sa.Created, Expires: sa.Expires, LastUsed: atomic.LoadInt64(&sa.LastUsed),
-			Packets: atomic.LoadUint64(&sa.Packets), Bytes: atomic.LoadUint64(&sa.Bytes), Seq: atomic.LoadUint64(&sa.Seq),
-			RxErrors:       atomic.LoadUint64(&sa.RxErrors),
-			ProtocolErrors: atomic.LoadUint64(&sa.ProtocolErrors),
-			DecryptErrors:  atomic.LoadUint64(&sa.DecryptErrors),
-		}
-		if live != nil {
-			info.Route = live.RouteID(int(sa.Route))
-		}
-		if sa.Direction == Outbound {
-			word := c.mem.Active(int(sa.Worker), int(sa.Route))
-			info.Active = word != nil && atomic.LoadUint32(word) == ref
-		}
-		if atomic.LoadUint32(&sa.Ref) == ref { // still the SA that was read
+		if info, ok := c.info(&c.mem.SAs[i], live); ok {
 			out = append(out, info)
 		}
 	}
 	return out
+}
+
+// SA returns one SA that the engine holds; it reports false where it is gone.
+func (c *Client) SA(ref SARef) (SAInfo, bool) {
+	done, err := c.hold()
+	if err != nil {
+		return SAInfo{}, false
+	}
+	defer done()
+	sa := c.entry(ref)
+	if sa == nil {
+		return SAInfo{}, false
+	}
+	c.state.Lock()
+	live := c.state.live
+	c.state.Unlock()
+	info, ok := c.info(sa, live)
+	return info, ok && info.Ref == ref
+}
+
+// info reads an entry; it reports false for one that is, or becomes, free.
+func (c *Client) info(sa *tables.SA, live *tables.Tables) (SAInfo, bool) {
+	ref := atomic.LoadUint32(&sa.Ref)
+	if ref == 0 {
+		return SAInfo{}, false
+	}
+	info := SAInfo{
+		Ref: SARef(ref), Queue: sa.Queue, Direction: sa.Direction, SPI: sa.SPI, Active: true,
+		Created: sa.Created, Expires: sa.Expires, LastUsed: atomic.LoadInt64(&sa.LastUsed),
+		Packets: atomic.LoadUint64(&sa.Packets), Bytes: atomic.LoadUint64(&sa.Bytes), Seq: atomic.LoadUint64(&sa.Seq),
+		RxErrors:       atomic.LoadUint64(&sa.RxErrors),
+		ProtocolErrors: atomic.LoadUint64(&sa.ProtocolErrors),
+		DecryptErrors:  atomic.LoadUint64(&sa.DecryptErrors),
+	}
+	if live != nil {
+		info.Route = live.RouteID(int(sa.Route))
+	}
+	if sa.Direction == Outbound {
+		word := c.mem.Active(int(sa.Worker), int(sa.Route))
+		info.Active = word != nil && atomic.LoadUint32(word) == ref
+	}
+	return info, atomic.LoadUint32(&sa.Ref) == ref // still the SA that was read
 }
 
 var errReceiving = errors.New("another goroutine receives already")
