@@ -3,6 +3,7 @@ package forwarding
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -291,20 +292,29 @@ func (e *Engine) fill(a *assignment, c *change, w *worker, index int) {
 		room := w.pool.FrameSize() - pktbuf.Headroom - wire.EthernetLen
 		s.mtu = min(h.port.Info().MTU, room)
 	}
-	a.innerMTU = min(t.MTU, esp.MaxInner(a.public.mtu, wire.IPv4Len))
+	outer := wire.IPv4Len
+	if a.v6 = t.V6; a.v6 {
+		outer = wire.IPv6Len
+	}
+	a.innerMTU = min(t.MTU, esp.MaxInner(a.public.mtu, outer))
 }
 
 // hop makes a worker's view of an interface. The address found for a next hop
 // is shared by all that have the same.
 func (e *Engine) hop(p *tables.Port, side int) neigh.Hop {
-	ip, next := p.IP.As4(), p.NextHop.As4()
-	h := neigh.Hop{MAC: p.MAC, IP: wire.Be32(ip[:]), NextHop: wire.Be32(next[:])}
+	h := neigh.Hop{MAC: p.MAC}
+	if p.IP.Is4() {
+		ip, next := p.IP.As4(), p.NextHop.As4()
+		h.IP, h.NextHop = wire.Be32(ip[:]), wire.Be32(next[:])
+	} else {
+		h.IP6, h.NextHop6 = p.IP.As16(), p.NextHop.As16()
+	}
 	if p.NextHopMAC != [6]byte{} {
 		h.Static, h.Cell = true, new(neigh.Cell)
 		h.Cell.Store(&p.NextHopMAC)
 		return h
 	}
-	key := cellKey{p.Link, side, h.NextHop}
+	key := cellKey{p.Link, side, p.NextHop}
 	if e.cells[key] == nil {
 		e.cells[key] = new(neigh.Cell)
 	}
@@ -315,7 +325,7 @@ func (e *Engine) hop(p *tables.Port, side int) neigh.Hop {
 type cellKey struct {
 	link    tables.Link
 	side    int
-	nextHop uint32
+	nextHop netip.Addr
 }
 
 // undo takes back what openAll has done. The caller holds e.mu.

@@ -18,9 +18,14 @@ import (
 //
 //	public Rx -> classify -> SA by SPI -> replay check -> open -> mark -> inner header
 //	  -> policy: whose source is it -> fit -> Ethernet -> private Tx
+//
+// As in outbound.go, inbound6.go has what is different for IPv6.
 func (w *worker) inbound() int {
 	a := w.a
 	n := a.public.port.Rx(w.rx[:])
+	if a.v6 {
+		return w.inbound6(n)
+	}
 	m := 0
 	for _, k := range w.rx[:n] {
 		m = w.classifyPublic(k, m)
@@ -133,34 +138,10 @@ func (w *worker) decapsulated(m int) int {
 	out := 0
 	for i := range m {
 		k, sa := w.fwd[i], w.sas[i]
-		if !w.crypt.OK(i) {
-			sa.DecryptErrors++
-			w.drop(k, drop.ESPAuthentication)
+		payload, ok := w.opened(i, k, sa, wire.ProtoIPv4)
+		if !ok {
 			continue
 		}
-		// Only now may the window move: before, anybody could move it.
-		if !esp.Mark(sa, w.seqs[i]) {
-			sa.DecryptErrors++
-			w.drop(k, drop.ESPReplay)
-			continue
-		}
-		sa.Packets++
-		sa.LastUsed = w.now
-		payload, next, ok := esp.Trim(w.pool.Bytes(k))
-		switch {
-		case !ok:
-			sa.ProtocolErrors++
-			w.drop(k, drop.ESPTrailer)
-			continue
-		case next == wire.ProtoNone:
-			w.drop(k, drop.ESPDummy)
-			continue
-		case next != wire.ProtoIPv4:
-			sa.ProtocolErrors++
-			w.drop(k, drop.InboundProtocol)
-			continue
-		}
-		sa.Bytes += uint64(len(payload))
 		p, check := wire.ParseIPv4(payload)
 		switch {
 		case check == wire.Malformed:
@@ -180,6 +161,41 @@ func (w *worker) decapsulated(m int) int {
 		out++
 	}
 	return out
+}
+
+// opened returns what the i-th packet of the opened batch carries, if it is
+// authentic and carries a packet of the protocol want. Otherwise it has dropped
+// the packet.
+func (w *worker) opened(i int, k pktbuf.Packet, sa *tables.SA, want uint8) (payload []byte, ok bool) {
+	if !w.crypt.OK(i) {
+		sa.DecryptErrors++
+		w.drop(k, drop.ESPAuthentication)
+		return nil, false
+	}
+	// Only now may the window move: before, anybody could move it.
+	if !esp.Mark(sa, w.seqs[i]) {
+		sa.DecryptErrors++
+		w.drop(k, drop.ESPReplay)
+		return nil, false
+	}
+	sa.Packets++
+	sa.LastUsed = w.now
+	payload, next, ok := esp.Trim(w.pool.Bytes(k))
+	switch {
+	case !ok:
+		sa.ProtocolErrors++
+		w.drop(k, drop.ESPTrailer)
+		return nil, false
+	case next == wire.ProtoNone:
+		w.drop(k, drop.ESPDummy)
+		return nil, false
+	case next != want:
+		sa.ProtocolErrors++
+		w.drop(k, drop.InboundProtocol)
+		return nil, false
+	}
+	sa.Bytes += uint64(len(payload))
+	return payload, true
 }
 
 // deliver sends inner packets to the private network, if their source belongs
@@ -238,8 +254,12 @@ func (w *worker) keyExchange(k pktbuf.Packet, p wire.IPv4) {
 		w.drop(k, drop.KeyExchangeMalformed)
 		return
 	}
-	peer := netip.AddrPortFrom(netip.AddrFrom4(p.SrcBytes()), u.SrcPort())
-	ok, wake := w.mem.ToControl(w.slot).Put(peer, b[wire.UDPLen:])
+	w.punted(k, netip.AddrPortFrom(netip.AddrFrom4(p.SrcBytes()), u.SrcPort()), b[wire.UDPLen:])
+}
+
+// punted hands a message to vitad, and drops the packet that it came in.
+func (w *worker) punted(k pktbuf.Packet, peer netip.AddrPort, message []byte) {
+	ok, wake := w.mem.ToControl(w.slot).Put(peer, message)
 	if wake {
 		w.eventBuf = [8]byte{1}
 		_, _ = unix.Write(w.punt, w.eventBuf[:]) // does not block; a full file has been signalled
@@ -270,13 +290,17 @@ func (w *worker) sendMessage(e *tables.Entry) {
 	s := &w.a.public
 	peer := e.Peer()
 	mac, ok := s.hop.Cell.Load()
-	if !ok || !peer.Addr().Is4() {
+	if !ok || peer.Addr().Is4() == w.a.v6 {
 		w.note(drop.OutboundNoNextHop)
 		return
 	}
 	payload := e.Payload()
 	udpLen := wire.UDPLen + len(payload)
-	total := wire.IPv4Len + udpLen
+	header, typ := wire.IPv4Len, uint16(wire.TypeIPv4)
+	if w.a.v6 {
+		header, typ = wire.IPv6Len, wire.TypeIPv6
+	}
+	total := header + udpLen
 	if total > s.mtu {
 		w.note(drop.OutboundTooBig)
 		return
@@ -285,13 +309,21 @@ func (w *worker) sendMessage(e *tables.Entry) {
 	if !ok {
 		return
 	}
-	wire.Ethernet(f).Put(&mac, &s.hop.MAC, wire.TypeIPv4)
-	to := peer.Addr().As4()
-	p := wire.IPv4(f[wire.EthernetLen:])
-	wire.PutIPv4(p, total, false, outerTTL, wire.ProtoUDP, s.hop.IP, wire.Be32(to[:]))
-	u := wire.UDP(p[wire.IPv4Len:])
+	wire.Ethernet(f).Put(&mac, &s.hop.MAC, typ)
+	p := f[wire.EthernetLen:]
+	u := wire.UDP(p[header:])
 	u.Put(w.a.tables.ProtocolPort, peer.Port(), udpLen)
 	copy(u[wire.UDPLen:], payload)
-	u.SetChecksum(cksum.Sum(u, cksum.Pseudo4(p.SrcBytes(), to, wire.ProtoUDP, uint16(udpLen))))
+	var pseudo uint32
+	if w.a.v6 {
+		to := peer.Addr().As16()
+		wire.PutIPv6(p, udpLen, wire.ProtoUDP, outerTTL, &s.hop.IP6, &to)
+		pseudo = cksum.Pseudo6(s.hop.IP6, to, wire.ProtoUDP, uint32(udpLen))
+	} else {
+		to := peer.Addr().As4()
+		wire.PutIPv4(p, total, false, outerTTL, wire.ProtoUDP, s.hop.IP, wire.Be32(to[:]))
+		pseudo = cksum.Pseudo4(wire.IPv4(p).SrcBytes(), to, wire.ProtoUDP, uint16(udpLen))
+	}
+	u.SetChecksum(cksum.Sum(u, pseudo))
 	w.push(s, k)
 }

@@ -42,12 +42,22 @@ func (w *worker) arp(s *side, k pktbuf.Packet, f wire.Ethernet) {
 	}
 }
 
-// arpRequest asks for the next hop's address.
-func (w *worker) arpRequest(s *side) {
-	if k, f, ok := w.own(neigh.FrameLen); ok {
-		s.hop.Request(f)
-		w.push(s, k)
+// ask asks for the next hop's address.
+func (w *worker) ask(s *side) {
+	n := neigh.FrameLen
+	if w.a.v6 {
+		n = neigh.FrameLen6
 	}
+	k, f, ok := w.own(n)
+	if !ok {
+		return
+	}
+	if w.a.v6 {
+		s.hop.Solicit(f)
+	} else {
+		s.hop.Request(f)
+	}
+	w.push(s, k)
 }
 
 // localPrivate takes a packet from the private network to our private address.
@@ -126,10 +136,10 @@ func (w *worker) tell(s *side, k pktbuf.Packet, p wire.IPv4, l *icmp.Limiter, ty
 	w.push(s, e)
 }
 
-func (w *worker) mayTell(p wire.IPv4, l *icmp.Limiter) bool {
-	if !icmp.MayAnswer(p) {
-		return false
-	}
+func (w *worker) mayTell(p wire.IPv4, l *icmp.Limiter) bool { return icmp.MayAnswer(p) && w.allowed(l) }
+
+// allowed reports whether a limiter lets an answer pass.
+func (w *worker) allowed(l *icmp.Limiter) bool {
 	if !l.Allow(w.now) {
 		w.note(drop.AnswerRate)
 		return false

@@ -11,8 +11,8 @@ import (
 )
 
 // outerRoom is the room that the tunnel's headers take in front of an inner
-// packet.
-const outerRoom = wire.EthernetLen + wire.IPv4Len + esp.HeaderLen
+// packet, at most.
+const outerRoom = wire.EthernetLen + wire.IPv6Len + esp.HeaderLen
 
 // outerTTL is the time to live of ESP packets and key exchange.
 const outerTTL = 64
@@ -20,9 +20,15 @@ const outerTTL = 64
 // outbound takes packets from the private network into the tunnel.
 //
 //	private Rx -> classify -> look routes up -> fit, choose SA -> seal -> outer header -> public Tx
+//
+// What depends on the family stands here for IPv4, and in outbound6.go under
+// the same names for IPv6. Which of the two it is, is asked once a batch.
 func (w *worker) outbound() int {
 	a := w.a
 	n := a.private.port.Rx(w.rx[:])
+	if a.v6 {
+		return w.outbound6(n)
+	}
 	m := 0
 	for _, k := range w.rx[:n] {
 		m = w.classifyPrivate(k, m)
@@ -90,7 +96,7 @@ func (w *worker) takeLocal(m int) int {
 }
 
 // fit drops what cannot go through the tunnel and tells its senders, and
-// queues the rest for the cipher: ESP packets in fwd, their peers in addr.
+// queues the rest for the cipher: ESP packets in fwd, where they go in peers.
 // Packets from place transit on are our own. It returns how many there are.
 func (w *worker) fit(m, transit int) int {
 	a := w.a
@@ -119,35 +125,46 @@ func (w *worker) fit(m, transit int) int {
 			w.drop(k, drop.OutboundNoNextHop)
 			continue
 		}
-		if sa.entry == nil || sa.route != route {
-			sa = w.outboundSA(route)
-		}
-		fill := 0
-		if a.tables.TFC {
-			fill = a.innerMTU - len(p)
-		}
-		size := esp.Size(len(p) + fill)
-		switch {
-		case sa.entry == nil:
-			w.drop(k, drop.OutboundNoSA)
-			continue
-		case int(k.Off) < outerRoom || size-esp.HeaderLen > len(p)+w.pool.Tailroom(k):
-			w.drop(k, drop.OutboundNoRoom)
-			continue
-		case !w.spend(sa.entry, len(p)):
-			w.drop(k, drop.OutboundSAEnded)
+		if !w.encapsulate(out, k, route, &sa, len(p), wire.ProtoIPv4) {
 			continue
 		}
 		if !ours {
 			p.DecrementTTL()
 		}
-		k = k.Grow(esp.HeaderLen)
-		k.Len = uint16(size)
-		w.crypt.Encapsulate(sa.key, sa.entry.SPI, sa.entry.Seq, w.pool.Bytes(k), len(p), fill, wire.ProtoIPv4)
-		w.fwd[out], w.addr[out] = k, sa.peer
 		out++
 	}
 	return out
+}
+
+// encapsulate queues a packet of n bytes, of the protocol next, for the cipher,
+// at place out of the batch. Sa is what the last packet went by. Where it
+// returns false it has dropped the packet.
+func (w *worker) encapsulate(out int, k pktbuf.Packet, route uint32, sa *outboundSA, n int, next uint8) bool {
+	a := w.a
+	if sa.entry == nil || sa.route != route {
+		*sa = w.outboundSA(route)
+	}
+	fill := 0
+	if a.tables.TFC {
+		fill = a.innerMTU - n
+	}
+	size := esp.Size(n + fill)
+	switch {
+	case sa.entry == nil:
+		w.drop(k, drop.OutboundNoSA)
+		return false
+	case int(k.Off) < outerRoom || size-esp.HeaderLen > n+w.pool.Tailroom(k):
+		w.drop(k, drop.OutboundNoRoom)
+		return false
+	case !w.spend(sa.entry, n):
+		w.drop(k, drop.OutboundSAEnded)
+		return false
+	}
+	k = k.Grow(esp.HeaderLen)
+	k.Len = uint16(size)
+	w.crypt.Encapsulate(sa.key, sa.entry.SPI, sa.entry.Seq, w.pool.Bytes(k), n, fill, next)
+	w.fwd[out], w.peers[out] = k, sa.peer
+	return true
 }
 
 // outboundSA is what a route sends by; entry is nil where it has nothing.
@@ -155,7 +172,7 @@ type outboundSA struct {
 	route uint32
 	entry *tables.SA
 	key   *esp.Key
-	peer  uint32
+	peer  [16]byte
 }
 
 // outboundSA looks up what a route sends by. The reference comes from memory
@@ -171,7 +188,7 @@ func (w *worker) outboundSA(route uint32) outboundSA {
 		return outboundSA{}
 	}
 	s := outboundSA{route: route, entry: e, key: w.keys.at(i), peer: w.a.tables.Peer(route, w.a.index)}
-	if s.key == nil || s.peer == 0 {
+	if s.key == nil || s.peer == [16]byte{} {
 		return outboundSA{}
 	}
 	return s
@@ -210,7 +227,7 @@ func (w *worker) outer(m int) {
 		k = k.Grow(wire.IPv4Len + wire.EthernetLen)
 		f := wire.Ethernet(w.pool.Bytes(k))
 		f.Put(&mac, &s.hop.MAC, wire.TypeIPv4)
-		wire.PutIPv4(f[wire.EthernetLen:], len(f)-wire.EthernetLen, true, outerTTL, wire.ProtoESP, s.hop.IP, w.addr[i])
+		wire.PutIPv4(f[wire.EthernetLen:], len(f)-wire.EthernetLen, true, outerTTL, wire.ProtoESP, s.hop.IP, wire.Be32(w.peers[i][12:]))
 		w.push(s, k)
 	}
 }

@@ -44,22 +44,26 @@ type side struct {
 
 // sideKind says how the two sides count.
 type sideKind struct {
-	wrongMAC, ethertype, malformed, arp, arpOther, noNextHop, txFull drop.Reason
+	wrongMAC, ethertype, malformed, arp, arpOther, nd, ndOther, noNextHop, txFull drop.Reason
 
-	arpRequests, arpReplies, added, updated tables.Counter
+	arpRequests, arpReplies, nsRequests, naReplies, added, updated tables.Counter
 }
 
 var privateKind = sideKind{
 	drop.PrivateWrongMAC, drop.PrivateEthertype, drop.OutboundMalformed, drop.PrivateARP, drop.PrivateARPOther,
+	drop.PrivateND, drop.PrivateNDOther,
 	drop.InboundNoNextHop, drop.InboundTxFull,
 	tables.PrivateNextHopARPRequests, tables.PrivateNextHopARPReplies,
+	tables.PrivateNextHopNSRequests, tables.PrivateNextHopNAReplies,
 	tables.PrivateNextHopAddressesAdded, tables.PrivateNextHopAddressesUpdated,
 }
 
 var publicKind = sideKind{
 	drop.PublicWrongMAC, drop.PublicEthertype, drop.PublicMalformed, drop.PublicARP, drop.PublicARPOther,
+	drop.PublicND, drop.PublicNDOther,
 	drop.OutboundNoNextHop, drop.OutboundTxFull,
 	tables.PublicNextHopARPRequests, tables.PublicNextHopARPReplies,
+	tables.PublicNextHopNSRequests, tables.PublicNextHopNAReplies,
 	tables.PublicNextHopAddressesAdded, tables.PublicNextHopAddressesUpdated,
 }
 
@@ -68,7 +72,8 @@ var publicKind = sideKind{
 type assignment struct {
 	word     uint64 // see tables.Word
 	tables   *tables.Tables
-	index    int // in tables.Workers; -1: none
+	index    int  // in tables.Workers; -1: none
+	v6       bool // the family that all packets are of
 	private  side
 	public   side
 	innerMTU int // largest packet that fits the tunnel, bytes
@@ -114,8 +119,10 @@ type worker struct {
 
 	rx    [batchSize]pktbuf.Packet
 	fwd   [esp.BatchSize]pktbuf.Packet
-	addr  [esp.BatchSize]uint32 // looked up; later the peers
-	value [esp.BatchSize]uint32 // route slots found
+	addr  [esp.BatchSize]uint32   // looked up
+	addr6 [esp.BatchSize][16]byte // likewise
+	value [esp.BatchSize]uint32   // route slots found
+	peers [esp.BatchSize][16]byte // where to send; IPv4 addresses mapped
 	sas   [esp.BatchSize]*tables.SA
 	seqs  [esp.BatchSize]uint64
 	crypt esp.Batch
@@ -255,13 +262,14 @@ func (w *worker) adoptable() bool {
 	return a != nil && a.word == word
 }
 
-// lookAfter does what time calls for: ARP requests, the ports' slow counters.
+// lookAfter does what time calls for: requests for next hops, the ports' slow
+// counters.
 func (w *worker) lookAfter() {
 	w.tick = w.now + int64(tickEvery)
 	a := w.a
 	for _, s := range [...]*side{&a.private, &a.public} {
 		if s.hop.Due(w.now) {
-			w.arpRequest(s)
+			w.ask(s)
 		}
 	}
 	if w.now < w.sync {

@@ -68,6 +68,15 @@ const (
 	InboundICMP
 	AnswerRate
 	AnswerNoBuffer
+	PrivateND
+	PrivateNDOther
+	PublicND
+	PublicNDOther
+	PrivateLocalNextHeader
+	InboundLocalNextHeader
+	PrivateICMP6
+	PublicICMP6
+	InboundICMP6
 
 	// NumReasons is how many reasons there are.
 	NumReasons = iota
@@ -106,8 +115,8 @@ var list = [NumReasons]Info{
 	},
 	PrivateEthertype: {
 		"private-ethertype", tables.PrivateDispatchEthertypeErrors,
-		"A frame at the private interface carried neither ARP nor IPv4.",
-		"Spanning tree, LLDP, IPv6 or VLAN-tagged frames on the private network.",
+		"A frame at the private interface carried neither the gateway's family, IPv4 or IPv6, nor ARP.",
+		"Spanning tree, LLDP, the other family or VLAN-tagged frames on the private network.",
 		"None, or keep these protocols off the port.",
 	},
 	PrivateARP: {
@@ -124,7 +133,7 @@ var list = [NumReasons]Info{
 	},
 	OutboundMalformed: {
 		"outbound-malformed", tables.OutboundTTLProtocolErrors,
-		"A packet from the private network had no well-formed IPv4 header: version, header length or total length are wrong.",
+		"A packet from the private network had no well-formed IP header: its version or a length in it is wrong.",
 		"A faulty sender, or a device that cuts frames.",
 		"Find the sender by a capture on the private network.",
 	},
@@ -136,13 +145,13 @@ var list = [NumReasons]Info{
 	},
 	OutboundMartian: {
 		"outbound-martian", tables.PrivateRouterRxErrors,
-		"A packet from the private network had a source or destination that may not be forwarded: multicast, broadcast, loopback or 0.0.0.0/8; or it came in a group frame.",
+		"A packet from the private network had a source or destination that may not be forwarded: multicast, broadcast, loopback, link-local of IPv6, or none at all; or it came in a group frame.",
 		"Multicast and broadcast applications on the private network; the tunnel carries neither.",
 		"None, if nothing needs multicast across the tunnel.",
 	},
 	OutboundTTL: {
 		"outbound-ttl", none,
-		"A packet from the private network had a TTL of 0 or 1. Its sender was told (ICMP 11/0).",
+		"A packet from the private network had a TTL or hop limit of 0 or 1. Its sender was told (ICMP 11/0, ICMPv6 3/0).",
 		"A traceroute, or a routing loop.",
 		"If it grows fast, look for a loop between the private router and the gateway.",
 	},
@@ -154,9 +163,9 @@ var list = [NumReasons]Info{
 	},
 	OutboundTooBig: {
 		"outbound-too-big", tables.PrivateRouterMTUErrors,
-		"A packet from the private network does not fit the tunnel. If it forbids fragmentation, its sender was told (ICMP 3/4).",
+		"A packet from the private network does not fit the tunnel. If it forbids fragmentation, its sender was told (ICMP 3/4, ICMPv6 2/0).",
 		"Ordinary path MTU discovery; or a sender that does not do it.",
-		"None if connections work. Otherwise check that ICMP 3/4 reaches the senders, or lower the MTU on the private network.",
+		"None if connections work. Otherwise check that ICMP 3/4 or ICMPv6 2/0 reaches the senders, or lower the MTU on the private network.",
 	},
 	OutboundNoSA: {
 		"outbound-no-sa", tables.PrivateRouterRouteErrors,
@@ -179,8 +188,8 @@ var list = [NumReasons]Info{
 	OutboundNoNextHop: {
 		"outbound-no-next-hop", none,
 		"The Ethernet address of the public next hop is not known.",
-		"The next hop does not answer ARP: wrong nexthop-ip, link down, wrong VLAN.",
-		"Check nexthop-ip and the link; public-next-hop/arp-replies must grow.",
+		"The next hop does not answer ARP or neighbour solicitations: wrong nexthop-ip, link down, wrong VLAN.",
+		"Check nexthop-ip and the link; public-next-hop/arp-replies or na-replies must grow.",
 	},
 	OutboundTxFull: {
 		"outbound-tx-full", none,
@@ -196,8 +205,8 @@ var list = [NumReasons]Info{
 	},
 	PublicEthertype: {
 		"public-ethertype", tables.PublicDispatchEthertypeErrors,
-		"A frame at the public interface carried neither ARP nor IPv4.",
-		"Spanning tree, LLDP, IPv6 or VLAN-tagged frames on the public network.",
+		"A frame at the public interface carried neither the gateway's family, IPv4 or IPv6, nor ARP.",
+		"Spanning tree, LLDP, the other family or VLAN-tagged frames on the public network.",
 		"None, or keep these protocols off the port.",
 	},
 	PublicARP: {
@@ -214,7 +223,7 @@ var list = [NumReasons]Info{
 	},
 	PublicMalformed: {
 		"public-malformed", tables.PublicDispatchRxErrors,
-		"A packet at the public interface had no well-formed IPv4 header.",
+		"A packet at the public interface had no well-formed IP header.",
 		"A faulty or hostile sender.",
 		"None; the packet had no effect.",
 	},
@@ -304,13 +313,13 @@ var list = [NumReasons]Info{
 	},
 	InboundProtocol: {
 		"inbound-protocol", tables.InboundDispatchProtocolErrors,
-		"An authentic ESP packet carried something other than IPv4.",
+		"An authentic ESP packet carried something other than the gateway's family, IPv4 or IPv6.",
 		"The peer sends another protocol into the tunnel.",
 		"Compare the routes of both gateways.",
 	},
 	InboundMalformed: {
 		"inbound-malformed", tables.InboundTTLProtocolErrors,
-		"A packet out of the tunnel had no well-formed IPv4 header.",
+		"A packet out of the tunnel had no well-formed IP header.",
 		"A faulty sender behind the peer.",
 		"Find the sender by a capture in the peer's network.",
 	},
@@ -334,21 +343,21 @@ var list = [NumReasons]Info{
 	},
 	InboundTTL: {
 		"inbound-ttl", none,
-		"A packet out of the tunnel had a TTL of 0 or 1. Its sender was told (ICMP 11/0).",
+		"A packet out of the tunnel had a TTL or hop limit of 0 or 1. Its sender was told (ICMP 11/0, ICMPv6 3/0).",
 		"A traceroute, or a routing loop through the tunnel.",
 		"If it grows fast, look for a loop.",
 	},
 	InboundTooBig: {
 		"inbound-too-big", none,
-		"A packet out of the tunnel is larger than the private interface's MTU. If it forbids fragmentation, its sender was told (ICMP 3/4).",
+		"A packet out of the tunnel is larger than the private interface's MTU. If it forbids fragmentation, its sender was told (ICMP 3/4, ICMPv6 2/0).",
 		"The private interface has a smaller MTU than the tunnel.",
 		"Lower mtu on the peer, or raise the private interface's.",
 	},
 	InboundNoNextHop: {
 		"inbound-no-next-hop", none,
 		"The Ethernet address of the private next hop is not known.",
-		"The next hop does not answer ARP: wrong nexthop-ip, link down, wrong VLAN.",
-		"Check nexthop-ip and the link; private-next-hop/arp-replies must grow.",
+		"The next hop does not answer ARP or neighbour solicitations: wrong nexthop-ip, link down, wrong VLAN.",
+		"Check nexthop-ip and the link; private-next-hop/arp-replies or na-replies must grow.",
 	},
 	InboundTxFull: {
 		"inbound-tx-full", none,
@@ -400,9 +409,63 @@ var list = [NumReasons]Info{
 	},
 	AnswerNoBuffer: {
 		"answer-no-buffer", none,
-		"The gateway had something to send of its own (ARP, ICMP, key exchange) and no buffer free.",
+		"The gateway had something to send of its own (ARP, neighbour discovery, ICMP, key exchange) and no buffer free.",
 		"The interfaces' queues hold all buffers: heavy overload.",
 		"None if rare; it ends with the overload.",
+	},
+	PrivateND: {
+		"private-nd", tables.PrivateNextHopNDErrors,
+		"A neighbour solicitation or advertisement at the private interface failed the checks of RFC 4861: hop limit, checksum, addresses or the lengths of its options.",
+		"A faulty or hostile station.",
+		"Capture ICMPv6 on the private network and find its sender.",
+	},
+	PrivateNDOther: {
+		"private-nd-other", none,
+		"A neighbour or router discovery packet at the private interface did not concern the gateway.",
+		"Ordinary discovery between other stations, and router advertisements, which are multicast.",
+		"None.",
+	},
+	PublicND: {
+		"public-nd", tables.PublicNextHopNDErrors,
+		"A neighbour solicitation or advertisement at the public interface failed the checks of RFC 4861: hop limit, checksum, addresses or the lengths of its options.",
+		"A faulty or hostile station.",
+		"Capture ICMPv6 on the public network and find its sender.",
+	},
+	PublicNDOther: {
+		"public-nd-other", none,
+		"A neighbour or router discovery packet at the public interface did not concern the gateway.",
+		"Ordinary discovery between other stations, and router advertisements, which are multicast.",
+		"None.",
+	},
+	PrivateLocalNextHeader: {
+		"private-local-next-header", tables.PrivateICMP6ProtocolErrors,
+		"A packet from the private network to the gateway's own address had a next header it does not speak. Its sender was told (ICMPv6 4/1).",
+		"Scans, or somebody expects a service at the private address.",
+		"None. Management listens on other interfaces.",
+	},
+	InboundLocalNextHeader: {
+		"inbound-local-next-header", tables.InboundICMP6ProtocolErrors,
+		"A packet out of the tunnel to the gateway's own address had a next header it does not speak. Its sender was told (ICMPv6 4/1).",
+		"Scans, or a traceroute that ends at the gateway.",
+		"None.",
+	},
+	PrivateICMP6: {
+		"private-icmp6", tables.PrivateICMP6RxErrors,
+		"An ICMPv6 packet to the private address was too short or had a wrong checksum.",
+		"Damage, or a sender that leaves checksums to the network card.",
+		"On virtual interfaces turn transmit checksum offload off at the sender.",
+	},
+	PublicICMP6: {
+		"public-icmp6", tables.PublicICMP6RxErrors,
+		"An ICMPv6 packet to the public address was too short or had a wrong checksum.",
+		"Damage, or a hostile sender.",
+		"None.",
+	},
+	InboundICMP6: {
+		"inbound-icmp6", tables.InboundICMP6RxErrors,
+		"An ICMPv6 packet out of the tunnel to the private address was too short or had a wrong checksum.",
+		"Damage behind the peer.",
+		"None.",
 	},
 }
 

@@ -31,7 +31,7 @@ func TestDocumentIsCurrent(t *testing.T) {
 
 func TestEveryReasonIsDescribed(t *testing.T) {
 	names := make(map[string]Reason)
-	wellFormed := regexp.MustCompile(`^[a-z]+(-[a-z]+)*$`)
+	wellFormed := regexp.MustCompile(`^[a-z]+(-[a-z]+)*6?$`)
 	for r := range Reason(NumReasons) {
 		i := r.Info()
 		if !wellFormed.MatchString(i.Name) {

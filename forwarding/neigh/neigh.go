@@ -1,5 +1,5 @@
-// Package neigh resolves a next hop's Ethernet address by ARP (RFC 826) and
-// answers for the gateway's own.
+// Package neigh resolves a next hop's Ethernet address by ARP (RFC 826) or
+// neighbour discovery (RFC 4861) and answers for the gateway's own.
 //
 // The address found is kept in a Cell that all workers of an interface share,
 // since the answer to one worker's request may arrive at another's queue. The
@@ -56,11 +56,14 @@ const (
 // the next hop.
 type Hop struct {
 	MAC     wire.MAC // own
-	IP      uint32   // own
+	IP      uint32   // own, of a gateway of IPv4
 	NextHop uint32
-	Static  bool // the address was configured: nothing is sent or learnt
-	Cell    *Cell
-	Next    int64 // when the next request is due, clock.Mono
+
+	IP6, NextHop6 [16]byte // of a gateway of IPv6
+
+	Static bool // the address was configured: nothing is sent or learnt
+	Cell   *Cell
+	Next   int64 // when the next request is due, clock.Mono
 }
 
 // Due reports whether a request must be sent now, and notes when the next is.
@@ -76,8 +79,12 @@ func (h *Hop) Due(now int64) bool {
 	return true
 }
 
-// FrameLen is the length of the frames that Request and Answer write.
-const FrameLen = wire.EthernetLen + wire.ARPLen
+// FrameLen is the length of the frames that Request and Answer write, and
+// FrameLen6 that of Solicit and Advertise.
+const (
+	FrameLen  = wire.EthernetLen + wire.ARPLen
+	FrameLen6 = wire.EthernetLen + wire.IPv6Len + wire.NDLen + wire.NDOptionLen
+)
 
 var broadcast = wire.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 

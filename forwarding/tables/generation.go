@@ -24,12 +24,14 @@ type genHeader struct {
 	peers   extent
 	names   extent
 	lpm4    extent
+	lpm6    extent
 
 	MTU          uint16
 	ProtocolPort uint16
 	TFC          uint8
 	HasPrivate   uint8
-	_            [2]byte
+	V6           uint8 // the gateway's family
+	_            uint8
 	Private      interfaceEntry
 }
 
@@ -64,7 +66,7 @@ type RouteEntry struct {
 // generationRoom returns the bytes that always suffice for n routes.
 func generationRoom(n int) int {
 	return arena.Size[genHeader](1) + arena.Size[workerEntry](MaxWorkers) + arena.Size[RouteEntry](n) +
-		n*MaxWorkers*4 + n*MaxID + lpm.Size4(n) + 8*8
+		n*MaxWorkers*16 + n*MaxID + lpm.Size4(0) + lpm.Size6(n) + 8*8
 }
 
 // cursor hands out aligned stretches of a table's memory.
@@ -107,6 +109,9 @@ func Build(dst []byte, s *Spec, prev *Tables, generation uint64, maxRoutes int) 
 	}
 	if s.TFC {
 		h.TFC = 1
+	}
+	if s.v6() {
+		h.V6 = 1
 	}
 	if s.Private != nil {
 		h.HasPrivate = 1
@@ -186,7 +191,7 @@ func buildRoutes(h *genHeader, c *cursor, s *Spec, prev *Tables, maxRoutes int) 
 	if h.routes, routeBytes, err = c.take(arena.Size[RouteEntry](top)); err != nil {
 		return err
 	}
-	if h.peers, peerBytes, err = c.take(top * len(s.Public) * 4); err != nil {
+	if h.peers, peerBytes, err = c.take(top * len(s.Public) * 16); err != nil {
 		return err
 	}
 	if h.names, nameBytes, err = c.take(names); err != nil {
@@ -195,35 +200,42 @@ func buildRoutes(h *genHeader, c *cursor, s *Spec, prev *Tables, maxRoutes int) 
 	clear(routeBytes) // slots without a route
 	clear(peerBytes)
 	routes := arena.View[RouteEntry](routeBytes, top)
-	peers := arena.View[uint32](peerBytes, top*len(s.Public))
-	prefixes := make([]lpm.Prefix, 0, nets)
+	peers := arena.View[[16]byte](peerBytes, top*len(s.Public))
+	nets4, nets6 := make([]lpm.Prefix, 0, nets), []lpm.Prefix(nil)
 	at := 0
 	for i := range s.Routes {
 		r, slot := &s.Routes[i], slots[i]
 		routes[slot] = RouteEntry{Used: 1, SPI: r.SPI, nameOff: uint32(at), nameLen: uint32(len(r.ID))}
 		at += copy(nameBytes[at:], r.ID)
 		for w := range s.Public {
-			peers[slot*len(s.Public)+w] = toUint32(r.gatewayFor(s.Public[w].Queue))
+			peers[slot*len(s.Public)+w] = r.gatewayFor(s.Public[w].Queue).As16()
 		}
 		for _, n := range r.Nets {
-			prefixes = append(prefixes, lpm.Prefix{Net: n.Masked(), Value: uint32(slot)})
+			p := lpm.Prefix{Net: n.Masked(), Value: uint32(slot)}
+			if n.Addr().Is4() {
+				nets4 = append(nets4, p)
+			} else {
+				nets6 = append(nets6, p)
+			}
 		}
 	}
-	return buildLPM(h, c, prefixes)
+	if err := buildLPM(&h.lpm4, c, lpm.Build4, nets4); err != nil {
+		return err
+	}
+	return buildLPM(&h.lpm6, c, lpm.Build6, nets6)
 }
 
-func buildLPM(h *genHeader, c *cursor, prefixes []lpm.Prefix) error {
-	e, b, err := c.take(len(c.b) - (c.at+7)&^7) // as much as there is; given back below
+func buildLPM(e *extent, c *cursor, build func([]byte, []lpm.Prefix) (int, error), prefixes []lpm.Prefix) error {
+	all, b, err := c.take(len(c.b) - (c.at+7)&^7) // as much as there is; given back below
 	if err != nil {
 		return err
 	}
-	used, err := lpm.Build4(b, prefixes)
+	used, err := build(b, prefixes)
 	if err != nil {
 		return specError("%d nets: %w", len(prefixes), err)
 	}
-	e.Size = uint64(used)
-	h.lpm4 = e
-	c.at = int(e.Off) + used
+	*e = extent{all.Off, uint64(used)}
+	c.at = int(all.Off) + used
 	return nil
 }
 
@@ -260,11 +272,6 @@ func routeSlots(s *Spec, prev *Tables, maxRoutes int) (slots []int, top int, err
 	return slots, top, nil
 }
 
-func toUint32(a netip.Addr) uint32 {
-	b := a.As4()
-	return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
-}
-
 // Port is an interface as a generation has it.
 type Port struct {
 	Link       Link
@@ -294,8 +301,10 @@ type Tables struct {
 	Private      *Port // nil: none
 	Workers      []WorkerConfig
 	Routes       []RouteEntry // by slot
+	V6           bool         // the gateway's family: LPM6 has the nets, not LPM
 	LPM          lpm.Table4   // values are route slots
-	peers        []uint32
+	LPM6         lpm.Table6   // likewise
+	peers        [][16]byte
 	names        []byte
 }
 
@@ -315,10 +324,11 @@ func Open(b []byte) (*Tables, error) {
 	b = b[:h.Used]
 	t := &Tables{
 		Generation: h.Generation, MTU: int(h.MTU), TFC: h.TFC != 0, ProtocolPort: h.ProtocolPort,
+		V6: h.V6 != 0,
 	}
 	workers := arena.View[workerEntry](h.workers.in(b), int(h.workers.Size)/arena.Size[workerEntry](1))
 	t.Routes = arena.View[RouteEntry](h.routes.in(b), int(h.routes.Size)/arena.Size[RouteEntry](1))
-	t.peers = arena.View[uint32](h.peers.in(b), int(h.peers.Size)/4)
+	t.peers = arena.View[[16]byte](h.peers.in(b), int(h.peers.Size)/16)
 	t.names = h.names.in(b)
 	if workers == nil || t.Routes == nil || t.peers == nil || t.names == nil {
 		return nil, fmt.Errorf("%w: a table lies outside its memory", ErrCorrupt)
@@ -335,12 +345,15 @@ func Open(b []byte) (*Tables, error) {
 			return nil, fmt.Errorf("%w: name of route %d", ErrCorrupt, i)
 		}
 	}
-	lpmBytes := h.lpm4.in(b)
-	if lpmBytes == nil {
+	nets4, nets6 := h.lpm4.in(b), h.lpm6.in(b)
+	if nets4 == nil || nets6 == nil {
 		return nil, fmt.Errorf("%w: prefix table lies outside its memory", ErrCorrupt)
 	}
 	var err error
-	if t.LPM, err = lpm.Open4(lpmBytes); err != nil {
+	if t.LPM, err = lpm.Open4(nets4); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	if t.LPM6, err = lpm.Open6(nets6); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	return t, nil
@@ -351,7 +364,7 @@ func (t *Tables) openInterfaces(h *genHeader, workers []workerEntry) error {
 		return fmt.Errorf("%w: workers without a private interface", ErrCorrupt)
 	}
 	if h.HasPrivate != 0 {
-		p, ok := openInterface(&h.Private)
+		p, ok := openInterface(&h.Private, t.V6)
 		if !ok {
 			return fmt.Errorf("%w: private interface", ErrCorrupt)
 		}
@@ -361,7 +374,7 @@ func (t *Tables) openInterfaces(h *genHeader, workers []workerEntry) error {
 	queues := make(map[uint16]bool)
 	for i := range workers {
 		e := workers[i] // a copy: the checks must hold for what is used later
-		p, ok := openInterface(&e.Public)
+		p, ok := openInterface(&e.Public, t.V6)
 		if !ok || int(e.Slot) >= WorkerSlots || slots[e.Slot] || e.Queue == 0 || queues[e.Queue] {
 			return fmt.Errorf("%w: worker %d", ErrCorrupt, i)
 		}
@@ -375,7 +388,7 @@ func (t *Tables) openInterfaces(h *genHeader, workers []workerEntry) error {
 	return nil
 }
 
-func openInterface(shared *interfaceEntry) (Port, bool) {
+func openInterface(shared *interfaceEntry, v6 bool) (Port, bool) {
 	e := *shared
 	if e.NameLen == 0 || int(e.NameLen) > len(e.Name) {
 		return Port{}, false
@@ -389,7 +402,7 @@ func openInterface(shared *interfaceEntry) (Port, bool) {
 	} else {
 		p.Link.Ifname = name
 	}
-	return p, p.IP.Is4() && p.NextHop.Is4()
+	return p, of(v6, p.IP) && of(v6, p.NextHop)
 }
 
 // RouteID returns the id of the route in a slot, or "".
@@ -432,12 +445,12 @@ func (t *Tables) WorkerSlot(queue uint16) int {
 	return -1
 }
 
-// Peer returns the remote address, an IPv4 one in host byte order, of a route
-// for the worker with an index in Workers; 0 where there is none.
-func (t *Tables) Peer(route uint32, worker int) uint32 {
+// Peer returns the remote address of a route for the worker with an index in
+// Workers, an IPv4 address mapped into IPv6; zero where there is none.
+func (t *Tables) Peer(route uint32, worker int) [16]byte {
 	i := int(route)*len(t.Workers) + worker
 	if worker < 0 || worker >= len(t.Workers) || i >= len(t.peers) {
-		return 0
+		return [16]byte{}
 	}
 	return t.peers[i]
 }

@@ -45,8 +45,8 @@ func (l Link) String() string {
 // Interface is one side of the gateway.
 type Interface struct {
 	Link       Link
-	MAC        [6]byte // zero: 2a:bb (private) or 3a:bb (public) and the IPv4 address
-	NextHopMAC [6]byte // zero: resolved by ARP
+	MAC        [6]byte // zero: 2a:bb (private) or 3a:bb (public) and the IPv4 address, or a hash of the IPv6 address
+	NextHopMAC [6]byte // zero: resolved by ARP or neighbour discovery
 	IP         netip.Addr
 	NextHop    netip.Addr
 }
@@ -74,7 +74,8 @@ type Route struct {
 	Gateways []Gateway // in a queue without one, that of the lowest queue is used
 }
 
-// Spec describes a whole gateway. The zero Spec is a gateway that does nothing.
+// Spec describes a whole gateway, all of whose addresses and nets are of one
+// family. The zero Spec is a gateway that does nothing.
 type Spec struct {
 	Private      *Interface
 	Public       []PublicInterface
@@ -110,8 +111,9 @@ func (s *Spec) Validate() error {
 	if s.Private == nil && len(s.Public) > 0 {
 		return specError("public interfaces without a private one")
 	}
+	v6 := s.v6()
 	if s.Private != nil {
-		if err := s.Private.validate("private interface"); err != nil {
+		if err := s.Private.validate("private interface", v6); err != nil {
 			return err
 		}
 	}
@@ -121,29 +123,29 @@ func (s *Spec) Validate() error {
 	queues := make(map[uint16]bool)
 	for i := range s.Public {
 		p := &s.Public[i]
-		if err := p.validate(fmt.Sprintf("public interface %s", p.IP)); err != nil {
+		if err := p.validate(fmt.Sprintf("public interface %s", p.IP), v6); err != nil {
 			return err
 		}
-		if p.NATIP.IsValid() && !p.NATIP.Is4() {
-			return specError("public interface %s: nat-ip %s is not IPv4", p.IP, p.NATIP)
+		if p.NATIP.IsValid() && !of(v6, p.NATIP) {
+			return specError("public interface %s: nat-ip %s is not %s", p.IP, p.NATIP, familyName(v6))
 		}
 		if p.Queue == 0 || queues[p.Queue] {
 			return specError("public interface %s: queue %d is not from 1, or used twice", p.IP, p.Queue)
 		}
 		queues[p.Queue] = true
 	}
-	return s.validateRoutes()
+	return s.validateRoutes(v6)
 }
 
-func (i *Interface) validate(what string) error {
+func (i *Interface) validate(what string, v6 bool) error {
 	if (i.Link.PCI == "") == (i.Link.Ifname == "") {
 		return specError("%s: exactly one of pci and ifname must be set", what)
 	}
 	if len(i.Link.String()) > MaxLink {
 		return specError("%s: link name %q is longer than %d bytes", what, i.Link, MaxLink)
 	}
-	if !i.IP.Is4() || !i.NextHop.Is4() {
-		return specError("%s: ip %s and next hop %s must be IPv4", what, i.IP, i.NextHop)
+	if !of(v6, i.IP) || !of(v6, i.NextHop) {
+		return specError("%s: ip %s and next hop %s must be %s", what, i.IP, i.NextHop, familyName(v6))
 	}
 	if i.MAC[0]&1 != 0 || i.NextHopMAC[0]&1 != 0 {
 		return specError("%s: a MAC address is a group address", what)
@@ -151,7 +153,7 @@ func (i *Interface) validate(what string) error {
 	return nil
 }
 
-func (s *Spec) validateRoutes() error {
+func (s *Spec) validateRoutes(v6 bool) error {
 	ids, nets := make(map[string]bool, len(s.Routes)), make(map[netip.Prefix]string)
 	for i := range s.Routes {
 		r := &s.Routes[i]
@@ -166,8 +168,8 @@ func (s *Spec) validateRoutes() error {
 			return specError("route %q: needs a net and a gateway", r.ID)
 		}
 		for _, n := range r.Nets {
-			if !n.IsValid() || !n.Addr().Is4() {
-				return specError("route %q: net %s is not IPv4", r.ID, n)
+			if !n.IsValid() || !of(v6, n.Addr()) {
+				return specError("route %q: net %s is not %s", r.ID, n, familyName(v6))
 			}
 			n = n.Masked()
 			if other, ok := nets[n]; ok {
@@ -177,8 +179,8 @@ func (s *Spec) validateRoutes() error {
 		}
 		queues := make(map[uint16]bool, len(r.Gateways))
 		for _, g := range r.Gateways {
-			if !g.IP.Is4() || g.Queue == 0 || queues[g.Queue] {
-				return specError("route %q: gateway %s, queue %d: must be IPv4, its queue from 1 and used once", r.ID, g.IP, g.Queue)
+			if !of(v6, g.IP) || g.Queue == 0 || queues[g.Queue] {
+				return specError("route %q: gateway %s, queue %d: must be %s, its queue from 1 and used once", r.ID, g.IP, g.Queue, familyName(v6))
 			}
 			queues[g.Queue] = true
 		}
@@ -205,6 +207,10 @@ func (r *Route) gatewayFor(queue uint16) netip.Addr {
 func (i *Interface) mac(prefix byte) [6]byte {
 	if i.MAC != [6]byte{} {
 		return i.MAC
+	}
+	if isV6(i.IP) {
+		h := murmur3(i.IP.As16())
+		return [6]byte{prefix, 0xbb, byte(h), byte(h >> 8), byte(h >> 16), byte(h >> 24)}
 	}
 	a := i.IP.As4()
 	return [6]byte{prefix, 0xbb, a[0], a[1], a[2], a[3]}

@@ -1,6 +1,7 @@
 package tables
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -66,9 +67,14 @@ func build(t testing.TB, s *Spec, prev *Tables, generation uint64) ([]byte, *Tab
 	return b, tb
 }
 
+func v4(a string) uint32 {
+	b := netip.MustParseAddr(a).As4()
+	return binary.BigEndian.Uint32(b[:])
+}
+
 func lookup(t *Tables, a string) uint32 {
 	out := []uint32{0}
-	t.LPM.Lookup(out, []uint32{toUint32(netip.MustParseAddr(a))})
+	t.LPM.Lookup(out, []uint32{v4(a)})
 	return out[0]
 }
 
@@ -108,12 +114,75 @@ func TestBuildAndOpen(t *testing.T) {
 		route, worker int
 		want          string
 	}{{one, 0, "192.0.2.2"}, {one, 1, "192.0.2.7"}, {two, 0, "192.0.2.1"}, {two, 1, "192.0.2.1"}} {
-		if got := tb.Peer(uint32(c.route), c.worker); got != toUint32(netip.MustParseAddr(c.want)) {
+		if got := tb.Peer(uint32(c.route), c.worker); got != netip.MustParseAddr(c.want).As16() {
 			t.Errorf("peer of route %d for worker %d is %#x, want %s", c.route, c.worker, got, c.want)
 		}
 	}
-	if tb.Peer(9999, 0) != 0 || tb.Peer(0, 2) != 0 || tb.Peer(0, -1) != 0 {
+	if tb.Peer(9999, 0) != [16]byte{} || tb.Peer(0, 2) != [16]byte{} || tb.Peer(0, -1) != [16]byte{} {
 		t.Error("a peer outside the table was found")
+	}
+}
+
+// sampleSpec6 is a gateway of IPv6.
+func sampleSpec6() *Spec {
+	a := netip.MustParseAddr
+	return &Spec{
+		Private: &Interface{Link: Link{Ifname: "lan0"}, IP: a("2001:db8:1::1"), NextHop: a("2001:db8:1::2")},
+		Public: []PublicInterface{{
+			Interface: Interface{Link: Link{Ifname: "wan0"}, IP: a("2001:db8:f::1"), NextHop: a("fe80::1")},
+			Queue:     1, NATIP: a("2001:db8:e::1"),
+		}},
+		Routes: []Route{
+			{ID: "one", SPI: 1, Nets: prefixes("2001:db8:2::/48", "2001:db8:3::77/128"), Gateways: []Gateway{{1, a("2001:db8:f::2")}}},
+			{ID: "two", SPI: 2, Nets: prefixes("2001:db8:2:8000::/49", "::/0"), Gateways: []Gateway{{1, a("2001:db8:f::3")}}},
+		},
+	}
+}
+
+func TestIPv6(t *testing.T) {
+	_, tb := build(t, sampleSpec6(), nil, 1)
+	if !tb.V6 || tb.Workers[0].NATIP.String() != "2001:db8:e::1" || tb.Workers[0].Public.NextHop.String() != "fe80::1" {
+		t.Errorf("%+v", tb)
+	}
+	one, two := uint32(tb.RouteSlot("one")), uint32(tb.RouteSlot("two"))
+	for a, want := range map[string]uint32{
+		"2001:db8:2::1": one, "2001:db8:2:7fff::1": one, "2001:db8:2:8000::1": two, "2001:db8:3::77": one, "2001:db8:3::78": two, "fd00::": two,
+	} {
+		out := []uint32{0}
+		tb.LPM6.Lookup(out, [][16]byte{netip.MustParseAddr(a).As16()})
+		if out[0] != want {
+			t.Errorf("%s is found in slot %d, want %d", a, out[0], want)
+		}
+	}
+	if tb.Peer(two, 0) != netip.MustParseAddr("2001:db8:f::3").As16() || lookup(tb, "10.2.0.1") != lpm.Miss {
+		t.Error("peer, or a net of the other family")
+	}
+	for name, change := range map[string]func(*Spec){
+		"IPv4 gateway":   func(s *Spec) { s.Routes[0].Gateways[0].IP = netip.MustParseAddr("192.0.2.1") },
+		"IPv4 net":       func(s *Spec) { s.Routes[0].Nets = prefixes("10.0.0.0/8") },
+		"IPv4 public":    func(s *Spec) { s.Public[0].IP = netip.MustParseAddr("192.0.2.1") },
+		"IPv4 nat-ip":    func(s *Spec) { s.Public[0].NATIP = netip.MustParseAddr("192.0.2.1") },
+		"zone":           func(s *Spec) { s.Public[0].NextHop = netip.MustParseAddr("fe80::1%eth0") },
+		"mapped private": func(s *Spec) { s.Private.IP = netip.MustParseAddr("::ffff:10.0.0.1") },
+	} {
+		s := sampleSpec6()
+		change(s)
+		if err := Build(memory(roomForTests), s, nil, 1, 64); !errors.Is(err, ErrSpec) {
+			t.Errorf("%s: %v, want ErrSpec", name, err)
+		}
+	}
+}
+
+// TestMurmur has values of another program, which gives 0xba6bd213 for "test" as
+// the hash's author does.
+func TestMurmur(t *testing.T) {
+	for in, want := range map[[16]byte]uint32{
+		{}: 0x8134cdf8,
+		netip.MustParseAddr("2001:db8:1::1").As16(): 0x15f15b5e,
+	} {
+		if got := murmur3(in); got != want {
+			t.Errorf("%x: %#x, want %#x", in, got, want)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ const (
 	EthernetLen = 14
 	ARPLen      = 28
 	IPv4Len     = 20
+	IPv6Len     = 40
 	UDPLen      = 8
 	ICMPLen     = 8
 	ESPLen      = 8
@@ -19,15 +20,30 @@ const (
 const (
 	TypeIPv4 = 0x0800
 	TypeARP  = 0x0806
+	TypeIPv6 = 0x86dd
 )
 
 // Protocols of IP.
 const (
-	ProtoICMP = 1
-	ProtoIPv4 = 4 // an IPv4 packet as payload
-	ProtoUDP  = 17
-	ProtoESP  = 50
-	ProtoNone = 59 // no next header: in ESP, a dummy packet
+	ProtoICMP  = 1
+	ProtoIPv4  = 4 // an IPv4 packet as payload
+	ProtoUDP   = 17
+	ProtoIPv6  = 41 // an IPv6 packet as payload
+	ProtoESP   = 50
+	ProtoICMP6 = 58
+	ProtoNone  = 59 // no next header: in ESP, a dummy packet
+)
+
+// Extension headers of IPv6.
+const (
+	ProtoHopByHop    = 0
+	ProtoRouting     = 43
+	ProtoFragment    = 44
+	ProtoAH          = 51
+	ProtoDestination = 60
+	ProtoMobility    = 135
+	ProtoHIP         = 139
+	ProtoShim6       = 140
 )
 
 // Be16 reads a number of two bytes, the highest first.

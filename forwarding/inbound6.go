@@ -1,0 +1,149 @@
+package forwarding
+
+import (
+	"net/netip"
+
+	"vita/asm/cksum"
+	"vita/forwarding/drop"
+	"vita/forwarding/esp"
+	"vita/forwarding/icmp"
+	"vita/forwarding/wire"
+	"vita/internal/pktbuf"
+)
+
+// inbound6 is inbound for IPv6 and the n frames received.
+func (w *worker) inbound6(n int) int {
+	a := w.a
+	m := 0
+	for _, k := range w.rx[:n] {
+		m = w.classifyPublic6(k, m)
+	}
+	if m == 0 {
+		return n
+	}
+	w.crypt.Open()
+	m = w.decapsulated6(m)
+	w.crypt.Reset()
+	a.tables.LPM6.Lookup(w.value[:m], w.addr6[:m])
+	w.deliver6(m)
+	return n
+}
+
+func (w *worker) classifyPublic6(k pktbuf.Packet, m int) int {
+	s := &w.a.public
+	f, group, ok := w.frameOf(s, k)
+	if !ok {
+		return m
+	}
+	if f.Type() != wire.TypeIPv6 {
+		w.drop(k, drop.PublicEthertype)
+		return m
+	}
+	p, ok := wire.ParseIPv6(f[wire.EthernetLen:])
+	switch {
+	case !ok:
+		w.drop(k, drop.PublicMalformed)
+		return m
+	case discovery(p):
+		w.nd(s, k, f, p)
+		return m
+	case group || *p.Dst() != s.hop.IP6:
+		w.drop(k, drop.PublicNotForUs)
+		return m
+	}
+	k = k.Grow(-wire.EthernetLen)
+	k.Len = uint16(len(p))
+	switch p.Next() {
+	case wire.ProtoESP:
+		return w.classifyESP(k.Grow(-wire.IPv6Len), m)
+	case wire.ProtoUDP:
+		w.keyExchange6(k, p)
+	case wire.ProtoICMP6:
+		w.icmpAt6(s, icmp.Public6, drop.PublicICMP6, k, p)
+	case wire.ProtoFragment:
+		w.drop(k, drop.PublicFragment)
+	default:
+		w.notSpoken6(s, drop.PublicProtocol, k, p)
+	}
+	return m
+}
+
+func (w *worker) decapsulated6(m int) int {
+	out := 0
+	for i := range m {
+		k, sa := w.fwd[i], w.sas[i]
+		payload, ok := w.opened(i, k, sa, wire.ProtoIPv6)
+		if !ok {
+			continue
+		}
+		p, ok := wire.ParseIPv6(payload)
+		switch {
+		case !ok:
+			sa.ProtocolErrors++
+			w.drop(k, drop.InboundMalformed)
+			continue
+		case wire.Martian6(p.Src()) || wire.Martian6(p.Dst()):
+			w.drop(k, drop.InboundMartian)
+			continue
+		}
+		k = k.Grow(-esp.HeaderLen)
+		k.Len = uint16(len(p)) // without traffic flow padding
+		w.fwd[out], w.sas[out], w.addr6[out] = k, sa, *p.Src()
+		out++
+	}
+	return out
+}
+
+func (w *worker) deliver6(m int) {
+	a := w.a
+	s := &a.private
+	mac, reachable := s.hop.Cell.Load()
+	for i := range m {
+		k := w.fwd[i]
+		p := wire.IPv6(w.pool.Bytes(k))
+		switch {
+		case w.value[i] != w.sas[i].Route:
+			w.drop(k, drop.InboundPolicy)
+			continue
+		case *p.Dst() == s.hop.IP6:
+			w.localInbound6(k, p)
+			continue
+		case p.HopLimit() <= 1:
+			w.tellInbound6(p, &w.limits.timeExceeded, wire.ICMP6TimeExceeded, wire.CodeHopLimitExceeded, 0)
+			w.drop(k, drop.InboundTTL)
+			continue
+		case len(p) > s.mtu:
+			w.tellInbound6(p, &w.limits.tooBig, wire.ICMP6TooBig, 0, uint32(s.mtu))
+			w.drop(k, drop.InboundTooBig)
+			continue
+		case !reachable:
+			w.drop(k, drop.InboundNoNextHop)
+			continue
+		}
+		p.DecrementHopLimit()
+		k = k.Grow(wire.EthernetLen)
+		wire.Ethernet(w.pool.Bytes(k)).Put(&mac, &s.hop.MAC, wire.TypeIPv6)
+		w.push(s, k)
+	}
+}
+
+// keyExchange6 hands a datagram for the key exchange port to vitad. In IPv6 the
+// checksum must be there (RFC 8200, section 8.1).
+func (w *worker) keyExchange6(k pktbuf.Packet, p wire.IPv6) {
+	b := p.Payload()
+	if len(b) < wire.UDPLen {
+		w.drop(k, drop.KeyExchangeMalformed)
+		return
+	}
+	u := wire.UDP(b)
+	if u.DstPort() != w.a.tables.ProtocolPort {
+		w.notSpoken6(&w.a.public, drop.PublicProtocol, k, p)
+		return
+	}
+	n := u.Length()
+	if n != len(b) || u.Checksum() == 0 || !cksum.Valid(b, cksum.Pseudo6(*p.Src(), *p.Dst(), wire.ProtoUDP, uint32(n))) {
+		w.drop(k, drop.KeyExchangeMalformed)
+		return
+	}
+	w.punted(k, netip.AddrPortFrom(netip.AddrFrom16(*p.Src()), u.SrcPort()), b[wire.UDPLen:])
+}
