@@ -148,7 +148,7 @@ func (l *Lab) Close() {
 		// engine that outlived its vitad.
 		if out, err := output(ctx, "ip", "netns", "pids", l.prefix+ns); err == nil {
 			for f := range strings.FieldsSeq(out) {
-				if pid, err := strconv.Atoi(f); err == nil {
+				if pid, err := strconv.Atoi(f); err == nil && pid != os.Getpid() {
 					_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended meanwhile
 				}
 			}

@@ -41,9 +41,16 @@ func listenOn(ns string) (fd int, err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		// The thread changes its namespace and so must end with the goroutine.
+		// The thread goes to another namespace and comes back. If it could not
+		// come back it would have to end with the goroutine, which the
+		// process's first thread cannot: the process would seem to be the
+		// lab's.
 		runtime.LockOSThread()
-		var f *os.File
+		var home, f *os.File
+		if home, err = os.Open("/proc/thread-self/ns/net"); err != nil {
+			return
+		}
+		defer home.Close()
 		if f, err = os.Open(ns); err != nil {
 			return
 		}
@@ -51,6 +58,13 @@ func listenOn(ns string) (fd int, err error) {
 		if err = unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
 			return
 		}
+		defer func() {
+			if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
+				err = errors.Join(err, fmt.Errorf("return to the own namespace: %w", back))
+				return
+			}
+			runtime.UnlockOSThread()
+		}()
 		const all = unix.ETH_P_ALL << 8 // in network byte order
 		if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, all); err != nil {
 			return
