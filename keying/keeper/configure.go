@@ -67,7 +67,7 @@ func (k *Keeper) configureLinks(old *Config, routes []Route) {
 			if !ok {
 				continue
 			}
-			l := &link{k: k, key: linkKey{r.ID, q}, route: r, local: k.c.Local[q], remote: remote, messages: newBucket(linkRate)}
+			l := &link{k: k, key: linkKey{r.ID, q}, route: r, local: k.c.Local[q], remote: remote, messages: newBucket(linkRate), knocks: newBucket(knockRate)}
 			wanted[l.key] = l
 			order = append(order, l)
 		}
@@ -83,6 +83,7 @@ func (k *Keeper) configureLinks(old *Config, routes []Route) {
 		if l == nil {
 			w.resetHandshake()
 			k.links[w.key] = w
+			k.timers.set(w, 0)
 			continue
 		}
 		order[i] = l
@@ -94,6 +95,7 @@ func (k *Keeper) configureLinks(old *Config, routes []Route) {
 			l.active.rekey = l.rekeyAt(l.active.created)
 		}
 		l.route.Gateways = w.route.Gateways
+		k.timers.set(l, 0)
 	}
 	k.order = order
 	k.index = map[peerKey]*link{}
@@ -152,6 +154,7 @@ func (k *Keeper) adopt(now int64, sa *client.SAInfo) bool {
 	}
 	if sa.Direction == client.Inbound {
 		l.inbound = append(l.inbound, &inbound{ref: sa.Ref, spi: sa.SPI, created: sa.Created, expires: sa.Expires})
+		k.use(sa.Queue, sa.SPI)
 		return true
 	}
 	if !sa.Active || l.active != nil {

@@ -97,6 +97,14 @@ func (e *fakeEngine) SAs() []client.SAInfo {
 	return out
 }
 
+func (e *fakeEngine) SA(ref client.SARef) (client.SAInfo, bool) {
+	sa := e.sas[ref]
+	if sa == nil {
+		return client.SAInfo{}, false
+	}
+	return sa.info, true
+}
+
 func (e *fakeEngine) Send(m client.Message) error {
 	if e.failed != nil {
 		return e.failed

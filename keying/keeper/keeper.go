@@ -44,6 +44,7 @@ type Engine interface {
 	Activate(ref client.SARef) error
 	RemoveSA(ctx context.Context, ref client.SARef) error
 	SAs() []client.SAInfo
+	SA(ref client.SARef) (client.SAInfo, bool)
 	Send(m client.Message) error
 }
 
@@ -84,23 +85,37 @@ const (
 	maxInbound    = 4 // inbound SAs of a link
 	engineTimeout = 2 * time.Second
 
-	// Messages handled a second. An exchange takes two, at either end; two
-	// gateways with many routes between them each initiate one for every route.
-	messageRate = 100
-	// Messages handled a second of one link: who poses as one gateway must not
-	// keep the others out.
-	linkRate = messageRate / 4
-	// Exchanges begun a second, so that the peers' limit and ours are kept.
-	startRate = messageRate / 5
+	// Messages handled a second, of all links: what a flood may cost at most.
+	// None of them costs a public-key operation before it is authentic.
+	messageRate = 4000
+	// Messages handled a second of one link, so that who poses as one gateway
+	// does not keep the others out; knocks, which anybody can make, apart from
+	// the rest.
+	knockRate = 20
+	linkRate  = 50
+	// Exchanges begun a second: with 10 000 routes a gateway that was restarted
+	// has them all back within a minute.
+	startRate = 250
 	// Knocks a second to peers that have not answered: those that are away for
 	// long must not keep the others waiting.
 	retryRate = 100
-	paceWait  = 50 * time.Millisecond
 
 	// How often the keeper looks whether a packet has come by a standby's twin,
-	// per thousand links begun: it looks at all SAs then.
+	// and how often at the SAs in use.
 	confirmInterval = 250 * time.Millisecond
+	watchInterval   = time.Second
 	idleInterval    = time.Second
+
+	// An outbound SA is replaced once it has carried so much, and stops at
+	// twice that. SP 800-38D bounds a key by 2^32 random IVs; ours are
+	// counted, and the bound is a precaution.
+	softPackets = 1 << 32
+	softBytes   = 1 << 44
+
+	// A peer that we send to and hear nothing from for so many negotiation-ttl
+	// may have lost its SAs: we ask it by an exchange, at first then, later
+	// ever more seldom, as the traffic may just be one-way.
+	silence = 2
 
 	// A knock is sent again while no challenge has come: the first one after a
 	// start often finds no next hop yet.
@@ -136,20 +151,32 @@ type Keeper struct {
 	order      []*link // as configured, so that runs can be repeated
 	index      map[peerKey]*link
 	statics    map[staticKey]*staticSA
-	spis       map[linkKey]uint32 // SPIs that exchanges under way have reserved
+	timers     timers
+	waiting    map[*link]struct{} // links whose standby is not certain
+	reserved   map[linkKey]uint32 // SPIs of exchanges under way
+	spis       map[spiKey]int     // inbound SPIs in use or reserved
 	counters   counters
 	messages   bucket
-	starts     bucket
-	retries    bucket
-	turn       int // the link that Tick begins with, so that none is always last
+	logs       bucket
+	knocks     bucket // repeated ones
+	starts     pacer
+	retries    pacer
 	confirmAt  int64
+	watchAt    int64
+}
+
+// spiKey is what an inbound SA is found by.
+type spiKey struct {
+	queue uint16
+	spi   uint32
 }
 
 // New returns a keeper that does nothing until Configure.
 func New(o Options) *Keeper {
 	k := &Keeper{
 		engine: o.Engine, clock: o.Clock, random: o.Rand, log: o.Log, wake: make(chan struct{}, 1),
-		links: map[linkKey]*link{}, statics: map[staticKey]*staticSA{}, spis: map[linkKey]uint32{},
+		links: map[linkKey]*link{}, statics: map[staticKey]*staticSA{}, waiting: map[*link]struct{}{},
+		reserved: map[linkKey]uint32{}, spis: map[spiKey]int{},
 	}
 	if k.clock == nil {
 		k.clock = clock.Mono
@@ -161,8 +188,10 @@ func New(o Options) *Keeper {
 		k.log = slog.New(slog.DiscardHandler)
 	}
 	k.messages = newBucket(messageRate)
-	k.starts = newBucket(startRate)
-	k.retries = newBucket(retryRate)
+	k.logs = newBucket(logRate)
+	k.knocks = newBucket(retryRate)
+	k.starts = pacer{every: int64(time.Second) / startRate, burst: startRate / 10}
+	k.retries = pacer{every: int64(time.Second) / retryRate, burst: retryRate / 10}
 	return k
 }
 
@@ -192,11 +221,25 @@ func (k *Keeper) Tick() int64 {
 		return next
 	}
 	next = min(next, k.confirm(now))
-	for i := range k.order {
-		next = min(next, k.order[(k.turn+i)%len(k.order)].tick(now))
+	if now >= k.watchAt {
+		k.watchAt = now + int64(watchInterval)
+		for _, l := range k.order {
+			l.watch(now)
+		}
 	}
-	k.turn++
+	for l := k.timers.first(); l != nil && l.due <= now; l = k.timers.first() {
+		k.timers.set(l, max(l.tick(now), now+1))
+	}
+	if l := k.timers.first(); l != nil {
+		next = min(next, l.due)
+	}
 	return next
+}
+
+// soon makes the next Tick look at a link.
+func (k *Keeper) soon(l *link) {
+	k.timers.set(l, 0)
+	k.due()
 }
 
 // due makes Run look again.
@@ -210,24 +253,25 @@ func (k *Keeper) due() {
 // confirm looks for packets on the twins of standby SAs, and returns when to
 // look again.
 func (k *Keeper) confirm(now int64) int64 {
-	waiting := map[client.SARef]*link{}
-	for _, l := range k.order {
-		if l.standby != nil && !l.standby.certain {
-			waiting[l.standby.twin.ref] = l
-		}
-	}
-	if len(waiting) == 0 {
+	if len(k.waiting) == 0 {
 		return now + int64(idleInterval)
 	}
 	if now < k.confirmAt {
 		return k.confirmAt
 	}
-	for _, sa := range k.engine.SAs() {
-		if l := waiting[sa.Ref]; l != nil && sa.Packets > 0 {
-			l.standby.certain = true
+	for l := range k.waiting {
+		o := l.standby
+		if o == nil || o.certain {
+			delete(k.waiting, l)
+			continue
+		}
+		if sa, ok := k.engine.SA(o.twin.ref); ok && sa.Packets > 0 {
+			o.certain = true
+			delete(k.waiting, l)
+			k.soon(l)
 		}
 	}
-	k.confirmAt = now + int64(confirmInterval)*int64(1+len(k.order)/1000)
+	k.confirmAt = now + int64(confirmInterval)
 	return k.confirmAt
 }
 
@@ -242,12 +286,12 @@ func (k *Keeper) Rekey(route string) error {
 	for _, l := range k.order {
 		if l.route.ID == route {
 			l.forced, found = true, true
+			k.soon(l)
 		}
 	}
 	if !found {
 		return fmt.Errorf("rekey route %q: %w", route, ErrNoRoute)
 	}
-	k.due()
 	return nil
 }
 
@@ -340,48 +384,18 @@ func (k *Keeper) random32() uint32 {
 // 255 are reserved (RFC 4303, section 2.1).
 func (k *Keeper) newSPI(queue uint16) uint32 {
 	spi := k.random32()
-	for spi < 256 || spi == 1<<32-1 || k.usesSPI(queue, spi) {
+	for spi < 256 || spi == 1<<32-1 || k.spis[spiKey{queue, spi}] > 0 {
 		spi++
 	}
 	return spi
 }
 
-func (k *Keeper) usesSPI(queue uint16, spi uint32) bool {
-	for key, reserved := range k.spis {
-		if key.queue == queue && reserved == spi {
-			return true
-		}
-	}
-	for _, l := range k.order {
-		if l.key.queue != queue {
-			continue
-		}
-		for _, in := range l.inbound {
-			if in.spi == spi {
-				return true
-			}
-		}
-	}
-	return false
-}
+// use and unuse keep count of inbound SPIs.
+func (k *Keeper) use(queue uint16, spi uint32) { k.spis[spiKey{queue, spi}]++ }
 
-// bucket is a rate limit: so many a second, and as many at once.
-type bucket struct {
-	rate   float64
-	tokens float64
-	last   int64
-}
-
-func newBucket(rate float64) bucket { return bucket{rate: rate, tokens: rate} }
-
-func (b *bucket) take(now int64) bool {
-	if now > b.last {
-		b.tokens = min(b.rate, b.tokens+float64(now-b.last)/1e9*b.rate)
-		b.last = now
+func (k *Keeper) unuse(queue uint16, spi uint32) {
+	key := spiKey{queue, spi}
+	if k.spis[key]--; k.spis[key] <= 0 {
+		delete(k.spis, key)
 	}
-	if b.tokens < 1 {
-		return false
-	}
-	b.tokens--
-	return true
 }

@@ -22,15 +22,20 @@ type link struct {
 	route         Route
 	local, remote netip.Addr
 	messages      bucket
+	knocks        bucket
+	due           int64 // when tick is to be called
+	timer         int   // place among the timers, from 1; 0: none
 
 	responder  *ske.Responder
 	initiator  *ske.Initiator
 	startAt    int64 // not before this
+	paced      bool  // startAt is what the pacer has given us
 	forced     bool  // begin an exchange whatever the active SA's age
 	unanswered bool  // our last exchange came to nothing
 	repeatAt   int64 // send the knock again then
 	proposed   int64 // when our last proposal was sent
 	certainAt  int64 // when we last completed an exchange of ours; 0: never
+	askAfter   int64 // how long we send and hear nothing before we ask
 
 	active  *outbound
 	queued  *outbound
@@ -64,10 +69,18 @@ func (l *link) resetHandshake() {
 	if l.initiator != nil {
 		l.initiator.Stop()
 	}
-	delete(l.k.spis, l.key)
+	l.release()
 	l.responder = ske.NewResponder(l.params(), l.k.random)
 	l.initiator = ske.NewInitiator(l.params(), l.k.c.NegotiationTTL, l.k.random)
-	l.startAt = 0
+	l.startAt, l.paced = 0, false
+}
+
+// release gives back the SPI that an exchange has reserved.
+func (l *link) release() {
+	if spi, ok := l.k.reserved[l.key]; ok {
+		delete(l.k.reserved, l.key)
+		l.k.unuse(l.key.queue, spi)
+	}
 }
 
 // delay is how long a new outbound SA waits while there is another.
@@ -102,12 +115,16 @@ func (l *link) add(now, begun int64, pair *ske.Pair) (*inbound, *outbound, error
 	if in.ref, err = k.install(sa); err != nil {
 		return nil, nil, err
 	}
-	sa = client.SA{Route: l.route.ID, Queue: l.key.queue, Direction: client.Outbound, SPI: o.spi, Key: pair.Outbound.Key[:], Salt: pair.Outbound.Salt, HardTTL: time.Duration(o.expires - now)}
+	sa = client.SA{
+		Route: l.route.ID, Queue: l.key.queue, Direction: client.Outbound, SPI: o.spi, Key: pair.Outbound.Key[:], Salt: pair.Outbound.Salt,
+		HardTTL: time.Duration(o.expires - now), MaxPackets: 2 * softPackets, MaxBytes: 2 * softBytes,
+	}
 	if o.ref, err = k.install(sa); err != nil {
 		k.remove(in.ref)
 		return nil, nil, err
 	}
 	l.inbound = append(l.inbound, in)
+	k.use(l.key.queue, in.spi)
 	return in, o, nil
 }
 
@@ -118,14 +135,10 @@ func (l *link) evict() {
 	if len(l.inbound) <= maxInbound {
 		return
 	}
-	seen := map[client.SARef]bool{}
-	for _, sa := range l.k.engine.SAs() {
-		seen[sa.Ref] = sa.LastUsed != 0
-	}
 	for len(l.inbound) > maxInbound {
 		keep := -1
 		for i, in := range l.inbound {
-			if seen[in.ref] {
+			if sa, ok := l.k.engine.SA(in.ref); ok && sa.LastUsed != 0 {
 				keep = i
 			}
 		}
@@ -139,6 +152,7 @@ func (l *link) evict() {
 
 func (l *link) removeInbound(in *inbound) {
 	l.k.remove(in.ref)
+	l.k.unuse(l.key.queue, in.spi)
 	l.inbound = slices.DeleteFunc(l.inbound, func(o *inbound) bool { return o == in })
 }
 
@@ -169,16 +183,17 @@ func (l *link) end(o **outbound) {
 // drop ends all SAs and exchanges of the link.
 func (l *link) drop() {
 	l.initiator.Stop()
-	delete(l.k.spis, l.key)
+	l.release()
+	l.k.timers.remove(l)
+	delete(l.k.waiting, l)
 	for _, o := range []**outbound{&l.active, &l.queued, &l.standby} {
 		if *o != nil {
 			l.end(o)
 		}
 	}
-	for _, in := range l.inbound {
-		l.k.remove(in.ref)
+	for _, in := range slices.Clone(l.inbound) {
+		l.removeInbound(in)
 	}
-	l.inbound = nil
 	l.route.PSK = [32]byte{}
 }
 
@@ -268,7 +283,7 @@ func (l *link) exchange(now int64) int64 {
 		if m := l.initiator.Repeat(); m != nil {
 			if now >= l.repeatAt {
 				l.repeatAt = now + int64(repeatInterval)
-				if l.k.retries.take(now) {
+				if l.k.knocks.take(now) {
 					l.send(netip.AddrPortFrom(l.remote, l.k.c.Port), m)
 				}
 			}
@@ -278,29 +293,38 @@ func (l *link) exchange(now int64) int64 {
 	}
 	if running {
 		l.initiator.Stop()
+		if !l.unanswered && l.active != nil {
+			l.k.log.Warn("the peer does not answer", "route", l.route.ID, "queue", l.key.queue, "peer", l.remote)
+		}
 		l.unanswered = true
 		l.k.counters.negotiationsExpired++
 	}
 	if !l.needed(now) {
-		delete(l.k.spis, l.key)
+		l.release()
+		l.paced = false
 		return far
 	}
 	if now < l.startAt {
 		return l.startAt
 	}
-	pace := &l.k.starts
-	if l.unanswered {
-		pace = &l.k.retries
+	if !l.paced {
+		pace := &l.k.starts
+		if l.unanswered {
+			pace = &l.k.retries
+		}
+		if at := pace.reserve(now); at > now {
+			l.startAt, l.paced = at, true
+			return at
+		}
 	}
-	if !pace.take(now) {
-		return now + int64(paceWait)
-	}
+	l.paced = false
 	// The same SPI as for an exchange that came to nothing: the peer then
 	// replaces what it has of that.
-	spi, ok := l.k.spis[l.key]
+	spi, ok := l.k.reserved[l.key]
 	if !ok {
 		spi = l.k.newSPI(l.key.queue)
-		l.k.spis[l.key] = spi
+		l.k.reserved[l.key] = spi
+		l.k.use(l.key.queue, spi)
 	}
 	l.send(netip.AddrPortFrom(l.remote, l.k.c.Port), l.initiator.Start(now, spi))
 	l.k.counters.negotiationsInitiated++
@@ -318,4 +342,40 @@ func (l *link) needed(now int64) bool {
 		return true
 	}
 	return now >= l.active.rekey
+}
+
+// watch looks at what the SAs in use have carried: it asks for new ones before
+// a limit is reached, and asks the peer when we send and hear nothing.
+func (l *link) watch(now int64) {
+	if l.active == nil || l.forced {
+		return
+	}
+	out, ok := l.k.engine.SA(l.active.ref)
+	if !ok { // the engine has ended it
+		l.active = nil
+		l.k.soon(l)
+		return
+	}
+	if out.Packets >= softPackets || out.Bytes >= softBytes {
+		l.forced = true
+		l.k.soon(l)
+		return
+	}
+	heard := l.certainAt
+	for _, in := range l.inbound {
+		if sa, ok := l.k.engine.SA(in.ref); ok {
+			if sa.LastUsed > heard {
+				l.askAfter = 0
+			}
+			heard = max(heard, sa.LastUsed)
+		}
+	}
+	if l.askAfter == 0 {
+		l.askAfter = silence * int64(l.k.c.NegotiationTTL)
+	}
+	if out.LastUsed-max(heard, l.active.created) >= l.askAfter {
+		l.askAfter = min(2*l.askAfter, int64(l.k.c.SATTL)/2)
+		l.forced = true
+		l.k.soon(l)
+	}
 }

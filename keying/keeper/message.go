@@ -26,10 +26,15 @@ func (k *Keeper) Handle(m client.Message) {
 		return
 	}
 	// Only what comes from the address of a gateway counts towards the limits.
-	if !l.messages.take(now) || !k.messages.take(now) {
+	mine := &l.messages
+	if kind == ske.Knock {
+		mine = &l.knocks
+	}
+	if !mine.take(now) || !k.messages.take(now) {
 		k.counters.rxErrors++
 		return
 	}
+	defer k.soon(l)
 	switch kind {
 	case ske.Knock:
 		err = l.knock(m)
@@ -42,7 +47,10 @@ func (k *Keeper) Handle(m client.Message) {
 	}
 	if err != nil {
 		k.count(err)
-		k.log.Debug("key exchange message not accepted", "route", l.route.ID, "queue", m.Queue, "peer", m.Peer, "message", kind.String(), "error", err)
+		if !k.logs.take(now) {
+			return
+		}
+		k.log.Warn("key exchange message not accepted", "route", l.route.ID, "queue", m.Queue, "peer", m.Peer, "message", kind.String(), "error", err)
 	}
 }
 
@@ -120,12 +128,12 @@ func (l *link) proposal(now int64, m client.Message) error {
 	}
 	o.ready = now + l.delay()
 	l.standby = o
+	k.waiting[l] = struct{}{}
 	if l.certainAt == 0 || now-l.certainAt > 2*int64(k.c.NegotiationTTL) {
 		l.forced = true // see the package comment
 	}
 	k.log.Debug("SAs agreed", "route", l.route.ID, "queue", l.key.queue, "initiator", m.Peer.Addr(), "inbound spi", pair.InboundSPI, "outbound spi", pair.OutboundSPI)
 	l.send(m.Peer, out)
-	k.due()
 	return nil
 }
 
@@ -137,7 +145,7 @@ func (l *link) agreement(now int64, m client.Message) error {
 		return err
 	}
 	defer pair.Wipe()
-	delete(k.spis, l.key)
+	l.release()
 	_, o, err := l.add(now, l.proposed, &pair)
 	if err != nil {
 		k.log.Warn("cannot install SAs", "route", l.route.ID, "queue", l.key.queue, "error", err)
@@ -160,6 +168,5 @@ func (l *link) agreement(now int64, m client.Message) error {
 	l.queued = o
 	k.log.Debug("SAs agreed", "route", l.route.ID, "queue", l.key.queue, "initiator", l.local, "inbound spi", pair.InboundSPI, "outbound spi", pair.OutboundSPI)
 	l.settle(now)
-	k.due()
 	return nil
 }
