@@ -97,12 +97,19 @@ func linkPath(s *tables.Spec, l tables.Link) string {
 	if l.PCI != "" {
 		leaf = "pci"
 	}
-	if s.Private != nil && s.Private.Link == l {
-		return "/" + module + ":private-interface4/" + leaf
+	if s.Private == nil {
+		return ""
+	}
+	digit := "4"
+	if !s.Private.IP.Is4() {
+		digit = "6"
+	}
+	if s.Private.Link == l {
+		return "/" + module + ":private-interface" + digit + "/" + leaf
 	}
 	for _, p := range s.Public {
 		if p.Link == l {
-			return fmt.Sprintf("/%s:public-interface4[ip='%s']/%s", module, p.IP, leaf)
+			return fmt.Sprintf("/%s:public-interface%s[ip='%s']/%s", module, digit, p.IP, leaf)
 		}
 	}
 	return ""

@@ -37,57 +37,108 @@ func invalid(path, format string, a ...any) error {
 	}
 }
 
+// route is a route of either family.
+type route struct {
+	spi      *uint32
+	net, psk *string
+	gateways []gateway // by address
+}
+
+type gateway struct {
+	key   string
+	ip    *string
+	queue *uint16
+}
+
+// model is the part of the configuration that exists once for each family.
+// Interfaces of both families have the same leaves.
+type model struct {
+	digit   string // of the nodes' names
+	private *gen.VitaEspGateway_PrivateInterface4
+	public  map[string]*gen.VitaEspGateway_PublicInterface4
+	routes  map[string]route
+}
+
+// family returns the family that the configuration uses; the model's choice
+// lets it be only one.
+func family(root *gen.Vita) model {
+	if root.PrivateInterface6 == nil && len(root.PublicInterface6) == 0 && len(root.Route6) == 0 {
+		m := model{digit: "4", private: root.PrivateInterface4, public: root.PublicInterface4, routes: map[string]route{}}
+		for id, r := range root.Route4 {
+			s := route{spi: r.Spi, net: r.Net, psk: r.PresharedKey}
+			for _, key := range sorted(r.Gateway) {
+				s.gateways = append(s.gateways, gateway{key, r.Gateway[key].Ip, r.Gateway[key].Queue})
+			}
+			m.routes[id] = s
+		}
+		return m
+	}
+	m := model{
+		digit: "6", private: (*gen.VitaEspGateway_PrivateInterface4)(root.PrivateInterface6),
+		public: map[string]*gen.VitaEspGateway_PublicInterface4{}, routes: map[string]route{},
+	}
+	for key, p := range root.PublicInterface6 {
+		m.public[key] = (*gen.VitaEspGateway_PublicInterface4)(p)
+	}
+	for id, r := range root.Route6 {
+		s := route{spi: r.Spi, net: r.Net, psk: r.PresharedKey}
+		for _, key := range sorted(r.Gateway) {
+			s.gateways = append(s.gateways, gateway{key, r.Gateway[key].Ip, r.Gateway[key].Queue})
+		}
+		m.routes[id] = s
+	}
+	return m
+}
+
 // Spec returns the forwarding plane's share of a configuration.
 func Spec(root *gen.Vita) (*tables.Spec, error) {
-	if err := onlyIPv4(root); err != nil {
-		return nil, err
-	}
+	m := family(root)
 	s := &tables.Spec{
 		MTU:          or(root.Mtu, tables.DefaultMTU),
 		TFC:          or(root.Tfc, false),
 		ProtocolPort: or(root.ProtocolPort, tables.DefaultProtocolPort),
 	}
-	if p := root.PrivateInterface4; p != nil && p.Ip != nil {
-		i, err := iface("private-interface4", p.Pci, p.Ifname, p.Mac, p.NexthopMac, p.Ip, p.NexthopIp)
+	if p := m.private; p != nil && p.Ip != nil {
+		i, err := m.iface("private-interface"+m.digit, p.Pci, p.Ifname, p.Mac, p.NexthopMac, p.Ip, p.NexthopIp)
 		if err != nil {
 			return nil, err
 		}
 		s.Private = &i
 	}
-	for _, key := range sorted(root.PublicInterface4) {
-		p := root.PublicInterface4[key]
-		path := fmt.Sprintf("public-interface4[ip='%s']", key)
-		i, err := iface(path, p.Pci, p.Ifname, p.Mac, p.NexthopMac, p.Ip, p.NexthopIp)
+	for _, key := range sorted(m.public) {
+		p := m.public[key]
+		path := fmt.Sprintf("public-interface%s[ip='%s']", m.digit, key)
+		i, err := m.iface(path, p.Pci, p.Ifname, p.Mac, p.NexthopMac, p.Ip, p.NexthopIp)
 		if err != nil {
 			return nil, err
 		}
 		pub := tables.PublicInterface{Interface: i, Queue: or(p.Queue, defaultQueue), DeviceQueue: or(p.DeviceQueue, 0)}
 		if p.NatIp != nil {
-			if pub.NATIP, err = addr(path+"/nat-ip", p.NatIp); err != nil {
+			if pub.NATIP, err = m.addr(path+"/nat-ip", p.NatIp); err != nil {
 				return nil, err
 			}
 		}
 		s.Public = append(s.Public, pub)
 	}
 	if s.Private == nil && len(s.Public) > 0 {
-		return nil, invalid("public-interface4", "public interfaces need a private-interface4 to serve")
+		return nil, invalid("public-interface"+m.digit, "public interfaces need a private-interface%s to serve", m.digit)
 	}
 	if s.Private != nil && len(s.Public) == 0 {
 		// Nothing can be forwarded before there is the other side.
 		s.Private = nil
 	}
-	for _, id := range sorted(root.Route4) {
-		r := root.Route4[id]
-		path := fmt.Sprintf("route4[id='%s']", id)
-		destination, err := prefix(path+"/net", r.Net)
+	for _, id := range sorted(m.routes) {
+		r := m.routes[id]
+		path := fmt.Sprintf("route%s[id='%s']", m.digit, id)
+		destination, err := m.prefix(path+"/net", r.net)
 		if err != nil {
 			return nil, err
 		}
-		gws, err := gateways(path, r)
+		gws, err := m.gateways(path, r)
 		if err != nil {
 			return nil, err
 		}
-		s.Routes = append(s.Routes, tables.Route{ID: id, SPI: or(r.Spi, 0), Nets: []netip.Prefix{destination}, Gateways: gws})
+		s.Routes = append(s.Routes, tables.Route{ID: id, SPI: or(r.spi, 0), Nets: []netip.Prefix{destination}, Gateways: gws})
 	}
 	if err := s.Validate(); err != nil {
 		return nil, &rpcerr.Error{Type: "application", Tag: "operation-failed", Message: err.Error()}
@@ -95,21 +146,7 @@ func Spec(root *gen.Vita) (*tables.Spec, error) {
 	return s, nil
 }
 
-// onlyIPv4 refuses the IPv6 half of the model with the path of the node.
-func onlyIPv4(root *gen.Vita) error {
-	const why = "this engine forwards IPv4 only"
-	switch {
-	case root.PrivateInterface6 != nil && root.PrivateInterface6.Ip != nil:
-		return invalid("private-interface6", why)
-	case len(root.PublicInterface6) > 0:
-		return invalid("public-interface6", why)
-	case len(root.Route6) > 0:
-		return invalid("route6", why)
-	}
-	return nil
-}
-
-func iface(path string, pci, ifname, mac, nexthopMAC, ip, nexthop *string) (i tables.Interface, err error) {
+func (m *model) iface(path string, pci, ifname, mac, nexthopMAC, ip, nexthop *string) (i tables.Interface, err error) {
 	i.Link = tables.Link{PCI: or(pci, ""), Ifname: or(ifname, "")}
 	if i.MAC, err = hardware(path+"/mac", mac); err != nil {
 		return i, err
@@ -117,22 +154,21 @@ func iface(path string, pci, ifname, mac, nexthopMAC, ip, nexthop *string) (i ta
 	if i.NextHopMAC, err = hardware(path+"/nexthop-mac", nexthopMAC); err != nil {
 		return i, err
 	}
-	if i.IP, err = addr(path+"/ip", ip); err != nil {
+	if i.IP, err = m.addr(path+"/ip", ip); err != nil {
 		return i, err
 	}
-	i.NextHop, err = addr(path+"/nexthop-ip", nexthop)
+	i.NextHop, err = m.addr(path+"/nexthop-ip", nexthop)
 	return i, err
 }
 
-func gateways(path string, r *gen.VitaEspGateway_Route4) ([]tables.Gateway, error) {
+func (m *model) gateways(path string, r route) ([]tables.Gateway, error) {
 	var gws []tables.Gateway
-	for _, key := range sorted(r.Gateway) {
-		g := r.Gateway[key]
-		ip, err := addr(fmt.Sprintf("%s/gateway[ip='%s']/ip", path, key), g.Ip)
+	for _, g := range r.gateways {
+		ip, err := m.addr(fmt.Sprintf("%s/gateway[ip='%s']/ip", path, g.key), g.ip)
 		if err != nil {
 			return nil, err
 		}
-		gws = append(gws, tables.Gateway{Queue: or(g.Queue, defaultQueue), IP: ip})
+		gws = append(gws, tables.Gateway{Queue: or(g.queue, defaultQueue), IP: ip})
 	}
 	return gws, nil
 }
@@ -153,10 +189,11 @@ func Keying(root *gen.Vita, s *tables.Spec) (keeper.Config, error) {
 			c.Local[p.Queue] = p.NATIP
 		}
 	}
+	m := family(root)
 	for _, r := range s.Routes {
 		k := keeper.Route{ID: r.ID, SPI: r.SPI, Gateways: r.Gateways}
-		path := fmt.Sprintf("route4[id='%s']/preshared-key", r.ID)
-		if err := secret(path, root.Route4[r.ID].PresharedKey, k.PSK[:]); err != nil {
+		path := fmt.Sprintf("route%s[id='%s']/preshared-key", m.digit, r.ID)
+		if err := secret(path, m.routes[r.ID].psk, k.PSK[:]); err != nil {
 			return c, err
 		}
 		c.Routes = append(c.Routes, k)
@@ -231,10 +268,10 @@ func hardware(path string, v *string) (mac [6]byte, err error) {
 	return [6]byte(m), nil
 }
 
-func addr(path string, v *string) (netip.Addr, error) {
+func (m *model) addr(path string, v *string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(or(v, ""))
-	if err != nil || !a.Is4() {
-		return a, invalid(path, "%q is not an IPv4 address", or(v, ""))
+	if err != nil || !m.has(a) {
+		return a, invalid(path, "%q is not an IPv%s address", or(v, ""), m.digit)
 	}
 	if a.IsMulticast() || a.IsUnspecified() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
 		return a, invalid(path, "%s is no address of one host", a)
@@ -242,10 +279,16 @@ func addr(path string, v *string) (netip.Addr, error) {
 	return a, nil
 }
 
-func prefix(path string, v *string) (netip.Prefix, error) {
+// has reports whether an address is of the family. An IPv4 address mapped into
+// IPv6 is of neither: no packet carries it.
+func (m *model) has(a netip.Addr) bool {
+	return a.Is4() == (m.digit == "4") && !a.Is4In6() && a.Zone() == ""
+}
+
+func (m *model) prefix(path string, v *string) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(or(v, ""))
-	if err != nil || !p.Addr().Is4() {
-		return p, invalid(path, "%q is not an IPv4 prefix", or(v, ""))
+	if err != nil || !m.has(p.Addr()) {
+		return p, invalid(path, "%q is not an IPv%s prefix", or(v, ""), m.digit)
 	}
 	return p.Masked(), nil
 }

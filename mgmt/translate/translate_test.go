@@ -72,6 +72,54 @@ func TestSpec(t *testing.T) {
 	}
 }
 
+const (
+	sides6 = `<private-interface6><ifname>eth0</ifname><ip>2001:db8:1::1</ip><nexthop-ip>2001:db8:1::2</nexthop-ip></private-interface6>
+ <public-interface6><ip>2001:db8:f::9</ip><pci>0c:00.1</pci><nexthop-ip>fe80::1</nexthop-ip><queue>2</queue><nat-ip>2001:db8:e::9</nat-ip></public-interface6>
+ <public-interface6><ip>2001:db8:f::5</ip><ifname>eth1</ifname><nexthop-ip>fe80::1</nexthop-ip></public-interface6>`
+	site6 = `<route6><id>site1</id><net>2001:db8:2::7/48</net><spi>1001</spi><preshared-key>` + key + `</preshared-key>
+ <gateway><ip>2001:db8:d::2</ip><queue>2</queue></gateway><gateway><ip>2001:db8:d::1</ip></gateway></route6>`
+)
+
+func TestIPv6(t *testing.T) {
+	root := tree(t, sides6+site6)
+	got, err := Spec(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ip := netip.MustParseAddr
+	want := &tables.Spec{
+		MTU: tables.DefaultMTU, ProtocolPort: tables.DefaultProtocolPort,
+		Private: &tables.Interface{Link: tables.Link{Ifname: "eth0"}, IP: ip("2001:db8:1::1"), NextHop: ip("2001:db8:1::2")},
+		Public: []tables.PublicInterface{
+			{Interface: tables.Interface{Link: tables.Link{Ifname: "eth1"}, IP: ip("2001:db8:f::5"), NextHop: ip("fe80::1")}, Queue: 1},
+			{
+				Interface: tables.Interface{Link: tables.Link{PCI: "0c:00.1"}, IP: ip("2001:db8:f::9"), NextHop: ip("fe80::1")},
+				Queue:     2, NATIP: ip("2001:db8:e::9"),
+			},
+		},
+		Routes: []tables.Route{{
+			ID: "site1", SPI: 1001, Nets: []netip.Prefix{netip.MustParsePrefix("2001:db8:2::/48")},
+			Gateways: []tables.Gateway{{Queue: 1, IP: ip("2001:db8:d::1")}, {Queue: 2, IP: ip("2001:db8:d::2")}},
+		}},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Fatalf("got  %+v\nwant %+v", got, want)
+	}
+	k, err := Keying(root, got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	local := map[uint16]netip.Addr{1: ip("2001:db8:f::5"), 2: ip("2001:db8:e::9")}
+	if !reflect.DeepEqual(k.Local, local) || len(k.Routes) != 1 || k.Routes[0].PSK[31] != 0x1f {
+		t.Fatalf("%+v", k)
+	}
+	var e *rpcerr.Error
+	err = engineError(got, &client.PortError{Link: tables.Link{Ifname: "eth1"}, Err: client.ErrBusy})
+	if !errors.As(err, &e) || e.Path != "/vita-esp-gateway:public-interface6[ip='2001:db8:f::5']/ifname" {
+		t.Errorf("%+v", err)
+	}
+}
+
 func TestKeying(t *testing.T) {
 	root := tree(t, sides+site+`<negotiation-ttl>2</negotiation-ttl><sa-ttl>60</sa-ttl><data-plane>true</data-plane>
  <outbound-sa><spi>300</spi><route>site1</route><aead>aes-gcm-16-icv</aead><key>000102030405060708090a0b0c0d0e0f</key><salt>a0a1a2a3</salt></outbound-sa>`)
@@ -121,6 +169,9 @@ func TestRefusals(t *testing.T) {
 		{"/vita-esp-gateway:private-interface4/nexthop-ip", strings.Replace(sides, "10.0.0.2", "255.255.255.255", 1)},
 		{"/vita-esp-gateway:public-interface4[ip='203.0.113.9']/nat-ip", strings.Replace(sides, "198.51.100.9", "0.0.0.0", 1)},
 		{"/vita-esp-gateway:route4[id='site1']/gateway[ip='239.1.1.1']/ip", sides + strings.Replace(site, "192.0.2.1", "239.1.1.1", 1)},
+		{"/vita-esp-gateway:private-interface6/nexthop-ip", strings.Replace(sides6, "2001:db8:1::2", "ff02::1", 1)},
+		{"/vita-esp-gateway:public-interface6[ip='2001:db8:f::9']/nat-ip", strings.Replace(sides6, "2001:db8:e::9", "::", 1)},
+		{"/vita-esp-gateway:route6[id='site1']/net", sides6 + strings.Replace(site6, "2001:db8:2::7/48", "::ffff:10.0.0.0/104", 1)},
 	} {
 		_, err := Spec(tree(t, c.fragment))
 		var e *rpcerr.Error

@@ -46,6 +46,16 @@ const (
 	HostBIP2 = "10.10.3.2" // behind a net of its own, for a second route
 )
 
+// Addresses of a lab for gateways of IPv6, see Lab.IPv6.
+const (
+	HostA6 = "2001:db8:a::2"
+	PrivA6 = "2001:db8:a::1"
+	PubA6  = "2001:db8:f::1"
+	PubB6  = "2001:db8:f::2"
+	PrivB6 = "2001:db8:b::1"
+	HostB6 = "2001:db8:b::2"
+)
+
 // PrivIf and PubIf are the gateways' interfaces.
 const (
 	PrivIf = "priv0"
@@ -130,6 +140,23 @@ func New(ctx context.Context) (l *Lab, err error) {
 		}
 	}
 	return l, nil
+}
+
+// IPv6 gives the two hosts, which have IPv4 alone, addresses and routes of IPv6
+// too. Their gateways still have none but what the programs under test bring.
+func (l *Lab) IPv6(ctx context.Context) error {
+	for _, h := range []struct{ host, ip, via string }{{HostA, HostA6, PrivA6}, {HostB, HostB6, PrivB6}} {
+		for _, args := range [][]string{
+			{"sysctl", "-qw", "net.ipv6.conf.eth0.accept_ra=0", "net.ipv6.conf.eth0.dad_transmits=0", "net.ipv6.conf.eth0.disable_ipv6=0"},
+			{"ip", "addr", "add", h.ip + "/64", "dev", "eth0", "nodad"},
+			{"ip", "-6", "route", "add", "default", "via", h.via},
+		} {
+			if _, err := l.Run(ctx, h.host, args...); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Close ends what the lab started and removes it.

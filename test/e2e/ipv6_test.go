@@ -1,0 +1,88 @@
+package e2e
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"vita/test/lab"
+)
+
+func config6(priv, host, pub, peer, net string) string {
+	return fmt.Sprintf(`{"ietf-restconf:data": {
+  "vita-esp-gateway:private-interface6": {"ifname": %q, "ip": %q, "nexthop-ip": %q},
+  "vita-esp-gateway:public-interface6": [{"ip": %q, "ifname": %q, "nexthop-ip": %q}],
+  "vita-esp-gateway:route6": [{"id": "site", "net": %q, "spi": 1001, "preshared-key": %q, "gateway": [{"ip": %q}]}],
+  "vita-esp-gateway:negotiation-ttl": 1,
+  "vita-esp-gateway:sa-ttl": 12
+}}`, lab.PrivIf, priv, host, pub, lab.PubIf, peer, net, psk, peer)
+}
+
+// TestIPv6 is the scenario's main part for gateways of IPv6: keys, ping,
+// traceroute, a transfer that needs path MTU discovery, and rekeys under
+// traffic without loss.
+func TestIPv6(t *testing.T) {
+	l := network(t)
+	if err := l.IPv6(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	a, b := gateway(t, l, lab.GwA), gateway(t, l, lab.GwB)
+	restconf(t, a, "204", "PATCH", "", config6(lab.PrivA6, lab.HostA6, lab.PubA6, lab.PubB6, "2001:db8:b::/64"))
+	restconf(t, b, "204", "PATCH", "", config6(lab.PrivB6, lab.HostB6, lab.PubB6, lab.PubA6, "2001:db8:a::/64"))
+	ping := func(args ...string) string {
+		out, _ := l.Run(t.Context(), lab.HostA, append(append([]string{"ping", "-6", "-n", "-q", "-W", "1"}, args...), lab.HostB6)...)
+		return out
+	}
+	for deadline := time.Now().Add(30 * time.Second); !strings.Contains(ping("-c", "1"), " 1 received"); {
+		if time.Now().After(deadline) {
+			t.Fatal("no packet came through within 30 s")
+		}
+	}
+	if out := ping("-c", "20", "-i", "0.02", "-s", "1000"); !strings.Contains(out, " 20 received") {
+		t.Error(out)
+	}
+	out, err := l.Run(t.Context(), lab.HostA, "traceroute", "-6", "-n", "-q", "1", "-w", "1", "-m", "6", lab.HostB6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var hops []string
+	for _, m := range regexp.MustCompile(`(?m)^\s*\d+\s+(\S+)`).FindAllStringSubmatch(out, -1) {
+		hops = append(hops, m[1])
+	}
+	if want := lab.PrivA6 + " " + lab.PrivB6 + " " + lab.HostB6; strings.Join(hops, " ") != want {
+		t.Errorf("traceroute shows %v, want %s", hops, want)
+	}
+	transfer(t, l)
+	if out := ping("-c", "1500", "-i", "0.01"); !strings.Contains(out, " 1500 received") {
+		t.Errorf("packets were lost across rekeys: %s", out)
+	}
+	answer := restconf(t, a, "200", "GET", "/vita-esp-gateway:gateway-state", "")
+	for _, leaf := range []string{"keypairs-negotiated", "mtu-errors", "na-replies", "ns-requests"} {
+		if !regexp.MustCompile(`"` + leaf + `":"[1-9]`).MatchString(answer) {
+			t.Errorf("%s has not grown: %s", leaf, answer)
+		}
+	}
+}
+
+// transfer sends by TCP from one host to the other, with segments that at
+// first are too big for the tunnel.
+func transfer(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	server, err := l.Start(lab.HostB, "iperf3", nil, "iperf3", "-s", "-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Stop(time.Second)
+	for try := 0; ; try++ { // the server needs a moment to listen
+		_, err := l.Run(t.Context(), lab.HostA, "iperf3", "-6", "-c", lab.HostB6, "-n", "20M", "-J", "--connect-timeout", "1000")
+		if err == nil {
+			return
+		}
+		if try == 10 || t.Context().Err() != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+}
