@@ -67,7 +67,7 @@ func (k *Keeper) configureLinks(old *Config, routes []Route) {
 			if !ok {
 				continue
 			}
-			l := &link{k: k, key: linkKey{r.ID, q}, route: r, local: k.c.Local[q], remote: remote, messages: newBucket(linkRate), knocks: newBucket(knockRate)}
+			l := &link{k: k, key: linkKey{r.ID, q}, route: r, local: k.c.Local[q], remote: remote, messages: newBucket(linkRate), knocks: newBucket(knockRate), askAfter: silence * int64(k.c.NegotiationTTL)}
 			wanted[l.key] = l
 			order = append(order, l)
 		}

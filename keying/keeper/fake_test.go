@@ -301,12 +301,17 @@ type traffic struct {
 }
 
 func (s *simNet) traffic(from, to *node, every time.Duration, c *traffic) {
+	s.trafficOn(theLK, from, to, every, c)
+}
+
+func (s *simNet) trafficOn(l linkKey, from, to *node, every time.Duration, c *traffic) {
 	var next func()
 	next = func() {
-		if sa := from.engine.outbound(theLK); sa == nil {
+		if sa := from.engine.outbound(l); sa == nil {
 			c.unsendable++
 		} else {
 			c.sent++
+			sa.info.LastUsed = s.now
 			spi, key := sa.SPI, sa.key
 			s.after(s.delay(), func() {
 				if to.engine.inbound(1, spi, key) {

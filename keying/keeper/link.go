@@ -35,7 +35,11 @@ type link struct {
 	repeatAt   int64 // send the knock again then
 	proposed   int64 // when our last proposal was sent
 	certainAt  int64 // when we last completed an exchange of ours; 0: never
+	heard      int64 // when the last packet came, at the last look
+	sent       int64 // when the last one was sent
 	askAfter   int64 // how long we send and hear nothing before we ask
+	unheard    int64 // since when we send and hear nothing; 0: we do not
+	asking     bool  // the exchange under way is such a question
 
 	active  *outbound
 	queued  *outbound
@@ -361,21 +365,26 @@ func (l *link) watch(now int64) {
 		l.k.soon(l)
 		return
 	}
-	heard := l.certainAt
+	var heard int64
 	for _, in := range l.inbound {
 		if sa, ok := l.k.engine.SA(in.ref); ok {
-			if sa.LastUsed > heard {
-				l.askAfter = 0
-			}
 			heard = max(heard, sa.LastUsed)
 		}
 	}
-	if l.askAfter == 0 {
-		l.askAfter = silence * int64(l.k.c.NegotiationTTL)
-	}
-	if out.LastUsed-max(heard, l.active.created) >= l.askAfter {
-		l.askAfter = min(2*l.askAfter, int64(l.k.c.SATTL)/2)
-		l.forced = true
+	sent := out.LastUsed
+	switch {
+	case heard > l.heard:
+		if l.heard, l.unheard = heard, 0; !l.asking {
+			l.askAfter -= l.askAfter / 64 // slowly: some traffic just has pauses
+		}
+		l.askAfter = max(l.askAfter, silence*int64(l.k.c.NegotiationTTL))
+	case sent <= l.sent:
+	case l.unheard == 0:
+		l.unheard = now
+	case now-l.unheard >= l.askAfter:
+		l.unheard, l.askAfter = now, min(2*l.askAfter, int64(l.k.c.SATTL)/2)
+		l.forced, l.asking = true, true
 		l.k.soon(l)
 	}
+	l.sent = sent
 }

@@ -162,9 +162,13 @@ func (l *link) agreement(now int64, m client.Message) error {
 		l.end(&l.queued)
 	}
 	o.ready = now + l.delay()
-	if l.active == nil {
+	switch {
+	case l.active == nil:
 		o.ready = now
+	case l.asking: // what we send by the active one is probably lost
+		o.ready = now + int64(k.c.NegotiationTTL)/10
 	}
+	l.asking = false
 	l.queued = o
 	k.log.Debug("SAs agreed", "route", l.route.ID, "queue", l.key.queue, "initiator", l.local, "inbound spi", pair.InboundSPI, "outbound spi", pair.OutboundSPI)
 	l.settle(now)

@@ -1,0 +1,250 @@
+package keeper
+
+import (
+	"flag"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"testing"
+	"time"
+
+	"vita/forwarding/client"
+	"vita/forwarding/tables"
+)
+
+var soak = flag.Bool("soak", false, "run the year of 100 routes, which takes long")
+
+// many is the configuration of a gateway with n routes to one other.
+func many(n int, local, remote *node) {
+	local.config = config(local.addr, remote.addr)
+	local.config.Routes = nil
+	for i := range n {
+		r := Route{ID: fmt.Sprintf("r%d", i), SPI: uint32(1000 + i), Gateways: []tables.Gateway{{Queue: 1, IP: remote.addr}}}
+		r.PSK = [32]byte{byte(i), byte(i >> 8), 1}
+		local.config.Routes = append(local.config.Routes, r)
+	}
+}
+
+// manyPair makes two gateways with n routes between them.
+func manyPair(s *simNet, n int) (a, b *node) {
+	a, b = &node{net: s, addr: addrA}, &node{net: s, addr: addrB}
+	many(n, a, b)
+	many(n, b, a)
+	s.nodes[addrA], s.nodes[addrB] = a, b
+	a.start(newFakeEngine(s.t, &s.now))
+	b.start(newFakeEngine(s.t, &s.now))
+	return a, b
+}
+
+// up counts the routes that a gateway can send on by an SA that the other has.
+func up(from, to *node) int {
+	n := 0
+	keys := map[[20]byte]bool{}
+	for _, sa := range to.engine.sas {
+		if sa.Direction == client.Inbound {
+			keys[sa.key] = true
+		}
+	}
+	for key := range from.engine.active {
+		if sa := from.engine.outbound(key); sa != nil && keys[sa.key] {
+			n++
+		}
+	}
+	return n
+}
+
+// All routes are back within a minute after one end was restarted, with
+// nothing of its SAs left.
+func TestManyRoutesComeBack(t *testing.T) {
+	const routes = 2000 // ten thousand, in the soak
+	n := routes
+	if *soak {
+		n = 10_000
+	}
+	s := newSim(t, 21)
+	a, b := manyPair(s, n)
+	s.run(90 * time.Second)
+	if x, y := up(a, b), up(b, a); x != n || y != n {
+		t.Fatalf("%d and %d of %d routes are up", x, y, n)
+	}
+	b.start(newFakeEngine(t, &s.now))
+	begun := s.now
+	for up(a, b) != n || up(b, a) != n {
+		s.run(time.Second)
+		if s.now-begun > 60*second {
+			t.Fatalf("%d and %d of %d routes are up after a minute", up(a, b), up(b, a), n)
+		}
+	}
+	t.Logf("%d routes are up %d s after a restart", n, (s.now-begun)/second)
+}
+
+// A flood of knocks and of forged proposals in the names of one route's
+// gateway and of nobody: the other routes rekey as if there were none.
+func TestFlood(t *testing.T) {
+	s := newSim(t, 22)
+	a, b := manyPair(s, 50)
+	s.run(30 * time.Second)
+	floods := 0
+	knock := func(spi byte) []byte { return []byte{0, 0, 3, 0xe8 + spi, 11, 0, 0, 0, 0, 0, 0, 5} }
+	forged := append([]byte{0, 0, 3, 0xe8, 13}, make([]byte, 83)...)
+	messages := 100_000
+	if *soak {
+		messages = 1_000_000
+	}
+	flood := func() {
+		for range 100 {
+			from := addrB
+			if floods%3 == 0 {
+				from = addrA // nobody's gateway
+			}
+			payload := knock(0)
+			if floods%2 == 0 {
+				payload = forged
+			}
+			a.keeper.Handle(client.Message{Queue: 1, Peer: netip.AddrPortFrom(from, 303), Payload: payload})
+			floods++
+		}
+	}
+	before := a.keeper.Counters()["keypairs-negotiated"]
+	var ab, ba traffic
+	s.trafficOn(linkKey{"r7", 1}, a, b, 50*time.Millisecond, &ab)
+	s.trafficOn(linkKey{"r7", 1}, b, a, 50*time.Millisecond, &ba)
+	for floods < messages {
+		flood()
+		s.run(700 * time.Second * 100 / time.Duration(messages))
+	}
+	if n := a.keeper.Counters()["keypairs-negotiated"] - before; n < 49 {
+		t.Errorf("%d exchanges in 700 s, want one for each of the 49 other routes at least", n)
+	}
+	if ab.unknown+ba.unknown+ab.unsendable+ba.unsendable != 0 || ab.arrived == 0 || ba.arrived == 0 {
+		t.Errorf("%+v %+v", ab, ba)
+	}
+	// Every message of the flood is counted as refused, but for the knocks that
+	// are answered, which cost nothing.
+	c := a.keeper.Counters()
+	if c["rxerrors"] < uint64(messages)/2 {
+		t.Errorf("%v", c)
+	}
+}
+
+// A restarted peer whose own messages are lost is noticed: we send and hear
+// nothing.
+func TestSilentPeerIsAsked(t *testing.T) {
+	s := newSim(t, 23)
+	a, b := pair(s)
+	s.run(60 * time.Second)
+	var ab, ba traffic
+	s.traffic(a, b, 50*time.Millisecond, &ab)
+	s.traffic(b, a, 50*time.Millisecond, &ba)
+	s.run(10 * time.Second)
+	before := a.keeper.Counters()["negotiations-initiated"]
+	s.run(100 * time.Second)
+	if n := a.keeper.Counters()["negotiations-initiated"] - before; n != 0 {
+		t.Errorf("%d exchanges though packets come both ways", n)
+	}
+	// The peer starts anew and its knocks do not get out.
+	b.start(newFakeEngine(t, &s.now))
+	inner := b.engine.send
+	b.engine.send = func(m client.Message) {
+		if m.Payload[4] != 11 {
+			inner(m)
+		}
+	}
+	s.run(13 * time.Second)
+	ab, ba = traffic{}, traffic{}
+	s.run(60 * time.Second)
+	if ab.unknown != 0 || ab.arrived == 0 {
+		t.Errorf("what we send is still lost: %+v", ab)
+	}
+	// One-way traffic alone is no reason to rekey all the time.
+	s2 := newSim(t, 24)
+	c, d := pair(s2)
+	s2.run(60 * time.Second)
+	var cd traffic
+	s2.traffic(c, d, 50*time.Millisecond, &cd)
+	before = c.keeper.Counters()["negotiations-initiated"]
+	s2.run(300 * time.Second)
+	if n := c.keeper.Counters()["negotiations-initiated"] - before; n > 6 {
+		t.Errorf("%d exchanges in 300 s of one-way traffic", n)
+	}
+	if cd.unknown+cd.unsendable != 0 {
+		t.Errorf("%+v", cd)
+	}
+}
+
+// An SA that has carried much is replaced before its hard limit.
+func TestRekeyByVolume(t *testing.T) {
+	for _, carry := range []func(*client.SAInfo){
+		func(i *client.SAInfo) { i.Packets = softPackets },
+		func(i *client.SAInfo) { i.Bytes = softBytes },
+	} {
+		s := newSim(t, 25)
+		a, _ := pair(s)
+		s.run(60 * time.Second)
+		first := a.engine.active[theLK]
+		carry(&a.engine.sas[first].info)
+		if sa := a.engine.sas[first]; sa.MaxPackets != 2*softPackets || sa.MaxBytes != 2*softBytes {
+			t.Errorf("hard limits %d packets, %d bytes", sa.MaxPackets, sa.MaxBytes)
+		}
+		s.run(10 * time.Second)
+		if a.engine.active[theLK] == first {
+			t.Error("the SA is still in use")
+		}
+	}
+}
+
+// A year of 100 routes, in the soak; half a day of ten otherwise. Nothing is
+// ever sent under a key that the other side does not hold.
+func TestYear(t *testing.T) {
+	routes, span := 10, 12*time.Hour
+	if *soak {
+		routes, span = 100, 365*24*time.Hour
+	}
+	s := newSim(t, 26)
+	s.maxDelay = 20 * time.Millisecond
+	a, b := manyPair(s, routes)
+	s.run(time.Minute)
+	s.loss = 0.02
+	counts := make([]traffic, 2*routes)
+	for i := range routes {
+		l := linkKey{fmt.Sprintf("r%d", i), 1}
+		s.trafficOn(l, a, b, 20*time.Second, &counts[2*i])
+		s.trafficOn(l, b, a, 20*time.Second, &counts[2*i+1])
+	}
+	started := time.Now()
+	s.run(span)
+	for i, c := range counts {
+		if c.unknown+c.unsendable != 0 || c.arrived == 0 {
+			t.Errorf("flow %d: %+v", i, c)
+		}
+	}
+	t.Logf("%v of %d routes in %v, %d exchanges", span, routes, time.Since(started).Round(time.Second), a.keeper.Counters()["keypairs-negotiated"])
+}
+
+// Ten thousand routes at sa-ttl 600: the share of a core, and the memory.
+func BenchmarkTenThousandRoutes(b *testing.B) {
+	const routes = 10_000
+	var before, after runtime.MemStats
+	t := &testing.T{} // the fakes report defects of the test to it
+	s := newSim(t, 27)
+	p, q := &node{net: s, addr: addrA}, &node{net: s, addr: addrB}
+	many(routes, p, q)
+	many(routes, q, p)
+	s.nodes[addrA], s.nodes[addrB] = p, q
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	p.keeper = New(Options{Engine: newFakeEngine(t, &s.now), Clock: func() int64 { return s.now }, Rand: s})
+	p.keeper.Configure(p.config)
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/routes, "B/route")
+	p.start(newFakeEngine(t, &s.now))
+	q.start(newFakeEngine(t, &s.now))
+	s.run(2 * time.Minute)
+	b.ResetTimer()
+	for b.Loop() {
+		s.run(10 * time.Second) // of both gateways
+	}
+	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/routes, "B/route")
+	b.ReportMetric(float64(b.Elapsed())/float64(b.N)/float64(20*time.Second)*100, "%core/gateway")
+}
