@@ -3,6 +3,7 @@ package datastore
 import (
 	"context"
 	"errors"
+	"time"
 
 	"vita/gen"
 	"vita/mgmt/internal/edit"
@@ -10,9 +11,12 @@ import (
 )
 
 // commit makes candidate, which is running with the changes of j, the running
-// configuration. The caller holds d.change, and puts candidate right if there
+// configuration, and c what waits to be confirmed from then on. The caller holds d.change, and puts candidate right if there
 // is an error: everything else is as it was then.
-func (d *Datastore) commit(ctx context.Context, j edit.Journal) error {
+func (d *Datastore) commit(ctx context.Context, j edit.Journal, by *Record, c *confirmation) error {
+	if len(j) == 0 { // a confirmation alone
+		return d.persist(ctx, j, by, c)
+	}
 	step := d.o.OnStep
 
 	step("validate")
@@ -27,17 +31,10 @@ func (d *Datastore) commit(ctx context.Context, j edit.Journal) error {
 	}
 
 	step("persist") // one transaction: from here on the commit is a fact
-	err = ctx.Err()
-	if err == nil {
-		err = d.store.write(j)
-	}
-	if err != nil {
+	if err := d.persist(ctx, j, by, c); err != nil {
 		step("abort")
 		prepared.Abort()
-		return &rpcerr.Error{
-			Type: rpcerr.Application, Tag: "operation-failed",
-			Message: "the configuration could not be stored: " + err.Error(),
-		}
+		return err
 	}
 
 	step("publish")
@@ -49,6 +46,29 @@ func (d *Datastore) commit(ctx context.Context, j edit.Journal) error {
 	step("done")
 	return nil
 }
+
+// persist makes a commit durable.
+func (d *Datastore) persist(ctx context.Context, j edit.Journal, by *Record, c *confirmation) error {
+	err := ctx.Err()
+	if err == nil {
+		var record []byte
+		if len(j) > 0 {
+			by.At = time.Now()
+			record = by.encode(j)
+		}
+		err = d.store.write(j, record, c.encode())
+	}
+	if err == nil {
+		return nil
+	}
+	return &rpcerr.Error{
+		Type: rpcerr.Application, Tag: "operation-failed",
+		Message: "the configuration could not be stored: " + err.Error(),
+	}
+}
+
+// recordOf starts the history's record of a session's commit.
+func recordOf(s *Session) *Record { return &Record{User: s.User, Transport: s.Transport} }
 
 func (d *Datastore) prepare(ctx context.Context, root *gen.Vita) (Prepared, error) {
 	if d.o.Applier == nil {

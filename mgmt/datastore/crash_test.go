@@ -28,6 +28,10 @@ func TestMain(m *testing.M) {
 		fmt.Println("error", commitForever(dir))
 		os.Exit(1)
 	}
+	if arg := os.Getenv(confirmDir); arg != "" {
+		fmt.Println("error", confirmForever(arg))
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 

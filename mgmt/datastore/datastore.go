@@ -76,6 +76,7 @@ type Datastore struct {
 	pending   edit.Journal      // what candidate has over running; guarded by change
 	checker   *validate.Checker // of candidate; guarded by change
 	store     *store            // guarded by change
+	confirm   *confirmation     // pending, or nil; guarded by change
 
 	locks struct {
 		sync.Mutex
@@ -105,8 +106,17 @@ func Open(o Options) (*Datastore, error) {
 		return nil, fmt.Errorf("open configuration: %w", err)
 	}
 	d := &Datastore{o: o, store: s}
+	d.change.Lock() // what resume starts waits for the rest
+	defer d.change.Unlock()
 	d.locks.holder, d.locks.since = map[Name]*Session{}, map[Name]time.Time{}
 	d.running.tree = tree
+	stored, err := s.confirmation()
+	if err == nil {
+		err = d.resume(stored)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open configuration: %w", err), s.close())
+	}
 	d.candidate.tree = &gen.Vita{}
 	edit.Export(tree).Redo(d.candidate.tree)
 	d.checker = validate.New(d.candidate.tree)
@@ -124,6 +134,7 @@ func Open(o Options) (*Datastore, error) {
 func (d *Datastore) Close() error {
 	d.change.Lock()
 	defer d.change.Unlock()
+	d.await(nil) // what is pending is on disk, and goes on with the next start
 	return d.store.close()
 }
 
@@ -200,8 +211,13 @@ func (d *Datastore) Edit(ctx context.Context, s *Session, name Name, e *edit.Nod
 	if err := d.free(s, name); err != nil {
 		return err
 	}
+	if name == Running && o.Test != TestOnly {
+		if err := d.confirmable(s, ""); err != nil {
+			return err
+		}
+	}
 	if o.Test == TestOnly || name == Running {
-		return d.direct(ctx, e, name, o)
+		return d.direct(ctx, s, e, name, o)
 	}
 	d.candidate.Lock()
 	defer d.candidate.Unlock()
@@ -225,7 +241,7 @@ func (d *Datastore) undo(j edit.Journal) {
 
 // direct edits running by way of candidate, from which the pending changes are
 // taken for as long; or tests an edit of either.
-func (d *Datastore) direct(ctx context.Context, e *edit.Node, name Name, o EditOptions) error {
+func (d *Datastore) direct(ctx context.Context, s *Session, e *edit.Node, name Name, o EditOptions) error {
 	d.candidate.Lock()
 	defer d.candidate.Unlock()
 	pending := d.pending
@@ -243,7 +259,9 @@ func (d *Datastore) direct(ctx context.Context, e *edit.Node, name Name, o EditO
 		if o.Test == TestOnly {
 			err = d.invalid(d.checker.Check(j))
 		} else {
-			err = d.commit(ctx, j)
+			if err = d.commit(ctx, j, recordOf(s), nil); err == nil {
+				d.await(nil) // as a commit, it confirms what is pending
+			}
 		}
 		if err != nil || o.Test == TestOnly {
 			d.undo(j)
@@ -269,21 +287,18 @@ func (d *Datastore) invalid(errs rpcerr.Errors) error {
 
 // Commit makes candidate the running configuration.
 func (d *Datastore) Commit(ctx context.Context, s *Session) error {
-	d.change.Lock()
-	defer d.change.Unlock()
-	if err := errors.Join(d.free(s, Running), d.free(s, Candidate)); err != nil {
-		return err
-	}
-	return d.commitPending(ctx)
+	return d.CommitWith(ctx, s, CommitOptions{})
 }
 
-func (d *Datastore) commitPending(ctx context.Context) error {
-	if len(d.pending) == 0 {
+func (d *Datastore) commitPending(ctx context.Context, s *Session, o CommitOptions) error {
+	if len(d.pending) == 0 && d.confirm == nil && !o.Confirmed {
 		return nil
 	}
-	if err := d.commit(ctx, d.pending); err != nil {
+	c := d.next(s, o, d.pending)
+	if err := d.commit(ctx, d.pending, recordOf(s), c); err != nil {
 		return err
 	}
+	d.await(c)
 	d.pending = nil
 	return nil
 }
@@ -315,7 +330,10 @@ func (d *Datastore) Copy(ctx context.Context, s *Session, from, to Name) error {
 		if err := d.free(s, Running); err != nil {
 			return err
 		}
-		return d.commitPending(ctx)
+		if err := d.confirmable(s, ""); err != nil {
+			return err
+		}
+		return d.commitPending(ctx, s, CommitOptions{})
 	case from == Running && to == Candidate:
 		return d.Discard(s)
 	}

@@ -17,6 +17,11 @@ func (d *Datastore) Lock(s *Session, name Name) error {
 	defer d.change.Unlock()
 	d.locks.Lock()
 	defer d.locks.Unlock()
+	if c := d.confirm; name == Running && c != nil && (c.owner == nil || c.owner != s) {
+		e := denied(name, c.ownerID)
+		e.Message = "a confirmed commit is pending"
+		return e
+	}
 	if h := d.locks.holder[name]; h != nil {
 		return denied(name, h.ID)
 	}
@@ -72,10 +77,14 @@ func (d *Datastore) Unlock(s *Session, name Name) error {
 }
 
 // Release ends a session: its locks go, and with a lock on candidate the
-// pending changes (RFC 6241 section 8.3.5.2).
+// pending changes (RFC 6241 section 8.3.5.2); its confirmed commit is taken back
+// if it is pending (section 8.4.1).
 func (d *Datastore) Release(s *Session) {
 	d.change.Lock()
 	defer d.change.Unlock()
+	if d.confirm != nil && d.confirm.owner == s {
+		_ = d.revert("its session has ended") // it is logged, and tried again
+	}
 	d.locks.Lock()
 	defer d.locks.Unlock()
 	if d.locks.holder[Candidate] == s {

@@ -22,7 +22,6 @@ import (
 	"vita/mgmt/internal/data"
 	"vita/mgmt/internal/edit"
 	"vita/mgmt/internal/schema"
-	"vita/mgmt/internal/yangenc"
 )
 
 /*
@@ -30,9 +29,11 @@ The configuration on disk is a flat map from the instance path of a leaf to its
 canonical value, so that a commit writes what it changes and no more:
 
 	config  /vita-esp-gateway:route4[id='site2']/net -> 192.168.20.0/24
+	history number of a commit -> who made it, when and what it changed
 	meta    format -> 1
 	        seq    -> number of the commit, 8 bytes big endian
 	        sum    -> checksum of the bucket config, 32 bytes
+	        confirm -> a commit that waits to be confirmed
 
 There are two such files. A commit is confirmed when it is durable in the first;
 the second follows at once, in the background, and is complete before the next
@@ -57,9 +58,11 @@ const (
 var (
 	bucketConfig = []byte("config")
 	bucketMeta   = []byte("meta")
+	bucketPast   = []byte("history")
 	keyFormat    = []byte("format")
 	keySeq       = []byte("seq")
 	keySum       = []byte("sum")
+	keyConfirm   = []byte("confirm")
 )
 
 // ErrCorrupt says that a database file is damaged.
@@ -136,7 +139,7 @@ func openStore(dir string, tree *gen.Vita, log *slog.Logger) (*store, error) {
 			log.Warn("database file is behind and is made anew", "file", paths[other], "commit", files[other].seq, "newest", files[best].seq)
 			closeFiles(files[other : other+1])
 		}
-		f, err := createFile(paths[other], edit.Export(tree), files[best].seq)
+		f, err := createFile(paths[other], edit.Export(tree), files[best].seq, files[best])
 		if err != nil {
 			closeFiles(files[best : best+1])
 			return nil, err
@@ -155,7 +158,7 @@ func newStore(primary, mirror *file, log *slog.Logger) *store {
 func createStore(paths []string, log *slog.Logger) (*store, error) {
 	var files []*file
 	for _, path := range paths {
-		f, err := createFile(path, nil, 0)
+		f, err := createFile(path, nil, 0, nil)
 		if err != nil {
 			closeFiles(files)
 			return nil, err
@@ -183,7 +186,10 @@ func removeLeftovers(path string) error {
 
 // createFile makes a file with a configuration under another name, and gives
 // it its own when it is complete and durable.
-func createFile(path string, j edit.Journal, seq uint64) (*file, error) {
+//
+// What is not configuration, the history above all, is taken from another file
+// where there is one.
+func createFile(path string, j edit.Journal, seq uint64, from *file) (*file, error) {
 	f := &file{path: path + ".new"}
 	err := guard(func() error {
 		db, err := openBolt(f.path)
@@ -202,7 +208,10 @@ func createFile(path string, j edit.Journal, seq uint64) (*file, error) {
 			if err := meta.Put(keyFormat, []byte(format)); err != nil {
 				return err
 			}
-			return f.put(tx, j, seq)
+			if err := f.put(tx, j, seq, extra{}); err != nil || from == nil {
+				return err
+			}
+			return from.db.View(func(old *bbolt.Tx) error { return copyExtra(tx, old) })
 		})
 	})
 	if f.db != nil {
@@ -328,36 +337,15 @@ type loader struct {
 }
 
 func (l *loader) add(tree *gen.Vita, path, value string) error {
-	i := strings.LastIndexByte(path, '/')
-	if i < 0 {
-		return fmt.Errorf("path %q is not one of a leaf", path)
-	}
-	if l.parent == nil || path[:i] != l.prefix {
-		p, err := yangenc.ParseInstance(path[:i])
-		if err != nil {
-			return unknown(path, err)
-		}
-		l.prefix, l.place, l.parent = path[:i], nil, p.Schema()
-		for _, step := range p {
-			if step.Schema.Kind == schema.Leaf || step.Schema.Kind == schema.List && step.Keys == nil {
-				return unknown(path, errors.New("it is not one of a leaf"))
-			}
-			l.place = &data.Place{Parent: l.place, Node: step.Schema, Keys: step.Keys}
-		}
-	}
-	module, name, qualified := strings.Cut(path[i+1:], ":")
-	if !qualified {
-		module, name = "", path[i+1:]
-	}
-	leaf := l.parent.Child(module, name)
-	if leaf == nil || leaf.Kind != schema.Leaf || !leaf.Config {
-		return unknown(path, errors.New("there is no such leaf"))
+	place, leaf, err := l.resolve(path)
+	if err != nil {
+		return err
 	}
 	v, err := leaf.Type.Canonical(value)
 	if err != nil {
 		return unknown(path, err)
 	}
-	edit.Journal{{Place: l.place, Leaf: leaf, New: v, HasNew: true}}.Redo(tree)
+	edit.Journal{{Place: place, Leaf: leaf, New: v, HasNew: true}}.Redo(tree)
 	return nil
 }
 
@@ -368,7 +356,7 @@ func unknown(path string, err error) error {
 }
 
 // put writes changes, the commit's number and the checksum.
-func (f *file) put(tx *bbolt.Tx, j edit.Journal, seq uint64) error {
+func (f *file) put(tx *bbolt.Tx, j edit.Journal, seq uint64, x extra) error {
 	config, meta := tx.Bucket(bucketConfig), tx.Bucket(bucketMeta)
 	// In the order of the keys, since bbolt moves what follows a new key, and
 	// splits nothing before the end of a transaction. Changes of the same leaf
@@ -403,14 +391,17 @@ func (f *file) put(tx *bbolt.Tx, j edit.Journal, seq uint64) error {
 	if err := meta.Put(keySeq, n[:]); err != nil {
 		return err
 	}
-	return meta.Put(keySum, bytes.Clone(f.sum[:]))
+	if err := meta.Put(keySum, bytes.Clone(f.sum[:])); err != nil {
+		return err
+	}
+	return x.put(tx, seq)
 }
 
 // write makes a commit durable in the file, or leaves it as it was.
-func (f *file) write(j edit.Journal, seq uint64) error {
+func (f *file) write(j edit.Journal, seq uint64, x extra) error {
 	before := f.sum
 	err := guard(func() error {
-		return f.db.Update(func(tx *bbolt.Tx) error { return f.put(tx, j, seq) })
+		return f.db.Update(func(tx *bbolt.Tx) error { return f.put(tx, j, seq, x) })
 	})
 	if err != nil {
 		f.sum = before
@@ -423,10 +414,14 @@ func (f *file) write(j edit.Journal, seq uint64) error {
 // write makes a commit durable. When it returns without an error the commit is
 // in the primary file, and on its way to the mirror. The journal must not be
 // changed any more.
-func (s *store) write(j edit.Journal) error {
+//
+// record is the commit's entry in the history, nil for none; confirm the
+// commit that waits to be confirmed from now on, nil for none.
+func (s *store) write(j edit.Journal, record, confirm []byte) error {
+	x := extra{record, confirm}
 	<-s.mirrored
 	seq := s.primary.seq + 1
-	if err := s.primary.write(j, seq); err != nil {
+	if err := s.primary.write(j, seq, x); err != nil {
 		return err
 	}
 	if s.mirror == nil {
@@ -435,7 +430,7 @@ func (s *store) write(j edit.Journal) error {
 	s.mirrored = make(chan struct{})
 	go func() {
 		defer close(s.mirrored)
-		if err := s.mirror.write(j, seq); err != nil {
+		if err := s.mirror.write(j, seq, x); err != nil {
 			s.log.Error("the second database file cannot be written any more: the configuration is in the first alone", "err", err)
 			_ = guard(s.mirror.db.Close) // it is given up; the next start makes it anew
 			s.mirror = nil

@@ -239,7 +239,7 @@ func TestOtherVersion(t *testing.T) {
 		if err := tx.Bucket(bucketConfig).Put(key, value); err != nil {
 			return err
 		}
-		return f.put(tx, nil, f.seq+1)
+		return f.put(tx, nil, f.seq+1, extra{})
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -20,10 +20,11 @@ const LibraryRevision = "2019-01-04"
 // implemented names the modules whose nodes, operations or notifications the
 // servers have, with their features. All others are there to be imported.
 var implemented = map[string][]string{
-	"vita-esp-gateway":        nil,
-	"ietf-netconf":            {"candidate", "rollback-on-error", "validate", "writable-running"},
-	"ietf-netconf-monitoring": nil,
-	"ietf-yang-library":       nil,
+	"vita-esp-gateway":           nil,
+	"ietf-netconf":               {"candidate", "confirmed-commit", "rollback-on-error", "validate", "writable-running"},
+	"ietf-netconf-monitoring":    nil,
+	"ietf-netconf-with-defaults": nil,
+	"ietf-yang-library":          nil,
 }
 
 // base are the NETCONF server's capabilities without those of modules.
@@ -32,9 +33,11 @@ var base = []string{
 	"urn:ietf:params:netconf:base:1.1",
 	"urn:ietf:params:netconf:capability:writable-running:1.0",
 	"urn:ietf:params:netconf:capability:candidate:1.0",
+	"urn:ietf:params:netconf:capability:confirmed-commit:1.1",
 	"urn:ietf:params:netconf:capability:rollback-on-error:1.0",
 	"urn:ietf:params:netconf:capability:validate:1.0",
 	"urn:ietf:params:netconf:capability:validate:1.1",
+	"urn:ietf:params:netconf:capability:with-defaults:1.0?basic-mode=explicit&also-supported=report-all,report-all-tagged,trim",
 }
 
 // library provides /yang-library and /modules-state. They are the same as long

@@ -54,7 +54,7 @@ func (n netconfState) sessions() *op.Node {
 		all = append(all, op.ListEntry("session", 1, append([]*op.Node{
 			op.Number("session-id", s.who.ID), op.IdentityOf("transport", monitoringModule, s.who.Transport),
 			op.Text("username", s.who.User), op.Text("source-host", host(s.who.Peer)), op.Time("login-time", s.since),
-		}, s.counters.leafs()...)...))
+		}, s.leafs()...)...))
 	}
 	if all == nil {
 		return nil

@@ -41,10 +41,9 @@ func (n *session) operate(ctx context.Context, op *xmltree.Element, out *bytes.B
 	case "validate":
 		return n.validate(ctx, op)
 	case "commit":
-		if _, err := params(op); err != nil {
-			return err
-		}
-		return n.server.o.Datastore.Commit(ctx, n.ds)
+		return n.commit(ctx, op)
+	case "cancel-commit":
+		return n.cancelCommit(op)
 	case "discard-changes":
 		if _, err := params(op); err != nil {
 			return err
@@ -73,7 +72,11 @@ func (n *session) operate(ctx context.Context, op *xmltree.Element, out *bytes.B
 func params(op *xmltree.Element, want ...string) (map[string]*xmltree.Element, error) {
 	p := map[string]*xmltree.Element{}
 	for _, c := range op.Children {
-		if c.Name.Space != op.Name.Space || !slices.Contains(want, c.Name.Local) {
+		space := op.Name.Space
+		if c.Name.Local == "with-defaults" {
+			space = nsWithDefaults
+		}
+		if c.Name.Space != space || !slices.Contains(want, c.Name.Local) {
 			return nil, &rpcerr.Error{
 				Type: "protocol", Tag: "unknown-element", BadElement: c.Name.Local,
 				Message: fmt.Sprintf("<%s> has no parameter <%s>", op.Name.Local, c.Name.Local),
@@ -157,7 +160,7 @@ func filter(e *xmltree.Element) (*yangenc.Filter, error) {
 
 // get reads configuration and state (RFC 6241 section 7.7).
 func (n *session) get(op *xmltree.Element, out *bytes.Buffer) error {
-	p, err := params(op, "filter")
+	p, err := params(op, "filter", "with-defaults")
 	if err != nil {
 		return err
 	}
@@ -165,8 +168,12 @@ func (n *session) get(op *xmltree.Element, out *bytes.Buffer) error {
 	if err != nil {
 		return err
 	}
+	mode, err := defaults(p["with-defaults"])
+	if err != nil {
+		return err
+	}
 	out.WriteString("<data>")
-	if err := n.readInto(datastore.Running, yangenc.Opts{Filter: f, Content: yangenc.ContentAll}, out); err != nil {
+	if err := n.readInto(datastore.Running, yangenc.Opts{Filter: f, Content: yangenc.ContentAll, Defaults: mode}, out); err != nil {
 		return err
 	}
 	n.operational(p["filter"], out)
@@ -176,7 +183,7 @@ func (n *session) get(op *xmltree.Element, out *bytes.Buffer) error {
 
 // getConfig reads configuration (RFC 6241 section 7.1).
 func (n *session) getConfig(op *xmltree.Element, out *bytes.Buffer) error {
-	p, err := params(op, "source", "filter")
+	p, err := params(op, "source", "filter", "with-defaults")
 	if err != nil {
 		return err
 	}
@@ -188,7 +195,11 @@ func (n *session) getConfig(op *xmltree.Element, out *bytes.Buffer) error {
 	if err != nil {
 		return err
 	}
-	return n.read(from, yangenc.Opts{Filter: f, Content: yangenc.ContentConfig}, out)
+	mode, err := defaults(p["with-defaults"])
+	if err != nil {
+		return err
+	}
+	return n.read(from, yangenc.Opts{Filter: f, Content: yangenc.ContentConfig, Defaults: mode}, out)
 }
 
 func (n *session) read(from datastore.Name, o yangenc.Opts, out *bytes.Buffer) error {

@@ -24,6 +24,8 @@ const (
 	nsBase       = "urn:ietf:params:xml:ns:netconf:base:1.0"
 	nsMonitoring = "urn:ietf:params:xml:ns:yang:ietf-netconf-monitoring"
 
+	nsWithDefaults = "urn:ietf:params:xml:ns:yang:ietf-netconf-with-defaults"
+
 	base10 = "urn:ietf:params:netconf:base:1.0"
 	base11 = "urn:ietf:params:netconf:base:1.1"
 )

@@ -146,7 +146,7 @@ func (q *request) get() error {
 
 // selection reads the query parameters of GET and HEAD (RFC 8040 section 4.8).
 func (q *request) selection() (yangenc.Opts, error) {
-	v, err := q.query("content", "depth")
+	v, err := q.query("content", "depth", "with-defaults")
 	o := yangenc.Opts{Content: yangenc.ContentAll}
 	if err != nil {
 		return o, err
@@ -171,6 +171,12 @@ func (q *request) selection() (yangenc.Opts, error) {
 			return o, badQuery("depth=%s: want unbounded or 1 to 65535", d)
 		}
 		o.Depth = int(n)
+	}
+	if mode := v.Get("with-defaults"); mode != "" {
+		var ok bool
+		if o.Defaults, ok = yangenc.ParseDefaults(mode); !ok {
+			return o, badQuery("with-defaults=%s: want explicit, report-all, report-all-tagged or trim", mode)
+		}
 	}
 	return o, nil
 }

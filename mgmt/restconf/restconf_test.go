@@ -376,3 +376,44 @@ func FuzzRequest(f *testing.F) {
 		}
 	})
 }
+
+func TestWithDefaults(t *testing.T) {
+	c := serve(t)
+	c.want(204, "", "PATCH", "/restconf/data", `{"ietf-restconf:data":{"vita-esp-gateway:mtu":8923}}`)
+	const data = "/restconf/data?content=config&with-defaults="
+	c.want(200, `"vita-esp-gateway:mtu":8923`, "GET", data+"explicit", "")
+	c.want(200, `"vita-esp-gateway:sa-ttl":600`, "GET", data+"report-all", "")
+	c.want(200, `"vita-esp-gateway:sa-ttl":600,"@vita-esp-gateway:sa-ttl":{"ietf-netconf-with-defaults:default":true}`, "GET", data+"report-all-tagged", "")
+	c.want(200, ` wd:default="true">600</sa-ttl>`, "GET", data+"report-all-tagged", "", "Accept: "+mediaXML)
+	if got := c.want(200, "", "GET", data+"trim", ""); strings.Contains(got, "mtu") {
+		t.Error(got)
+	}
+	c.want(400, "invalid-value", "GET", data+"all", "")
+	const leaf = "/restconf/data/vita-esp-gateway:sa-ttl"
+	c.want(404, "", "GET", leaf, "")
+	c.want(200, "600", "GET", leaf+"?with-defaults=report-all", "")
+	c.want(404, "", "GET", "/restconf/data/vita-esp-gateway:mtu?with-defaults=trim", "")
+}
+
+// TestConfirmedCommitOfAnother follows RFC 8040 section 1.4.
+func TestConfirmedCommitOfAnother(t *testing.T) {
+	c := serve(t)
+	other := &datastore.Session{ID: 9, User: "other"}
+	commit := func(o datastore.CommitOptions) {
+		t.Helper()
+		o.Confirmed = true
+		if err := c.d.CommitWith(t.Context(), other, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const in, mtu = "/restconf/data/vita-esp-gateway:mtu", `{"vita-esp-gateway:mtu":1300}`
+	commit(datastore.CommitOptions{Persist: "x"})
+	c.want(409, "in-use", "PUT", in, mtu)
+	if err := c.d.CancelCommit(other, "x"); err != nil {
+		t.Fatal(err)
+	}
+	commit(datastore.CommitOptions{})
+	c.want(201, "", "PUT", in, mtu) // confirms
+	c.d.Release(other)
+	c.want(200, "1300", "GET", in, "")
+}

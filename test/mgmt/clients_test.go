@@ -52,6 +52,36 @@ print("state", "gateway-state" in m.get().data_xml)
 	}
 }
 
+func TestNcclientConfirmedCommit(t *testing.T) {
+	s := start(t)
+	out, err := s.python(`
+import time
+def mtu():
+    return "1440" in m.get_config(source="running").data_xml
+m.edit_config(target="candidate", config=config)
+m.commit(confirmed=True, timeout="1")
+print("now", mtu())
+time.sleep(1.5)
+print("later", mtu())
+m.edit_config(target="candidate", config=config)
+m.commit(confirmed=True, timeout="60", persist="id")
+try:
+    m.commit()
+except RPCError as e:
+    print(e.tag)
+m.commit(persist_id="id")
+print("confirmed", mtu())
+print("all" if "<sa-ttl" in m.get_config(source="running", with_defaults="report-all").data_xml else "explicit")
+print(m.get(with_defaults="report-all-tagged").data_xml.count('wd:default="true"') > 2)
+`, `<config xmlns="urn:ietf:params:xml:ns:netconf:base:1.0"><mtu xmlns="vita:esp-gateway">1440</mtu></config>`)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if want := "now True\nlater False\nin-use\nconfirmed True\nall\nTrue\n"; out != want {
+		t.Errorf("%s, want %s", out, want)
+	}
+}
+
 func TestGoNetconf(t *testing.T) {
 	s := start(t)
 	c, err := junos.DialSSHTimeout(s.netconf, &ssh.ClientConfig{

@@ -58,6 +58,17 @@ func put(tree *gen.Vita, p *data.Place, leaf *schema.Node, value string, has boo
 	}
 }
 
+// Inverse returns the journal that takes this one's changes back.
+func (j Journal) Inverse() Journal {
+	out := make(Journal, len(j))
+	for i := range j {
+		c := &out[len(j)-1-i]
+		*c = j[i]
+		c.Old, c.New, c.HadOld, c.HasNew = c.New, c.Old, c.HasNew, c.HadOld
+	}
+	return out
+}
+
 // Rebase carries out the journal's changes on a tree that has changed since,
 // and returns the journal of doing so. What the journal deletes and is gone
 // already is passed over; an entry that it changes and that is gone comes

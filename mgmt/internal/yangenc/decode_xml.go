@@ -82,6 +82,9 @@ func (b *builder) xmlChild(n *schema.Node, e *xmltree.Element, ops bool) error {
 		if len(e.Children) > 0 {
 			return b.unknownIn(n, e.Children[0].Name.Local)
 		}
+		if tag, ok := e.Attr(nsDefault, "default"); ok && (tag == "true" || tag == "1") {
+			return b.toDefault(n, op, e.Text)
+		}
 		return b.leaf(n, op, e.Text)
 	}
 	node := &edit.Node{Schema: n, Op: op}
@@ -90,6 +93,16 @@ func (b *builder) xmlChild(n *schema.Node, e *xmltree.Element, ops bool) error {
 		return err
 	}
 	return b.add(c)
+}
+
+// toDefault reads a leaf that the client says has its default: it is not to be
+// set (RFC 6243 section 4.5.2).
+func (b *builder) toDefault(n *schema.Node, op edit.Op, text string) error {
+	v, err := n.Type.Canonical(text)
+	if err != nil || !isDefault(n, v) || n.IsKey || op == edit.Delete || op == edit.Remove {
+		return fail("invalid-value", b.child(n), n.Name, n.Name+" is said to be a default, and has another value")
+	}
+	return b.leaf(n, edit.Remove, text)
 }
 
 func (b *builder) unknownIn(leaf *schema.Node, name string) error {
@@ -123,6 +136,13 @@ func (b *builder) operation(n *schema.Node, e *xmltree.Element, ops bool) (edit.
 				return 0, bad
 			}
 			op = o
+		case a.Name == xml.Name{Space: nsDefault, Local: "default"} && ops && n.Kind == schema.Leaf:
+			switch a.Value {
+			case "true", "1", "false", "0":
+			default:
+				bad.Tag, bad.Message = "bad-attribute", "attribute default is no boolean"
+				return 0, bad
+			}
 		case a.Name.Local == "operation" && ops:
 			bad.Message = "attribute operation is not in namespace " + nsNETCONF
 			return 0, bad

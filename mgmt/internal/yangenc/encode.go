@@ -23,13 +23,32 @@ const (
 	ContentNonconfig
 )
 
+// Defaults says which leafs are written that have their default value (RFC 6243
+// section 3).
+type Defaults uint8
+
+// The modes. The server's own is Explicit: a leaf that a client has set is
+// never a default.
+const (
+	Explicit Defaults = iota // what was set
+	ReportAll
+	Trim
+	ReportAllTagged
+)
+
+// ParseDefaults reads the name of a mode.
+func ParseDefaults(name string) (Defaults, bool) {
+	i := slices.Index([]string{"explicit", "report-all", "trim", "report-all-tagged"}, name)
+	return Defaults(max(i, 0)), i >= 0
+}
+
 // Opts chooses what is written. The zero Opts writes everything that was set
 // and is no secret.
 type Opts struct {
 	Filter   *Filter // nil: everything
 	Content  Content
-	Depth    int  // levels of nodes, counted as RFC 8040 section 4.8.2 does; 0: all
-	Defaults bool // write defaults where nothing was set ("report-all" of RFC 6243)
+	Depth    int // levels of nodes, counted as RFC 8040 section 4.8.2 does; 0: all
+	Defaults Defaults
 	Secrets  bool // write secrets: not for clients
 
 	// More is written after the top-level nodes of the datastore resource.
@@ -115,6 +134,7 @@ type sink interface {
 	begin(n *schema.Node) // a container or list entry
 	end(n *schema.Node)
 	leaf(n *schema.Node, value string)
+	tagged(n *schema.Node, value string) // a leaf that has its default and says so
 }
 
 // walker visits what is selected. Nodes around a selected one are begun when
@@ -160,7 +180,7 @@ func resource(out sink, tree *gen.Vita, at Path, o Opts) error {
 		if !ok || !w.wanted(n) {
 			return missing
 		}
-		out.leaf(n, v)
+		w.leaf(s, n, v)
 	case n.Kind == schema.List && last.Keys == nil:
 		if !s.Has(n) {
 			return missing
@@ -173,7 +193,7 @@ func resource(out sink, tree *gen.Vita, at Path, o Opts) error {
 		out.end(n)
 		out.endList()
 	default:
-		if s.Empty(n) {
+		if s.Empty(n) && !w.defaulted(n) {
 			return missing
 		}
 		out.begin(n)
@@ -200,11 +220,51 @@ func hasState(n *schema.Node) bool {
 	return !n.Config || slices.ContainsFunc(n.Children, hasState)
 }
 
-func (w *walker) value(s data.Struct, leaf *schema.Node) (string, bool) {
-	if w.o.Defaults && (leaf.Case == nil || !leaf.Config) {
-		return s.Value(leaf)
+// value returns the value that is written of a leaf, if one is. s is none
+// within a container that does not exist.
+func (w *walker) value(s data.Struct, leaf *schema.Node) (v string, ok bool) {
+	if s.Exists() {
+		if v, ok = s.Leaf(leaf); ok {
+			return v, w.o.Defaults != Trim || leaf.IsKey || !isDefault(leaf, v)
+		}
 	}
-	return s.Leaf(leaf)
+	if (w.o.Defaults == ReportAll || w.o.Defaults == ReportAllTagged) && len(leaf.Default) == 1 && inUse(leaf, s) {
+		return leaf.Default[0], true
+	}
+	return "", false
+}
+
+func isDefault(leaf *schema.Node, v string) bool {
+	return len(leaf.Default) == 1 && leaf.Default[0] == v
+}
+
+// inUse says whether a leaf's default is in use: outside of choices, or where
+// something of its case exists (RFC 7950 section 7.6.1).
+func inUse(leaf *schema.Node, s data.Struct) bool {
+	for in := leaf.Case; in != nil; in = in.Choice.Case {
+		if !s.Exists() || !slices.ContainsFunc(in.Nodes, s.Has) {
+			return false
+		}
+	}
+	return true
+}
+
+func (w *walker) leaf(s data.Struct, n *schema.Node, v string) {
+	if w.o.Defaults == ReportAllTagged && (!s.Exists() || !s.Has(n)) {
+		w.out.tagged(n, v)
+		return
+	}
+	w.out.leaf(n, v)
+}
+
+// defaulted says whether a container shows although nothing in it was set.
+func (w *walker) defaulted(c *schema.Node) bool {
+	if w.o.Defaults != ReportAll && w.o.Defaults != ReportAllTagged || !c.Config || c.Case != nil {
+		return false
+	}
+	return slices.ContainsFunc(c.Children, func(n *schema.Node) bool {
+		return n.Kind == schema.Leaf && n.Case == nil && len(n.Default) == 1 || n.Kind == schema.Container && w.defaulted(n)
+	})
 }
 
 // flush begins what is pending.
@@ -233,7 +293,7 @@ func (w *walker) around(begin, end, fn func()) {
 func (w *walker) children(node *schema.Node, s data.Struct, sel selection, level int) {
 	// Keys come first (RFC 7950 section 7.8.5), and come along with
 	// whatever is selected of an entry.
-	for _, k := range node.Keys {
+	for _, k := range node.Keys { // an entry exists
 		if v, ok := s.Leaf(k); ok {
 			w.flush()
 			w.out.leaf(k, v)
@@ -257,12 +317,12 @@ func (w *walker) children(node *schema.Node, s data.Struct, sel selection, level
 		case schema.Leaf:
 			if v, ok := w.value(s, c); ok {
 				w.flush()
-				w.out.leaf(c, v)
+				w.leaf(s, c, v)
 			}
 		case schema.Container:
 			w.container(c, s, inner, level+1)
 		case schema.List:
-			if s.Has(c) {
+			if s.Exists() && s.Has(c) {
 				w.list(c, s, inner, level)
 			}
 		}
@@ -271,8 +331,10 @@ func (w *walker) children(node *schema.Node, s data.Struct, sel selection, level
 
 // container writes a child of s. sel holds the filter nodes for it.
 func (w *walker) container(c *schema.Node, s data.Struct, sel selection, level int) {
-	s = s.Container(c)
-	if !s.Exists() || s.Empty(c) {
+	if s.Exists() {
+		s = s.Container(c)
+	}
+	if (!s.Exists() || s.Empty(c)) && !w.defaulted(c) {
 		return
 	}
 	if !sel.all {

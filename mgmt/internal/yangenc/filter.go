@@ -79,11 +79,22 @@ func (f *filterNode) matches(s data.Struct) bool {
 		if c.schema == nil || c.schema.Kind != schema.Leaf || c.schema.Secret {
 			return false
 		}
-		if v, ok := s.Value(c.schema); !ok || v != c.value {
+		if v, ok := valueOf(s, c.schema); !ok || v != c.value {
 			return false
 		}
 	}
 	return true
+}
+
+// valueOf returns a leaf's value or default; s may be none.
+func valueOf(s data.Struct, leaf *schema.Node) (string, bool) {
+	if s.Exists() {
+		return s.Value(leaf)
+	}
+	if len(leaf.Default) == 1 {
+		return leaf.Default[0], true
+	}
+	return "", false
 }
 
 // all says whether f selects everything within what it matches: where it has

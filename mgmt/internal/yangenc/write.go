@@ -22,7 +22,7 @@ func newXMLWriter(w io.Writer) *xmlWriter { return &xmlWriter{w: newBuffer(w)} }
 func (x *xmlWriter) beginList(*schema.Node) {}
 func (x *xmlWriter) endList()               {}
 
-func (x *xmlWriter) tag(n *schema.Node) {
+func (x *xmlWriter) tag(n *schema.Node, attrs string) {
 	_ = x.w.WriteByte('<') // Flush returns the error, here and below
 	_, _ = x.w.WriteString(n.Name)
 	if len(x.ns) == 0 || x.ns[len(x.ns)-1] != n.Namespace {
@@ -30,6 +30,7 @@ func (x *xmlWriter) tag(n *schema.Node) {
 		_ = xml.EscapeText(x.w, []byte(n.Namespace))
 		_ = x.w.WriteByte('"')
 	}
+	_, _ = x.w.WriteString(attrs)
 	_ = x.w.WriteByte('>')
 }
 
@@ -40,7 +41,7 @@ func (x *xmlWriter) endTag(n *schema.Node) {
 }
 
 func (x *xmlWriter) begin(n *schema.Node) {
-	x.tag(n)
+	x.tag(n, "")
 	x.ns = append(x.ns, n.Namespace)
 }
 
@@ -49,8 +50,17 @@ func (x *xmlWriter) end(n *schema.Node) {
 	x.endTag(n)
 }
 
-func (x *xmlWriter) leaf(n *schema.Node, value string) {
-	x.tag(n)
+func (x *xmlWriter) leaf(n *schema.Node, value string) { x.element(n, value, "") }
+
+// nsDefault is the namespace of the attribute default (RFC 6243 section 6).
+const nsDefault = "urn:ietf:params:xml:ns:netconf:default:1.0"
+
+func (x *xmlWriter) tagged(n *schema.Node, value string) {
+	x.element(n, value, ` xmlns:wd="`+nsDefault+`" wd:default="true"`)
+}
+
+func (x *xmlWriter) element(n *schema.Node, value, attrs string) {
+	x.tag(n, attrs)
 	if n.Type.Base == schema.String && strings.ContainsAny(value, "<>&\"'\t\r\n") {
 		_ = xml.EscapeText(x.w, []byte(value))
 	} else {
@@ -134,6 +144,18 @@ func (j *jsonWriter) leaf(n *schema.Node, value string) {
 	default:
 		_, _ = j.w.WriteString(value)
 	}
+}
+
+// tagged adds the annotation of RFC 8040 section 4.8.9, as RFC 7952 has it.
+func (j *jsonWriter) tagged(n *schema.Node, value string) {
+	j.leaf(n, value)
+	name := n.Name
+	if len(j.modules) == 0 || j.modules[len(j.modules)-1] != n.Module {
+		name = n.Module + ":" + n.Name
+	}
+	j.name("@" + name)
+	_, _ = j.w.WriteString(`{"ietf-netconf-with-defaults:default":true}`)
+	j.comma = true
 }
 
 func (j *jsonWriter) quoted(s string) {
