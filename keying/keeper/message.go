@@ -131,6 +131,11 @@ func (l *link) proposal(now int64, m client.Message) error {
 	k.waiting[l] = struct{}{}
 	if l.certainAt == 0 || now-l.certainAt > 2*int64(k.c.NegotiationTTL) {
 		l.forced = true // see the package comment
+		// Long before an SA is due for rekey nobody who has it begins an
+		// exchange: the peer has most likely lost it.
+		if l.active != nil && now < l.active.created+int64(k.c.SATTL)/2 {
+			l.asking = true
+		}
 	}
 	k.log.Debug("SAs agreed", "route", l.route.ID, "queue", l.key.queue, "initiator", m.Peer.Addr(), "inbound spi", pair.InboundSPI, "outbound spi", pair.OutboundSPI)
 	l.send(m.Peer, out)

@@ -70,6 +70,7 @@ type Lab struct {
 	mu     sync.Mutex
 	spaces []string
 	procs  []*Proc
+	ends   []func() // what else Close has to end
 }
 
 // New builds the network. It needs root.
@@ -162,11 +163,14 @@ func (l *Lab) IPv6(ctx context.Context) error {
 // Close ends what the lab started and removes it.
 func (l *Lab) Close() {
 	l.mu.Lock()
-	procs, spaces := slices.Clone(l.procs), slices.Clone(l.spaces)
-	l.procs, l.spaces = nil, nil
+	procs, spaces, ends := l.procs, l.spaces, l.ends
+	l.procs, l.spaces, l.ends = nil, nil, nil
 	l.mu.Unlock()
 	for _, p := range slices.Backward(procs) {
 		p.Stop(5 * time.Second)
+	}
+	for _, end := range ends {
+		end()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"runtime"
 	"time"
 
 	"vita/test/lab"
@@ -22,7 +20,7 @@ import (
 // inner header that was not encrypted.
 func (r *run) watchWire(act func(context.Context) error) func(context.Context) error {
 	return func(ctx context.Context) error {
-		fd, err := listenOn("/run/netns/" + r.l.NS(lab.Wire))
+		fd, err := r.l.PacketSocket(lab.Wire, "")
 		if err != nil {
 			return fmt.Errorf("watch the wire: %w", err)
 		}
@@ -33,46 +31,6 @@ func (r *run) watchWire(act func(context.Context) error) func(context.Context) e
 		close(stop)
 		return errors.Join(acted, <-watched)
 	}
-}
-
-// listenOn opens a packet socket on all interfaces of another network
-// namespace. In that of the wire, they are the wire.
-func listenOn(ns string) (fd int, err error) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		// The thread goes to another namespace and comes back. If it could not
-		// come back it would have to end with the goroutine, which the
-		// process's first thread cannot: the process would seem to be the
-		// lab's.
-		runtime.LockOSThread()
-		var home, f *os.File
-		if home, err = os.Open("/proc/thread-self/ns/net"); err != nil {
-			return
-		}
-		defer home.Close()
-		if f, err = os.Open(ns); err != nil {
-			return
-		}
-		defer f.Close()
-		if err = unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
-			return
-		}
-		defer func() {
-			if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
-				err = errors.Join(err, fmt.Errorf("return to the own namespace: %w", back))
-				return
-			}
-			runtime.UnlockOSThread()
-		}()
-		const all = unix.ETH_P_ALL << 8 // in network byte order
-		if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, all); err != nil {
-			return
-		}
-		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20)
-	}()
-	<-done
-	return fd, err
 }
 
 func (r *run) sniff(fd int, stop <-chan struct{}) error {

@@ -1,0 +1,205 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"vita/test/lab"
+)
+
+// side is one gateway's configuration with the routes' usual values, which a
+// test changes.
+type side struct {
+	private, nexthop, public, peer string
+	net, psk                       string
+	spi                            int
+	more                           string // further members of the datastore
+	natIP                          string
+}
+
+func sideA() side {
+	return side{lab.PrivAIP, lab.HostAIP, lab.PubAIP, lab.PubBIP, "10.10.2.0/24", psk, 1001, `"vita-esp-gateway:negotiation-ttl": 2, "vita-esp-gateway:sa-ttl": 20`, ""}
+}
+
+func sideB() side {
+	s := sideA()
+	s.private, s.nexthop, s.public, s.peer, s.net = lab.PrivBIP, lab.HostBIP, lab.PubBIP, lab.PubAIP, "10.10.1.0/24"
+	return s
+}
+
+func (s side) json() string {
+	nat := ""
+	if s.natIP != "" {
+		nat = fmt.Sprintf(`, "nat-ip": %q`, s.natIP)
+	}
+	next := lab.PubBIP
+	if s.public == lab.PubBIP {
+		next = lab.PubAIP
+	}
+	return fmt.Sprintf(`{"ietf-restconf:data": {
+  "vita-esp-gateway:private-interface4": {"ifname": %q, "ip": %q, "nexthop-ip": %q},
+  "vita-esp-gateway:public-interface4": [{"ip": %q, "ifname": %q, "nexthop-ip": %q%s}],
+  "vita-esp-gateway:route4": [{"id": "site", "net": %q, "spi": %d, "preshared-key": %q, "gateway": [{"ip": %q}]}],
+  %s}}`, lab.PrivIf, s.private, s.nexthop, s.public, lab.PubIf, next, nat, s.net, s.spi, s.psk, s.peer, s.more)
+}
+
+// twoGateways starts both gateways with their configurations.
+func twoGateways(t *testing.T, l *lab.Lab, a, b side) (gwA, gwB *lab.Gateway) {
+	t.Helper()
+	gwA, gwB = gateway(t, l, lab.GwA), gateway(t, l, lab.GwB)
+	restconf(t, gwA, "204", "PATCH", "", a.json())
+	restconf(t, gwB, "204", "PATCH", "", b.json())
+	return gwA, gwB
+}
+
+var pinged = regexp.MustCompile(`(\d+) packets transmitted, (\d+) received`)
+
+// ping sends n echo requests from host-a to host-b and returns how many were
+// lost.
+func ping(t *testing.T, l *lab.Lab, n int, interval string) (lost int) {
+	t.Helper()
+	out, err := l.Run(t.Context(), lab.HostA, "ping", "-n", "-q", "-c", strconv.Itoa(n), "-i", interval, "-W", "3", lab.HostBIP)
+	m := pinged.FindStringSubmatch(out)
+	if m == nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	sent, _ := strconv.Atoi(m[1])     // the pattern lets digits through alone
+	received, _ := strconv.Atoi(m[2]) // likewise
+	return sent - received
+}
+
+// waitForPing waits until packets come through, and returns how long it took.
+func waitForPing(t *testing.T, l *lab.Lab, limit time.Duration) time.Duration {
+	t.Helper()
+	begun := time.Now()
+	for {
+		if _, err := l.Run(t.Context(), lab.HostA, "ping", "-n", "-q", "-c", "1", "-W", "1", lab.HostBIP); err == nil {
+			return time.Since(begun)
+		}
+		if time.Since(begun) > limit {
+			t.Fatalf("no packet came through within %v", limit)
+		}
+	}
+}
+
+func keyCounter(t *testing.T, g *lab.Gateway, leaf string) int {
+	t.Helper()
+	out, err := g.Vitactl(t.Context(), "state", "/gateway-state/key-manager/"+leaf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, value, _ := strings.Cut(strings.TrimSpace(out), " ")
+	n, err := strconv.Atoi(value)
+	if err != nil {
+		t.Fatalf("%s: %q", leaf, out)
+	}
+	return n
+}
+
+// TestRekeyOnABadWire loses a tenth of the key exchange, doubles a tenth of
+// everything and delays by 200 ms with reordering. No data packet is lost.
+func TestRekeyOnABadWire(t *testing.T) {
+	l := network(t)
+	n, err := l.Impair(t.Context(), lab.Impairment{KeyLoss: 0.1, Duplicate: 0.1, Delay: 180 * time.Millisecond, Jitter: 40 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, _ := twoGateways(t, l, sideA(), sideB())
+	waitForPing(t, l, 30*time.Second)
+	before := keyCounter(t, a, "keypairs-negotiated")
+	if lost := ping(t, l, 2500, "0.02"); lost != 0 {
+		t.Errorf("%d packets lost", lost)
+	}
+	if got := keyCounter(t, a, "keypairs-negotiated") - before; got < 3 {
+		t.Errorf("%d exchanges in 50 s with sa-ttl 20", got)
+	}
+	forwarded, lost, doubled, failed := n.Counts()
+	t.Logf("wire: %d forwarded, %d key exchange messages lost, %d doubled", forwarded, lost, doubled)
+	if doubled == 0 || failed != 0 {
+		t.Errorf("the wire was not as bad as it should be, or worse: %d doubled, %d failed", doubled, failed)
+	}
+}
+
+// TestRestartOfAWholeGateway ends one gateway, engine and all its SAs, and
+// starts it again. Packets come through again soon after it is back, though
+// the other end still has SAs by which it sends.
+func TestRestartOfAWholeGateway(t *testing.T) {
+	l := network(t)
+	_, b := twoGateways(t, l, sideA(), sideB())
+	waitForPing(t, l, 30*time.Second)
+	time.Sleep(5 * time.Second) // an exchange right after another says nothing of a restart
+	b.Vitad().Stop(15 * time.Second)
+	start(t, b)
+	took := waitForPing(t, l, 15*time.Second)
+	if took > 4*time.Second { // negotiation-ttl, and ping's own second or two
+		t.Errorf("packets come through only %v after the restart", took)
+	}
+	t.Logf("packets come through %v after the restart", took)
+	if lost := ping(t, l, 200, "0.02"); lost != 0 {
+		t.Errorf("%d packets lost afterwards", lost)
+	}
+}
+
+// TestNAT puts a NAT in front of gw-a.
+func TestNAT(t *testing.T) {
+	l := network(t)
+	if _, err := l.Impair(t.Context(), lab.Impairment{NAT: [4]byte{198, 51, 100, 7}}); err != nil {
+		t.Fatal(err)
+	}
+	a, b := sideA(), sideB()
+	a.natIP, b.peer = "198.51.100.7", "198.51.100.7"
+	twoGateways(t, l, a, b)
+	waitForPing(t, l, 30*time.Second)
+	if lost := ping(t, l, 100, "0.02"); lost != 0 {
+		t.Errorf("%d packets lost", lost)
+	}
+}
+
+// TestWrongKeys gives the two ends different ideas of the route. No SA comes
+// about, the reason is counted where it belongs, and no key is logged.
+func TestWrongKeys(t *testing.T) {
+	other := strings.Repeat("5a", 32)
+	for _, c := range []struct {
+		what, leaf string
+		change     func(*side)
+	}{
+		{"pre-shared key", "authentication-errors", func(s *side) { s.psk = other }},
+		{"SPI", "route-errors", func(s *side) { s.spi = 1002 }},
+		{"gateway address", "route-errors", func(s *side) { s.peer = "203.0.113.77" }},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			l := network(t)
+			wrong := sideA()
+			c.change(&wrong)
+			a, b := twoGateways(t, l, wrong, sideB())
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			g := b
+			if c.what == "gateway address" {
+				g = a // who has the wrong address gets messages that it does not know
+			}
+			for keyCounter(t, g, c.leaf) == 0 {
+				if ctx.Err() != nil {
+					t.Fatalf("%s is 0", c.leaf)
+				}
+				time.Sleep(200 * time.Millisecond)
+			}
+			if n := keyCounter(t, a, "keypairs-negotiated") + keyCounter(t, b, "keypairs-negotiated"); n != 0 {
+				t.Errorf("%d exchanges succeeded", n)
+			}
+			if lost := ping(t, l, 3, "0.1"); lost != 3 {
+				t.Error("packets come through")
+			}
+			for _, g := range []*lab.Gateway{a, b} {
+				if log := g.Vitad().Tail(1000); strings.Contains(log, psk[:16]) || strings.Contains(log, other[:16]) {
+					t.Errorf("a key is in the log of %s", g.Host)
+				}
+			}
+		})
+	}
+}
