@@ -2,6 +2,7 @@ package forwarding
 
 import (
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -121,15 +122,50 @@ func (w *worker) classifyESP(k pktbuf.Packet, m int) int {
 		w.drop(k, drop.ESPSAEnded)
 		return m
 	}
-	seq, ok := esp.Infer(sa.Seq, e.SeqLow())
-	if !ok || esp.Seen(sa, seq) {
+	seq, ok := esp.Infer(sa.Seq, e.SeqLow(), sa.Replay)
+	if !ok || esp.Seen(sa, w.mem.Window(sa, i), seq) {
 		sa.DecryptErrors++
 		w.drop(k, drop.ESPReplay)
 		return m
 	}
+	if sa.Failures >= esp.ResyncAfter && w.a.tables.Resync && w.now >= w.resync {
+		seq = w.resynchronise(sa, key, seq, b)
+	}
 	w.crypt.Decapsulate(key, seq, b)
-	w.fwd[m], w.sas[m], w.seqs[m] = k, sa, seq
+	w.fwd[m], w.sas[m], w.index[m], w.seqs[m] = k, sa, i, seq
 	return m + 1
+}
+
+// resyncEvery is how often resynchronisation is tried at most. Somebody who
+// sends forged packets can cause no more work than that.
+const resyncEvery = 10 * time.Millisecond
+
+// resynchronise returns the sequence number by which the ESP packet b of an SA
+// whose packets have long not been authentic is so, if one of the next upper
+// halves makes it so; otherwise seq, the one inferred. The packet itself stays
+// as it is, to be opened like any other (RFC 4303, appendix A3).
+func (w *worker) resynchronise(sa *tables.SA, key *esp.Key, seq uint64, b []byte) uint64 {
+	w.resync = w.now + int64(resyncEvery)
+	k, c, ok := w.own(len(b))
+	if !ok {
+		return seq
+	}
+	defer w.pool.Put(k)
+	for n := range uint64(esp.ResyncEpochs) {
+		later := seq + (n+1)<<32
+		if later < seq {
+			break
+		}
+		copy(c, b)
+		w.trial.Decapsulate(key, later, c)
+		w.trial.Open()
+		ok := w.trial.OK(0)
+		w.trial.Reset()
+		if ok {
+			return later
+		}
+	}
+	return seq
 }
 
 // decapsulated keeps, of the opened packets, what is authentic and carries a
@@ -155,6 +191,14 @@ func (w *worker) decapsulated(m int) int {
 			w.drop(k, drop.InboundMartian)
 			continue
 		}
+		if outer := w.pool.Bytes(k.Grow(wire.IPv4Len))[1] & 3; outer != wire.NotECT {
+			ecn, ok := wire.DecapsulateECN(p.TOS(), outer)
+			if !ok {
+				w.drop(k, drop.InboundCongestion)
+				continue
+			}
+			p.SetECN(ecn)
+		}
 		k = k.Grow(-esp.HeaderLen)
 		k.Len = uint16(len(p)) // without traffic flow padding
 		w.fwd[out], w.sas[out], w.addr[out] = k, sa, p.Src()
@@ -169,11 +213,13 @@ func (w *worker) decapsulated(m int) int {
 func (w *worker) opened(i int, k pktbuf.Packet, sa *tables.SA, want uint8) (payload []byte, ok bool) {
 	if !w.crypt.OK(i) {
 		sa.DecryptErrors++
+		sa.Failures++
 		w.drop(k, drop.ESPAuthentication)
 		return nil, false
 	}
+	sa.Failures = 0
 	// Only now may the window move: before, anybody could move it.
-	if !esp.Mark(sa, w.seqs[i]) {
+	if !esp.Mark(sa, w.mem.Window(sa, w.index[i]), w.seqs[i]) {
 		sa.DecryptErrors++
 		w.drop(k, drop.ESPReplay)
 		return nil, false

@@ -86,6 +86,14 @@ func (w *worker) decapsulated6(m int) int {
 			w.drop(k, drop.InboundMartian)
 			continue
 		}
+		if outer := wire.IPv6(w.pool.Bytes(k.Grow(wire.IPv6Len))).Class() & 3; outer != wire.NotECT {
+			ecn, ok := wire.DecapsulateECN(p.Class(), outer)
+			if !ok {
+				w.drop(k, drop.InboundCongestion)
+				continue
+			}
+			p.SetClass(p.Class()&^3 | ecn)
+		}
 		k = k.Grow(-esp.HeaderLen)
 		k.Len = uint16(len(p)) // without traffic flow padding
 		w.fwd[out], w.sas[out], w.addr6[out] = k, sa, *p.Src()

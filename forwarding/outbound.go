@@ -128,6 +128,8 @@ func (w *worker) fit(m, transit int) int {
 		if !w.encapsulate(out, k, route, &sa, len(p), wire.ProtoIPv4) {
 			continue
 		}
+		w.tos[out] = a.tables.OuterSet | p.TOS()&a.tables.OuterCopy
+		w.df[out] = a.tables.DF == tables.DFSet || a.tables.DF == tables.DFCopy && p.DF()
 		if !ours {
 			p.DecrementTTL()
 		}
@@ -227,7 +229,12 @@ func (w *worker) outer(m int) {
 		k = k.Grow(wire.IPv4Len + wire.EthernetLen)
 		f := wire.Ethernet(w.pool.Bytes(k))
 		f.Put(&mac, &s.hop.MAC, wire.TypeIPv4)
-		wire.PutIPv4(f[wire.EthernetLen:], len(f)-wire.EthernetLen, true, outerTTL, wire.ProtoESP, s.hop.IP, wire.Be32(w.peers[i][12:]))
+		id := uint16(0)
+		if !w.df[i] { // then fragments must be told apart (RFC 6864, section 4)
+			w.ident++
+			id = w.ident
+		}
+		wire.PutTunnel4(f[wire.EthernetLen:], len(f)-wire.EthernetLen, w.tos[i], id, w.df[i], outerTTL, wire.ProtoESP, s.hop.IP, wire.Be32(w.peers[i][12:]))
 		w.push(s, k)
 	}
 }

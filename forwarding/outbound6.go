@@ -99,6 +99,7 @@ func (w *worker) fit6(m, transit int) int {
 		if !w.encapsulate(out, k, route, &sa, len(p), wire.ProtoIPv6) {
 			continue
 		}
+		w.tos[out] = a.tables.OuterSet | p.Class()&a.tables.OuterCopy
 		if !ours {
 			p.DecrementHopLimit()
 		}
@@ -119,7 +120,9 @@ func (w *worker) outer6(m int) {
 		k = k.Grow(wire.IPv6Len + wire.EthernetLen)
 		f := wire.Ethernet(w.pool.Bytes(k))
 		f.Put(&mac, &s.hop.MAC, wire.TypeIPv6)
-		wire.PutIPv6(f[wire.EthernetLen:], len(f)-wire.EthernetLen-wire.IPv6Len, wire.ProtoESP, outerTTL, &s.hop.IP6, &w.peers[i])
+		p := wire.IPv6(f[wire.EthernetLen:])
+		wire.PutIPv6(p, len(p)-wire.IPv6Len, wire.ProtoESP, outerTTL, &s.hop.IP6, &w.peers[i])
+		p.SetClass(w.tos[i])
 		w.push(s, k)
 	}
 }

@@ -567,3 +567,47 @@ func (r *rig) until(e *memory.End, kind func([]byte) bool) (out [][]byte) {
 	}
 	return out
 }
+
+// TestResynchronisation: after more than 2^32 lost packets the inferred number
+// is wrong; the receiver finds it again if it may, and not before many packets
+// have failed.
+func TestResynchronisation(t *testing.T) {
+	for name, c := range map[string]struct {
+		on    bool
+		ahead uint64
+		found bool
+	}{
+		"three spans ahead": {true, 3 << 32, true},
+		"eight":             {true, 8 << 32, true},
+		"too far":           {true, 9 << 32, false},
+		"not allowed":       {false, 3 << 32, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.spec.Resync = c.on
+			r.apply()
+			r.install(client.SA{Direction: client.Inbound, SPI: 4711})
+			p := newRemote(t, 4711)
+			r.public.Inject(p.sealed(1000, inFrame(100).bytes()[14:], wire.ProtoIPv4))
+			take(t, r.private, 1)
+			for i := range uint64(esp.ResyncAfter) {
+				r.public.Inject(p.sealed(c.ahead+1001+i, inFrame(100).bytes()[14:], wire.ProtoIPv4))
+				if i%500 == 0 {
+					r.settle()
+				}
+			}
+			r.wantDrops(map[drop.Reason]uint64{drop.ESPAuthentication: esp.ResyncAfter})
+			next := c.ahead + 5000
+			r.public.Inject(p.sealed(next, inFrame(100).bytes()[14:], wire.ProtoIPv4))
+			if !c.found {
+				r.wantDrops(map[drop.Reason]uint64{drop.ESPAuthentication: esp.ResyncAfter + 1})
+				return
+			}
+			take(t, r.private, 1)
+			r.public.Inject(p.sealed(next+1, inFrame(100).bytes()[14:], wire.ProtoIPv4))
+			r.public.Inject(p.sealed(next, inFrame(100).bytes()[14:], wire.ProtoIPv4))
+			take(t, r.private, 1)
+			r.wantDrops(map[drop.Reason]uint64{drop.ESPAuthentication: esp.ResyncAfter, drop.ESPReplay: 1})
+		})
+	}
+}

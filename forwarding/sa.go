@@ -217,8 +217,9 @@ func (e *Engine) installSA(r *ctl.Request) (uint32, ctl.Code, error) {
 	now := clock.Mono()
 	*sa = tables.SA{
 		Route: r.Route, SPI: r.SPI, Queue: r.Queue, Direction: r.Direction, Worker: uint32(slot),
-		Created: now, MaxBytes: r.MaxBytes, MaxPackets: r.MaxPackets, LastSeq: lastSeq,
+		Created: now, MaxBytes: r.MaxBytes, MaxPackets: r.MaxPackets, LastSeq: lastSeq, Replay: live.ReplayWindow,
 	}
+	clear(e.mem.Window(sa, i))
 	if r.HardTTL > 0 {
 		sa.Expires = now + r.HardTTL
 	}

@@ -123,9 +123,16 @@ type worker struct {
 	addr6 [esp.BatchSize][16]byte // likewise
 	value [esp.BatchSize]uint32   // route slots found
 	peers [esp.BatchSize][16]byte // where to send; IPv4 addresses mapped
+	tos   [esp.BatchSize]uint8    // of the outer headers
+	df    [esp.BatchSize]bool     // likewise, in IPv4
+	ident uint16                  // the last identification of an outer header without DF
 	sas   [esp.BatchSize]*tables.SA
+	index [esp.BatchSize]int // of them
 	seqs  [esp.BatchSize]uint64
 	crypt esp.Batch
+
+	trial  esp.Batch // see resynchronise
+	resync int64     // when it may be tried again
 
 	local  [localSize]pktbuf.Packet // our own packets for the tunnel, from their IP header
 	nlocal int

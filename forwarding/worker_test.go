@@ -272,7 +272,7 @@ func benchmarkDuplex(b *testing.B, n int) {
 	var spent time.Duration
 	pairs := 0
 	for b.Loop() {
-		sa.Seq, sa.Window = 0, [2]uint64{} // so that the same frames are new again
+		sa.Seq, sa.Window = 0, [4]uint64{} // so that the same frames are new again
 		for _, f := range frames {
 			r.private.Inject(out)
 			r.public.Inject(f)

@@ -77,6 +77,7 @@ const (
 	PrivateICMP6
 	PublicICMP6
 	InboundICMP6
+	InboundCongestion
 
 	// NumReasons is how many reasons there are.
 	NumReasons = iota
@@ -466,6 +467,12 @@ var list = [NumReasons]Info{
 		"An ICMPv6 packet out of the tunnel to the private address was too short or had a wrong checksum.",
 		"Damage behind the peer.",
 		"None.",
+	},
+	InboundCongestion: {
+		"inbound-congestion", none,
+		"An ESP packet was marked by a router that is congested (ECN), and the packet in it cannot carry the mark: its sender does not know ECN. Dropping it is how such a sender is told (RFC 6040, 4.2).",
+		"Congestion on the path between the gateways, where the peer marks outer headers as capable of ECN.",
+		"None, or more bandwidth.",
 	},
 }
 

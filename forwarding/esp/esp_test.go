@@ -193,7 +193,7 @@ func TestVitaPackets(t *testing.T) {
 		1: newKey(t, unhex("b6da32d05a936975574dc122654fce91"), unhex("b6efc7e9")),
 		2: newKey(t, unhex("6a4211c792fd1550c75f1d9e65430b9f"), unhex("50aaa3af")),
 	}
-	sas := map[byte]*tables.SA{1: {}, 2: {}}
+	sas := map[byte]*tables.SA{1: {Replay: 128}, 2: {Replay: 128}}
 	opened := 0
 	for {
 		data, _, err := r.ReadPacketData()
@@ -212,8 +212,8 @@ func TestVitaPackets(t *testing.T) {
 		}
 		from := byte(p.Src())
 		e := p.Payload()
-		seq, ok := Infer(sas[from].Seq, wire.ESP(e).SeqLow())
-		if !ok || !open(keys[from], seq, e) || !Mark(sas[from], seq) {
+		seq, ok := Infer(sas[from].Seq, wire.ESP(e).SeqLow(), 128)
+		if !ok || !open(keys[from], seq, e) || !Mark(sas[from], sas[from].Window[:], seq) {
 			t.Fatalf("packet %d from .%d does not open", seq, from)
 		}
 		inner, next, ok := Trim(e)
@@ -257,7 +257,7 @@ func TestInfer(t *testing.T) {
 		{0xffffffff_ffffffff, 0, 0},
 		{0xffffffff_ffffffff, 0xffffff80, 0xffffffff_ffffff80},
 	} {
-		got, ok := Infer(c.top, c.low)
+		got, ok := Infer(c.top, c.low, 128)
 		if ok != (c.want != 0) || ok && got != c.want {
 			t.Errorf("Infer(%#x, %#x) = %#x, %v, want %#x", c.top, c.low, got, ok, c.want)
 		}
@@ -269,30 +269,40 @@ func TestInfer(t *testing.T) {
 func TestInferFindsEverySender(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	for range 200_000 {
+		size := 64 + r.Int64N(4096-64+1)
 		top := r.Uint64() >> (r.Uint32N(40) + 1)
-		step := int64(r.Uint64N(1<<32-Window-1)) - (Window - 1)
+		step := int64(r.Uint64N(1<<32-uint64(size)-1)) - (size - 1)
 		if r.Uint32N(2) == 0 {
-			step = int64(r.Uint32N(300)) - (Window - 1)
+			step = r.Int64N(5000) - (size - 1)
 		}
 		if int64(top)+step <= 0 {
 			continue
 		}
 		seq := uint64(int64(top) + step)
-		if got, ok := Infer(top, uint32(seq)); !ok || got != seq {
+		if got, ok := Infer(top, uint32(seq), uint16(size)); !ok || got != seq {
 			t.Fatalf("top %#x, sent %#x: inferred %#x, %v", top, seq, got, ok)
 		}
 	}
 }
 
+// TestReplayAgainstList compares windows of all sizes with a list of what came.
 func TestReplayAgainstList(t *testing.T) {
-	for seed := range uint64(50) {
+	for seed := range uint64(150) {
 		r := rand.New(rand.NewPCG(seed, 5))
-		sa := new(tables.SA)
+		sa := &tables.SA{Replay: []uint16{64, 65, 100, 127, 128, 192, 193, 256, 1000, 4095, 4096}[seed%11]}
+		ring := sa.Window[:]
+		if sa.Replay > tables.SmallWindow {
+			ring = make([]uint64, 128)
+		}
+		size := uint64(sa.Replay)
 		came := make(map[uint64]bool)
 		var top uint64
 		for range 5000 {
-			seq := top + uint64(r.Uint32N(200))
-			if back := uint64(r.Uint32N(160)); r.Uint32N(4) != 0 {
+			seq := top + uint64(r.Uint32N(3*uint32(size)/2))
+			if r.Uint32N(500) == 0 {
+				seq = top + r.Uint64N(1<<34)
+			}
+			if back := uint64(r.Uint32N(5 * uint32(size) / 4)); r.Uint32N(8) != 0 {
 				if back > top {
 					continue
 				}
@@ -301,9 +311,9 @@ func TestReplayAgainstList(t *testing.T) {
 			if seq == 0 {
 				continue
 			}
-			want := !came[seq] && (seq > top || top-seq < Window)
-			if Seen(sa, seq) == want || Mark(sa, seq) != want {
-				t.Fatalf("seed %d: number %d with top %d: want accepted %v", seed, seq, top, want)
+			want := !came[seq] && (seq > top || top-seq < size)
+			if Seen(sa, ring, seq) == want || Mark(sa, ring, seq) != want {
+				t.Fatalf("seed %d, window %d: number %d with top %d: want accepted %v", seed, size, seq, top, want)
 			}
 			if want {
 				came[seq] = true
@@ -311,6 +321,22 @@ func TestReplayAgainstList(t *testing.T) {
 			}
 			if sa.Seq != top {
 				t.Fatalf("top %d, want %d", sa.Seq, top)
+			}
+		}
+	}
+}
+
+// TestDamagedWindow: a size that the ring has no room for lets nothing through
+// twice.
+func TestDamagedWindow(t *testing.T) {
+	sa := &tables.SA{Replay: 65535}
+	for seq := uint64(1); seq < 2000; seq++ {
+		if !Mark(sa, sa.Window[:], seq) {
+			t.Fatal(seq)
+		}
+		for back := uint64(0); back < min(seq, 400); back++ {
+			if Mark(sa, sa.Window[:], seq-back) {
+				t.Fatalf("%d passes again at %d", seq-back, seq)
 			}
 		}
 	}
@@ -325,8 +351,8 @@ func FuzzOpen(f *testing.F) {
 			return
 		}
 		// Whatever has been opened, or not, Trim stays within it.
-		seq, ok := Infer(top, wire.ESP(p).SeqLow())
-		if ok && seq < top && top-seq >= Window && seq>>32 == top>>32 {
+		seq, ok := Infer(top, wire.ESP(p).SeqLow(), 128)
+		if ok && seq < top && top-seq >= 128 && seq>>32 == top>>32 {
 			t.Fatalf("top %#x: inferred %#x, which is before the window", top, seq)
 		}
 		authentic := open(k, seq, p)

@@ -2,22 +2,32 @@ package esp
 
 import "vita/forwarding/tables"
 
-// Window is how far behind the highest sequence number a packet may come.
-const Window = 128
+// The anti-replay window is a ring of words, after RFC 6479: bit n%64 of word
+// n/64%len says that sequence number n has been seen. It has room for at least
+// 64 numbers more than the window, so that the word that the highest number
+// lies in never holds numbers that are still within the window, and moving on
+// is clearing words. Len is a power of two.
+
+// window returns how many numbers, the highest included, are looked at.
+func window(sa *tables.SA, ring []uint64) uint64 {
+	// Shared memory is not trusted for what would let replays through.
+	return max(min(uint64(sa.Replay), uint64(len(ring)-1)*64), 1)
+}
 
 // Infer returns the whole sequence number of a packet of which 32 bits were
-// sent, given the highest one received so far (RFC 4303, appendix A2.2). It
-// returns false where the number would lie before the first.
+// sent, given the highest one received so far and the window's size (RFC 4303,
+// appendix A2.2). It returns false where the number would lie before the first.
 //
-// The window [top-127, top] lies in one span of 2^32 numbers (case A), or
+// The window [top-size+1, top] lies in one span of 2^32 numbers (case A), or
 // reaches back into the one before (case B):
 //
 //	A  low at or above the window's bottom: same span; below: the next one
 //	B  low at or above the bottom, taken modulo 2^32: the span before; else the same
-func Infer(top uint64, low uint32) (seq uint64, ok bool) {
+func Infer(top uint64, low uint32, size uint16) (seq uint64, ok bool) {
 	high, topLow := uint32(top>>32), uint32(top)
-	bottom := topLow - (Window - 1)
-	if topLow >= Window-1 {
+	behind := uint32(max(size, 1)) - 1
+	bottom := topLow - behind
+	if topLow >= behind {
 		if low < bottom {
 			high++
 			if high == 0 {
@@ -36,37 +46,36 @@ func Infer(top uint64, low uint32) (seq uint64, ok bool) {
 
 // Seen reports whether a sequence number was marked before, or lies before the
 // window, so that it must be taken for marked.
-func Seen(sa *tables.SA, seq uint64) bool {
+func Seen(sa *tables.SA, ring []uint64, seq uint64) bool {
 	if seq > sa.Seq {
 		return false
 	}
-	behind := sa.Seq - seq
-	return behind >= Window || sa.Window[behind>>6]>>(behind&63)&1 != 0
+	return sa.Seq-seq >= window(sa, ring) || ring[seq>>6&uint64(len(ring)-1)]>>(seq&63)&1 != 0
 }
 
 // Mark notes that the authentic packet with a sequence number has come. It
 // returns false where Seen is true by now: two copies may be in one batch.
-func Mark(sa *tables.SA, seq uint64) bool {
-	if Seen(sa, seq) {
+func Mark(sa *tables.SA, ring []uint64, seq uint64) bool {
+	if Seen(sa, ring, seq) {
 		return false
 	}
+	mask := uint64(len(ring) - 1)
 	if seq > sa.Seq {
-		shift(&sa.Window, seq-sa.Seq)
+		at := sa.Seq >> 6
+		for n := min(seq>>6-at, uint64(len(ring))); n > 0; n-- {
+			at++
+			ring[at&mask] = 0
+		}
 		sa.Seq = seq
 	}
-	behind := sa.Seq - seq
-	sa.Window[behind>>6] |= 1 << (behind & 63)
+	ring[seq>>6&mask] |= 1 << (seq & 63)
 	return true
 }
 
-// shift moves the 128 bits of w up by n; what passes the end is lost.
-func shift(w *[2]uint64, n uint64) {
-	switch {
-	case n >= Window:
-		w[0], w[1] = 0, 0
-	case n >= 64:
-		w[1], w[0] = w[0]<<(n-64), 0
-	default: // shifting by 64, where n is 0, yields 0
-		w[1], w[0] = w[1]<<n|w[0]>>(64-n), w[0]<<n
-	}
-}
+// Resynchronisation after RFC 4303, appendix A3: where more than 2^32 packets
+// were lost, the inferred upper half is wrong and no packet is authentic any
+// more.
+const (
+	ResyncAfter  = 1024 // packets in a row that were not authentic
+	ResyncEpochs = 8    // upper halves to be tried
+)

@@ -31,7 +31,12 @@ type genHeader struct {
 	TFC          uint8
 	HasPrivate   uint8
 	V6           uint8 // the gateway's family
-	_            uint8
+	Resync       uint8
+	ReplayWindow uint16
+	OuterSet     uint8 // see Tables
+	OuterCopy    uint8
+	DF           DF
+	_            [3]byte
 	Private      interfaceEntry
 }
 
@@ -113,6 +118,19 @@ func Build(dst []byte, s *Spec, prev *Tables, generation uint64, maxRoutes int) 
 	if s.v6() {
 		h.V6 = 1
 	}
+	if s.Resync {
+		h.Resync = 1
+	}
+	if h.ReplayWindow = s.ReplayWindow; h.ReplayWindow == 0 {
+		h.ReplayWindow = DefaultReplayWindow
+	}
+	if h.OuterSet = s.DSCP << 2; s.CopyDSCP {
+		h.OuterSet, h.OuterCopy = 0, 0xfc
+	}
+	if s.ECN {
+		h.OuterCopy |= 3
+	}
+	h.DF = s.DF
 	if s.Private != nil {
 		h.HasPrivate = 1
 		h.Private = makeInterface(s.Private, 0x2a)
@@ -302,8 +320,13 @@ type Tables struct {
 	Workers      []WorkerConfig
 	Routes       []RouteEntry // by slot
 	V6           bool         // the gateway's family: LPM6 has the nets, not LPM
-	LPM          lpm.Table4   // values are route slots
-	LPM6         lpm.Table6   // likewise
+	Resync       bool         // see Spec
+	ReplayWindow uint16
+	OuterSet     uint8 // the outer traffic class, or TOS
+	OuterCopy    uint8 // bits of it that come from the inner header
+	DF           DF
+	LPM          lpm.Table4 // values are route slots
+	LPM6         lpm.Table6 // likewise
 	peers        [][16]byte
 	names        []byte
 }
@@ -324,7 +347,11 @@ func Open(b []byte) (*Tables, error) {
 	b = b[:h.Used]
 	t := &Tables{
 		Generation: h.Generation, MTU: int(h.MTU), TFC: h.TFC != 0, ProtocolPort: h.ProtocolPort,
-		V6: h.V6 != 0,
+		V6: h.V6 != 0, Resync: h.Resync != 0, ReplayWindow: h.ReplayWindow,
+		OuterSet: h.OuterSet, OuterCopy: h.OuterCopy, DF: h.DF,
+	}
+	if t.ReplayWindow < MinReplayWindow || t.ReplayWindow > MaxReplayWindow {
+		return nil, fmt.Errorf("%w: replay window %d", ErrCorrupt, t.ReplayWindow)
 	}
 	workers := arena.View[workerEntry](h.workers.in(b), int(h.workers.Size)/arena.Size[workerEntry](1))
 	t.Routes = arena.View[RouteEntry](h.routes.in(b), int(h.routes.Size)/arena.Size[RouteEntry](1))

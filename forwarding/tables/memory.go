@@ -12,7 +12,7 @@ import (
 // any layout in this package; both processes must have the same.
 const (
 	Magic   = 0x656e6967_61746976 // "vitaengi", little endian
-	Version = 2
+	Version = 3
 )
 
 // WorkerSlots is how many worker slots there are: twice MaxWorkers, because
@@ -61,12 +61,13 @@ type Header struct {
 	active    extent
 	workers   extent
 	rings     extent
+	windows   extent
 	SATop     uint32 // atomic: entries from here on have never been used
 	_         uint32
 	Release   [64]byte // the engine's version, zero-padded
 	Tier      [32]byte // implementation of AES-GCM, zero-padded
 	CPUs      [16]uint64
-	_         [120]byte
+	_         [104]byte
 
 	// Current is the live generation: its number in the upper 63 bits, and in
 	// the lowest the place (0 or 1) of its tables. vitad stores it, workers
@@ -106,21 +107,29 @@ type SA struct {
 	MaxPackets uint64 // hard limit
 	LastSeq    uint64 // hard limit: the last sequence number to be used
 	Worker     uint32 // slot
-	_          uint32
+	Replay     uint16 // inbound: how far behind Seq a packet may come
+	_          uint16
 
 	// Written by the SA's worker alone.
 	Seq      uint64    // outbound: last sent; inbound: highest verified
-	Window   [2]uint64 // inbound: bit n of the 128 says that Seq-n has been seen
+	Window   [4]uint64 // inbound: what has been seen, where Replay is at most SmallWindow; see esp
 	Packets  uint64
 	Bytes    uint64 // of inner packets
 	LastUsed int64  // clock.Mono
-	_        [16]byte
 
 	RxErrors       uint64 // too short, or past a hard limit
 	ProtocolErrors uint64 // authentic but with a bad trailer or inner packet
 	DecryptErrors  uint64 // not authentic, or seen before
-	_              [40]byte
+	Failures       uint64 // inbound: packets in a row that were not authentic
+	_              [32]byte
 }
+
+// SmallWindow is the largest anti-replay window that an SA entry holds itself.
+// The windows of others lie in an area of their own.
+const (
+	SmallWindow = 3 * 64
+	windowWords = 128
+)
 
 // An SA reference names an entry and the use of it, so that a reference kept
 // too long does not name a later SA in the same entry.
@@ -223,6 +232,7 @@ func (h *Header) layout() uint64 {
 	place(&h.active, WorkerSlots*int(h.MaxRoutes)*4)
 	place(&h.workers, arena.Size[Worker](WorkerSlots))
 	place(&h.rings, arena.Size[ringPair](WorkerSlots))
+	place(&h.windows, arena.Size[[windowWords]uint64](int(h.MaxSAs)))
 	return at
 }
 
@@ -259,6 +269,7 @@ type Memory struct {
 	Workers []Worker
 	active  []uint32
 	rings   []ringPair
+	windows [][windowWords]uint64
 	tables  [2][]byte
 }
 
@@ -281,7 +292,8 @@ func OpenMemory(b []byte) (*Memory, error) {
 	want := Header{MaxRoutes: h.MaxRoutes, MaxSAs: h.MaxSAs}
 	size := want.layout()
 	if size > uint64(len(b)) || want.tables != h.tables || want.sas != h.sas ||
-		want.active != h.active || want.workers != h.workers || want.rings != h.rings {
+		want.active != h.active || want.workers != h.workers || want.rings != h.rings ||
+		want.windows != h.windows {
 		return nil, fmt.Errorf("%w: areas are not where they belong in %d bytes", ErrCorrupt, len(b))
 	}
 	m := &Memory{
@@ -290,12 +302,22 @@ func OpenMemory(b []byte) (*Memory, error) {
 		Workers: arena.View[Worker](h.workers.in(b), WorkerSlots),
 		active:  arena.View[uint32](h.active.in(b), WorkerSlots*o.MaxRoutes),
 		rings:   arena.View[ringPair](h.rings.in(b), WorkerSlots),
+		windows: arena.View[[windowWords]uint64](h.windows.in(b), o.MaxSAs),
 		tables:  [2][]byte{h.tables[0].in(b), h.tables[1].in(b)},
 	}
-	if m.SAs == nil || m.Workers == nil || m.active == nil || m.rings == nil {
+	if m.SAs == nil || m.Workers == nil || m.active == nil || m.rings == nil || m.windows == nil {
 		return nil, fmt.Errorf("%w: memory is not aligned", ErrCorrupt)
 	}
 	return m, nil
+}
+
+// Window returns the anti-replay window of the SA in entry i, a power of two of
+// words. Sa is that entry.
+func (m *Memory) Window(sa *SA, i int) []uint64 {
+	if sa.Replay <= SmallWindow {
+		return sa.Window[:]
+	}
+	return m.windows[i][:]
 }
 
 // Current returns the live generation's word, see Word.

@@ -83,12 +83,36 @@ type Spec struct {
 	MTU          uint16 // largest inner packet, bytes; 0: DefaultMTU
 	TFC          bool   // pad every inner packet to the MTU
 	ProtocolPort uint16 // UDP port of key exchange; 0: DefaultProtocolPort
+
+	ReplayWindow uint16 // of inbound SAs installed from now on; 0: DefaultReplayWindow
+	Resync       bool   // look for a lost sequence number (RFC 4303, A3)
+	ECN          bool   // give the outer header the inner ECN field (RFC 6040, normal mode)
+	CopyDSCP     bool   // give the outer header the inner DSCP
+	DSCP         uint8  // of the outer header, where the inner one is not copied
+	DF           DF     // of the outer header of IPv4
 }
+
+// DF says how the outer header's flag "do not fragment" is set.
+type DF uint8
+
+// The ways to set it (RFC 4301, 8.1).
+const (
+	DFSet DF = iota
+	DFClear
+	DFCopy
+)
 
 // Defaults of a Spec, as in the model.
 const (
 	DefaultMTU          = 8923
 	DefaultProtocolPort = 303
+	DefaultReplayWindow = 128
+)
+
+// Limits of the anti-replay window, in packets.
+const (
+	MinReplayWindow = 64
+	MaxReplayWindow = 4096
 )
 
 // Limits that the layout sets.
@@ -110,6 +134,12 @@ func specError(format string, a ...any) error {
 func (s *Spec) Validate() error {
 	if s.Private == nil && len(s.Public) > 0 {
 		return specError("public interfaces without a private one")
+	}
+	if n := s.ReplayWindow; n != 0 && (n < MinReplayWindow || n > MaxReplayWindow) {
+		return specError("replay window %d: want %d to %d", n, MinReplayWindow, MaxReplayWindow)
+	}
+	if s.DSCP > 63 || s.DF > DFCopy {
+		return specError("DSCP %d, DF %d: not within their ranges", s.DSCP, s.DF)
 	}
 	v6 := s.v6()
 	if s.Private != nil {

@@ -56,6 +56,17 @@ func (p IPv4) Fragment() bool { return Be16(p[6:8])&0x3fff != 0 }
 // LaterFragment reports whether the packet is a fragment but not the first.
 func (p IPv4) LaterFragment() bool { return Be16(p[6:8])&0x1fff != 0 }
 
+// TOS returns the type of service: DSCP and ECN field.
+func (p IPv4) TOS() uint8 { return p[1] }
+
+// SetECN sets the ECN field and mends the checksum.
+func (p IPv4) SetECN(ecn uint8) {
+	_ = p[11]
+	old := Be16(p[0:])
+	p[1] = p[1]&^3 | ecn
+	PutBe16(p[10:], cksum.Update16(Be16(p[10:]), old, Be16(p[0:])))
+}
+
 // TTL returns the time to live.
 func (p IPv4) TTL() uint8 { return p[8] }
 
@@ -89,9 +100,14 @@ func (p IPv4) DecrementTTL() {
 // PutIPv4 writes a whole header without options, TOS 0, identification 0, and
 // its checksum, to b of at least IPv4Len bytes.
 func PutIPv4(b []byte, total int, df bool, ttl, proto uint8, src, dst uint32) {
+	PutTunnel4(b, total, 0, 0, df, ttl, proto, src, dst)
+}
+
+// PutTunnel4 is PutIPv4 with a TOS and an identification.
+func PutTunnel4(b []byte, total int, tos uint8, id uint16, df bool, ttl, proto uint8, src, dst uint32) {
 	_ = b[IPv4Len-1]
-	PutBe32(b[0:], 0x45<<24|uint32(uint16(total)))
-	PutBe32(b[4:], 0)
+	PutBe32(b[0:], 0x45<<24|uint32(tos)<<16|uint32(uint16(total)))
+	PutBe32(b[4:], uint32(id)<<16)
 	if df {
 		b[6] = 0x40
 	}

@@ -30,6 +30,9 @@ func ParseIPv6(b []byte) (IPv6, bool) {
 // Class returns the traffic class.
 func (p IPv6) Class() uint8 { return p[0]<<4 | p[1]>>4 }
 
+// SetClass sets the traffic class.
+func (p IPv6) SetClass(c uint8) { p[0], p[1] = 6<<4|c>>4, c<<4|p[1]&15 }
+
 // Next returns the type of the header that follows.
 func (p IPv6) Next() uint8 { return p[6] }
 

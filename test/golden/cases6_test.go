@@ -199,8 +199,28 @@ func icmp6() (private, public [][]byte) {
 		tunnel6(inSPI, 4, ip6{src: there6, dst: private6, next: 44, payload: append([]byte{58, 0, 0, 1, 0, 0, 0, 9}, text(20)...)}.packet()),
 	}
 	for _, m := range [][2]uint8{
-		{1, 0}, {1, 1}, {1, 2}, {1, 3}, {1, 4}, {1, 5}, {1, 6}, {1, 7}, {2, 0}, {2, 9}, {3, 0}, {3, 1}, {3, 2},
-		{4, 0}, {4, 1}, {4, 2}, {4, 3}, {100, 0}, {127, 0}, {129, 0}, {130, 0}, {200, 0},
+		{1, 0},
+		{1, 1},
+		{1, 2},
+		{1, 3},
+		{1, 4},
+		{1, 5},
+		{1, 6},
+		{1, 7},
+		{2, 0},
+		{2, 9},
+		{3, 0},
+		{3, 1},
+		{3, 2},
+		{4, 0},
+		{4, 1},
+		{4, 2},
+		{4, 3},
+		{100, 0},
+		{127, 0},
+		{129, 0},
+		{130, 0},
+		{200, 0},
 	} {
 		private = append(private, toPrivate6(error6(m[0], m[1], here6, private6)))
 		public = append(public,
@@ -318,8 +338,13 @@ func routes6() (private, public [][]byte) {
 		spi uint32
 		src string
 	}{
-		{0xaa, "2001:db8:20:1000::1"}, {0xbb, "2001:db8:20:1000::1"}, {0xaa, "2001:db8:20:2000::1"}, {0xbb, "2001:db8:20:2000::1"},
-		{0xbb, "fd12::1"}, {0xaa, "2001:db8:20:1000::77"}, {0xbb, stranger6},
+		{0xaa, "2001:db8:20:1000::1"},
+		{0xbb, "2001:db8:20:1000::1"},
+		{0xaa, "2001:db8:20:2000::1"},
+		{0xbb, "2001:db8:20:2000::1"},
+		{0xbb, "fd12::1"},
+		{0xaa, "2001:db8:20:1000::77"},
+		{0xbb, stranger6},
 	} {
 		public = append(public, tunnel6(c.spi, uint64(i+1), ip6{src: c.src, dst: here6, next: protoTest, payload: text(20)}.packet()))
 	}
