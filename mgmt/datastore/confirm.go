@@ -3,6 +3,7 @@ package datastore
 import (
 	"context"
 	"encoding/binary"
+	"slices"
 	"strconv"
 	"time"
 
@@ -122,7 +123,7 @@ func (d *Datastore) next(s *Session, o CommitOptions, j edit.Journal) *confirmat
 	if c.persist != "" {
 		c.owner = nil
 	}
-	c.undo = append(c.undo[:len(c.undo):len(c.undo)], j...)
+	c.undo = append(slices.Clip(c.undo), j...)
 	return c
 }
 
@@ -141,7 +142,7 @@ func (d *Datastore) expire(c *confirmation) {
 	d.change.Lock()
 	defer d.change.Unlock()
 	if d.confirm == c {
-		d.revert("it was not confirmed in time")
+		_ = d.revert("it was not confirmed in time") // it is logged, and tried again
 	}
 }
 

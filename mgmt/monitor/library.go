@@ -18,10 +18,10 @@ const libraryModule = "ietf-yang-library"
 const LibraryRevision = "2019-01-04"
 
 // implemented names the modules whose nodes, operations or notifications the
-// servers have, with their features. All others are there to be imported.
+// servers have, with their features, beside those of the gateway's own data.
+// All others are there to be imported.
 var implemented = map[string][]string{
-	"vita-esp-gateway":           nil,
-	"ietf-netconf":               {"candidate", "confirmed-commit", "rollback-on-error", "validate", "writable-running"},
+	"ietf-netconf":               {"candidate", "confirmed-commit", "rollback-on-error", "validate", "writable-running", "xpath"},
 	"ietf-netconf-monitoring":    nil,
 	"ietf-netconf-with-defaults": nil,
 	"ietf-yang-library":          nil,
@@ -37,6 +37,7 @@ var base = []string{
 	"urn:ietf:params:netconf:capability:rollback-on-error:1.0",
 	"urn:ietf:params:netconf:capability:validate:1.0",
 	"urn:ietf:params:netconf:capability:validate:1.1",
+	"urn:ietf:params:netconf:capability:xpath:1.0",
 	"urn:ietf:params:netconf:capability:with-defaults:1.0?basic-mode=explicit&also-supported=report-all,report-all-tagged,trim",
 }
 
@@ -53,6 +54,7 @@ func newLibrary() *library {
 	var implement, importOnly, flat []*op.Node
 	for _, m := range schema.Modules() {
 		features, is := implemented[m.Name]
+		is = is || m.Data
 		features = slices.Sorted(slices.Values(features))
 		fmt.Fprintf(sum, "%s %s %v %v %d\n%s", m.Name, m.Revision, is, features, len(m.Text), m.Text)
 		conformance := "implement"

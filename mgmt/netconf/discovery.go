@@ -8,25 +8,7 @@ import (
 	"vita/mgmt/internal/rpcerr"
 	"vita/mgmt/internal/xmltree"
 	"vita/mgmt/monitor"
-	op "vita/mgmt/operational"
 )
-
-// operational writes what the filter selects of the data that are not in the
-// gateway's own tree.
-func (n *session) operational(filter *xmltree.Element, out *bytes.Buffer) {
-	for _, p := range n.server.o.Monitor.Providers() {
-		for _, name := range p.Roots() {
-			if !op.Wants(filter, name) {
-				continue
-			}
-			if root := p.Root(name); root != nil {
-				if root = root.Select(filter); root != nil {
-					root.WriteXML(out)
-				}
-			}
-		}
-	}
-}
 
 // getSchema gives out a YANG module (RFC 6022 section 3.1).
 func (n *session) getSchema(rpc *xmltree.Element, out *bytes.Buffer) error {

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"vita/gen"
 	"vita/mgmt/datastore"
 	"vita/mgmt/internal/edit"
 	"vita/mgmt/internal/rpcerr"
@@ -136,83 +135,6 @@ func store(op, e *xmltree.Element, name string) (datastore.Name, error) {
 		Type: "protocol", Tag: "unknown-element", BadElement: e.Children[0].Name.Local,
 		Message: fmt.Sprintf("<%s>: no datastore <%s>: have <running/> and <candidate/>", name, e.Children[0].Name.Local),
 	}
-}
-
-// filter reads a <filter>; nil means all.
-func filter(e *xmltree.Element) (*yangenc.Filter, error) {
-	if e == nil {
-		return nil, nil
-	}
-	kind := "subtree"
-	for _, a := range e.Attrs {
-		if a.Name.Local == "type" && (a.Name.Space == "" || a.Name.Space == nsBase) {
-			kind = a.Value
-		}
-	}
-	if kind != "subtree" {
-		return nil, &rpcerr.Error{
-			Type: "protocol", Tag: "bad-attribute", BadAttribute: "type", BadElement: "filter",
-			Message: fmt.Sprintf("filter type %q is not supported: use subtree", kind),
-		}
-	}
-	return yangenc.SubtreeFilter(e)
-}
-
-// get reads configuration and state (RFC 6241 section 7.7).
-func (n *session) get(op *xmltree.Element, out *bytes.Buffer) error {
-	p, err := params(op, "filter", "with-defaults")
-	if err != nil {
-		return err
-	}
-	f, err := filter(p["filter"])
-	if err != nil {
-		return err
-	}
-	mode, err := defaults(p["with-defaults"])
-	if err != nil {
-		return err
-	}
-	out.WriteString("<data>")
-	if err := n.readInto(datastore.Running, yangenc.Opts{Filter: f, Content: yangenc.ContentAll, Defaults: mode}, out); err != nil {
-		return err
-	}
-	n.operational(p["filter"], out)
-	out.WriteString("</data>")
-	return nil
-}
-
-// getConfig reads configuration (RFC 6241 section 7.1).
-func (n *session) getConfig(op *xmltree.Element, out *bytes.Buffer) error {
-	p, err := params(op, "source", "filter", "with-defaults")
-	if err != nil {
-		return err
-	}
-	from, err := store(op, p["source"], "source")
-	if err != nil {
-		return err
-	}
-	f, err := filter(p["filter"])
-	if err != nil {
-		return err
-	}
-	mode, err := defaults(p["with-defaults"])
-	if err != nil {
-		return err
-	}
-	return n.read(from, yangenc.Opts{Filter: f, Content: yangenc.ContentConfig, Defaults: mode}, out)
-}
-
-func (n *session) read(from datastore.Name, o yangenc.Opts, out *bytes.Buffer) error {
-	out.WriteString("<data>")
-	err := n.readInto(from, o, out)
-	out.WriteString("</data>")
-	return err
-}
-
-func (n *session) readInto(from datastore.Name, o yangenc.Opts, out *bytes.Buffer) error {
-	return n.server.o.Datastore.Read(from, o.Content != yangenc.ContentConfig, func(root *gen.Vita) error {
-		return yangenc.EncodeXML(out, root, o)
-	})
 }
 
 // editConfig changes a datastore (RFC 6241 section 7.2). Every edit is taken

@@ -199,3 +199,21 @@ func (n *Node) Cut(depth int) *Node {
 	}
 	return &out
 }
+
+// Keep returns the node with what keep names of it: true stands for all that is
+// in a node, false for the way to others. Keys of entries are always there.
+func (n *Node) Keep(keep map[*Node]bool) *Node {
+	if keep[n] {
+		return n
+	}
+	out := *n
+	out.Children = nil
+	for _, c := range n.Children {
+		if _, named := keep[c]; named {
+			out.Children = append(out.Children, c.Keep(keep))
+		} else if slices.Contains(n.Keys, c.Name) {
+			out.Children = append(out.Children, c)
+		}
+	}
+	return &out
+}

@@ -36,13 +36,14 @@ try:
     print("taken")
 except RPCError as e:
     print(e.type, e.tag, e.path, e.severity)
+print(m.get(filter=("xpath", "/route4[id='site1']/spi")).data_xml)
 print(m.session_id, ":candidate" in m.server_capabilities)
 print("state", "gateway-state" in m.get().data_xml)
 `, `<config xmlns="urn:ietf:params:xml:ns:netconf:base:1.0">`+routeXML+`</config>`)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, want := range []string{"<net>10.1.0.0/16</net>", "application invalid-value /vita-esp-gateway:mtu error", "1 True"} {
+	for _, want := range []string{"<net>10.1.0.0/16</net>", "<spi>1001</spi>", "application invalid-value /vita-esp-gateway:mtu error", "1 True"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}

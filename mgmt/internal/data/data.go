@@ -32,6 +32,9 @@ func (s Struct) Same(o Struct) bool {
 	return s.Exists() && o.Exists() && s.v.Addr().Pointer() == o.v.Addr().Pointer()
 }
 
+// Address tells structs apart: it is the same for the very same one in memory.
+func (s Struct) Address() uintptr { return s.v.Addr().Pointer() }
+
 // Leaf returns the value of a leaf, without regard to defaults.
 func (s Struct) Leaf(leaf *schema.Node) (value string, ok bool) {
 	p := s.v.Field(leaf.Field)

@@ -34,3 +34,14 @@ func describe(mod *goyang.Module, sources map[string]string, data bool) Embedded
 	}
 	return d
 }
+
+// ModuleOf returns the name of the embedded module that has a namespace, ""
+// if there is none. Unlike Module it knows those without nodes in the tree.
+func ModuleOf(namespace string) string {
+	for _, m := range Modules() {
+		if m.Namespace == namespace {
+			return m.Name
+		}
+	}
+	return ""
+}

@@ -145,6 +145,12 @@ const small = `{"vita-esp-gateway:private-interface4":{"ifname":"eth0","ip":"10.
 
 func TestOptions(t *testing.T) {
 	tree := fromJSON(t, small)
+	gateway := &Filter{root: &filterNode{schema: schema.Root()}} // the nodes of the gateway's first module
+	for _, n := range schema.Root().Children {
+		if n.Module == "vita-esp-gateway" {
+			gateway.root.children = append(gateway.root.children, &filterNode{schema: n})
+		}
+	}
 	for name, c := range map[string]struct {
 		o    Opts
 		want string
@@ -156,8 +162,9 @@ func TestOptions(t *testing.T) {
 		"depth 2": {Opts{Depth: 2}, `{"vita-esp-gateway:private-interface4":{},"vita-esp-gateway:public-interface4":[{"ip":"192.0.2.1"}],` +
 			`"vita-esp-gateway:route4":[{"id":"a"},{"id":"b"}],"vita-esp-gateway:mtu":1400}`},
 		"depth 3": {Opts{Depth: 3}, strings.Replace(small, `{"ip":"192.0.2.3","queue":2}`, `{"ip":"192.0.2.3"}`, 1)},
-		"defaults": {Opts{Defaults: ReportAll}, strings.NewReplacer(`"ifname":"eth1"}`, `"ifname":"eth1","queue":1}`, `{"ip":"192.0.2.2"}`, `{"ip":"192.0.2.2","queue":1}`,
-			`"vita-esp-gateway:mtu":1400`, `"vita-esp-gateway:mtu":1400,"vita-esp-gateway:protocol-port":303,"vita-esp-gateway:negotiation-ttl":5,"vita-esp-gateway:sa-ttl":600`).Replace(small)},
+		"defaults": {Opts{Defaults: ReportAll, Filter: gateway}, strings.NewReplacer(`"ifname":"eth1"}`, `"ifname":"eth1","queue":1}`, `{"ip":"192.0.2.2"}`, `{"ip":"192.0.2.2","queue":1}`,
+			`"vita-esp-gateway:mtu":1400`, `"vita-esp-gateway:mtu":1400,"vita-esp-gateway:protocol-port":303,"vita-esp-gateway:negotiation-ttl":5,"vita-esp-gateway:sa-ttl":600,`+
+				`"vita-esp-gateway-ext:esp":{"replay-window":128,"resynchronise":false,"ecn":false,"dscp":"0","df":"set"}`).Replace(small)},
 	} {
 		if got := toJSON(t, tree, c.o); got != c.want {
 			t.Errorf("%s:\n%s\nwant\n%s", name, got, c.want)

@@ -152,6 +152,8 @@ func walkRoot(out sink, tree *gen.Vita, o Opts) {
 	if o.Filter != nil {
 		f := o.Filter.root
 		switch {
+		case o.Filter.picked != nil:
+			sel = o.Filter.picked.selection()
 		case len(f.children) == 0 || !f.matches(s): // an empty filter selects nothing (section 6.4.2)
 			sel = selection{}
 		case !f.all():
@@ -300,6 +302,10 @@ func (w *walker) children(node *schema.Node, s data.Struct, sel selection, level
 		}
 	}
 	if w.o.Depth > 0 && level >= w.o.Depth {
+		return
+	}
+	if sel.picked != nil && !sel.all {
+		w.picked(node, s, sel.picked, level)
 		return
 	}
 	for _, c := range node.Children {

@@ -8,9 +8,12 @@ import (
 	"vita/mgmt/internal/xmltree"
 )
 
-// Filter selects parts of a tree (RFC 6241 section 6). It is made by
-// SubtreeFilter.
-type Filter struct{ root *filterNode }
+// Filter selects parts of a tree (RFC 6241 sections 6 and 8.9). It is made by
+// SubtreeFilter or PickFilter.
+type Filter struct {
+	root   *filterNode
+	picked *picked
+}
 
 // filterNode is an element of a subtree filter: a containment node where it
 // has children, a content match node where it is a leaf with text, otherwise
@@ -33,7 +36,7 @@ func SubtreeFilter(filter *xmltree.Element) (*Filter, error) {
 		// do not say otherwise, which section 6.2.1 counts as none.
 		root.children = append(root.children, newFilterNode(root.schema, c))
 	}
-	return &Filter{root}, nil
+	return &Filter{root: root}, nil
 }
 
 func newFilterNode(parent *schema.Node, e *xmltree.Element) *filterNode {
@@ -131,8 +134,9 @@ func (f *filterNode) keys() []string {
 // selection is what is selected within a struct: everything, or what any of
 // some filter nodes select.
 type selection struct {
-	all   bool
-	nodes []*filterNode
+	all    bool
+	nodes  []*filterNode
+	picked *picked // in place of nodes
 }
 
 var everything = selection{all: true}
