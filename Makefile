@@ -6,7 +6,7 @@ PROGRAMS := vitad vita-engine vitactl
 GOFLAGS_BUILD := -trimpath -ldflags '-s -w'
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test check fmt lint generate generate-check race fuzz bench clean setup
+.PHONY: help build demo test check fmt lint generate generate-check race fuzz bench soak clean setup
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -47,6 +47,10 @@ race: ## the concurrent packages under the race detector
 
 fuzz: ## every fuzz target for FUZZTIME each (default 20s)
 	@test/fuzz.sh $${FUZZTIME:-20s}
+
+soak: setup build ## what takes hours: a simulated year of rekeys, 10 000 routes between two gateways (needs root)
+	$(GO) test -count 1 -timeout 6h -v -run 'TestYear|TestManyRoutesComeBack|TestFlood' ./keying/keeper -soak
+	$(GO) test -count 1 -timeout 1h -v -run TestManyRoutes ./test/e2e -routes 10000
 
 bench: ## benchmarks of the packet path
 	$(GO) test -run '^$$' -bench . -benchmem ./asm/... ./forwarding/...

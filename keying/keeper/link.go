@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"vita/forwarding/client"
+	"vita/keying/exchange"
 	"vita/keying/ske"
 )
 
@@ -26,8 +27,7 @@ type link struct {
 	due           int64 // when tick is to be called
 	timer         int   // place among the timers, from 1; 0: none
 
-	responder  *ske.Responder
-	initiator  *ske.Initiator
+	kex        exchange.Exchange
 	startAt    int64 // not before this
 	paced      bool  // startAt is what the pacer has given us
 	forced     bool  // begin an exchange whatever the active SA's age
@@ -70,12 +70,11 @@ func (l *link) params() ske.Params {
 
 // resetHandshake forgets exchanges under way; SAs stay.
 func (l *link) resetHandshake() {
-	if l.initiator != nil {
-		l.initiator.Stop()
+	if l.kex != nil {
+		l.kex.Stop()
 	}
 	l.release()
-	l.responder = ske.NewResponder(l.params(), l.k.random)
-	l.initiator = ske.NewInitiator(l.params(), l.k.c.NegotiationTTL, l.k.random)
+	l.kex = ske.NewPeer(l.params(), l.k.c.NegotiationTTL, l.k.random)
 	l.startAt, l.paced = 0, false
 }
 
@@ -109,7 +108,7 @@ func (l *link) send(to netip.AddrPort, m []byte) bool {
 // peer sends by it is taken. The peer has its end since begun at the earliest,
 // and ours must not outlive it. Inbound SAs last a little longer than sa-ttl,
 // for packets that are still under way.
-func (l *link) add(now, begun int64, pair *ske.Pair) (*inbound, *outbound, error) {
+func (l *link) add(now, begun int64, pair *exchange.Pair) (*inbound, *outbound, error) {
 	k := l.k
 	ttl := k.c.SATTL
 	in := &inbound{spi: pair.InboundSPI, created: now, expires: now + int64(ttl+k.c.NegotiationTTL)}
@@ -186,7 +185,7 @@ func (l *link) end(o **outbound) {
 
 // drop ends all SAs and exchanges of the link.
 func (l *link) drop() {
-	l.initiator.Stop()
+	l.kex.Stop()
 	l.release()
 	l.k.timers.remove(l)
 	delete(l.k.waiting, l)
@@ -282,9 +281,9 @@ func (l *link) activate(o *outbound) {
 // is needed. It returns when to look again.
 func (l *link) exchange(now int64) int64 {
 	const far = 1<<63 - 1
-	deadline, running := l.initiator.Active()
+	deadline, running := l.kex.Active()
 	if running && now < deadline {
-		if m := l.initiator.Repeat(); m != nil {
+		if m := l.kex.Repeat(); m != nil {
 			if now >= l.repeatAt {
 				l.repeatAt = now + int64(repeatInterval)
 				if l.k.knocks.take(now) {
@@ -296,7 +295,7 @@ func (l *link) exchange(now int64) int64 {
 		return deadline
 	}
 	if running {
-		l.initiator.Stop()
+		l.kex.Stop()
 		if !l.unanswered && l.active != nil {
 			l.k.log.Warn("the peer does not answer", "route", l.route.ID, "queue", l.key.queue, "peer", l.remote)
 		}
@@ -330,10 +329,10 @@ func (l *link) exchange(now int64) int64 {
 		l.k.reserved[l.key] = spi
 		l.k.use(l.key.queue, spi)
 	}
-	l.send(netip.AddrPortFrom(l.remote, l.k.c.Port), l.initiator.Start(now, spi))
+	l.send(netip.AddrPortFrom(l.remote, l.k.c.Port), l.kex.Start(now, spi))
 	l.k.counters.negotiationsInitiated++
 	l.repeatAt = now + int64(repeatInterval)
-	deadline, _ = l.initiator.Active()
+	deadline, _ = l.kex.Active()
 	return min(deadline, l.repeatAt)
 }
 

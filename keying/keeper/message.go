@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"vita/forwarding/client"
+	"vita/keying/exchange"
 	"vita/keying/ske"
 )
 
@@ -23,6 +24,9 @@ func (k *Keeper) Handle(m client.Message) {
 	if l == nil {
 		k.counters.rxErrors++
 		k.counters.routeErrors++
+		if k.logs.take(now) {
+			k.log.Warn("key exchange message for no route of ours from that address", "spi", spi, "queue", m.Queue, "peer", m.Peer)
+		}
 		return
 	}
 	// Only what comes from the address of a gateway counts towards the limits.
@@ -35,21 +39,13 @@ func (k *Keeper) Handle(m client.Message) {
 		return
 	}
 	defer k.soon(l)
-	switch kind {
-	case ske.Knock:
-		err = l.knock(m)
-	case ske.Challenge:
-		err = l.challenge(now, m)
-	case ske.Proposal:
-		err = l.proposal(now, m)
-	case ske.Agreement:
-		err = l.agreement(now, m)
+	o, err := l.kex.Receive(now, m.Payload, func() uint32 { return k.newSPI(l.key.queue) })
+	if err == nil {
+		l.act(now, m.Peer, &o)
+		return
 	}
-	if err != nil {
-		k.count(err)
-		if !k.logs.take(now) {
-			return
-		}
+	k.count(err)
+	if k.logs.take(now) {
 		k.log.Warn("key exchange message not accepted", "route", l.route.ID, "queue", m.Queue, "peer", m.Peer, "message", kind.String(), "error", err)
 	}
 }
@@ -66,58 +62,52 @@ func (k *Keeper) count(err error) {
 	c := &k.counters
 	c.rxErrors++
 	switch {
-	case errors.Is(err, ske.ErrMessage):
+	case errors.Is(err, exchange.ErrMessage):
 		c.protocolErrors++
-	case errors.Is(err, ske.ErrVersion):
+	case errors.Is(err, exchange.ErrVersion):
 		c.versionErrors++
-	case errors.Is(err, ske.ErrParameter):
+	case errors.Is(err, exchange.ErrParameter):
 		c.parameterErrors++
-	case errors.Is(err, ske.ErrAuthentication):
+	case errors.Is(err, exchange.ErrAuthentication):
 		c.authenticationErrors++
-	case errors.Is(err, ske.ErrPublicKey):
+	case errors.Is(err, exchange.ErrPublicKey):
 		c.publicKeyErrors++
 	}
 }
 
-// knock answers a knock with a challenge.
-func (l *link) knock(m client.Message) error {
-	out, err := l.responder.Knock(m.Payload)
-	if err != nil {
-		return err
+// act does what a message has brought about.
+func (l *link) act(now int64, peer netip.AddrPort, o *exchange.Outcome) {
+	defer o.Pair.Wipe()
+	c := &l.k.counters
+	switch o.Event {
+	case exchange.Nothing:
+	case exchange.Invited:
+		if l.send(peer, o.Reply) {
+			c.challengesOffered++
+		}
+	case exchange.Advanced:
+		c.challengesAccepted++
+		l.proposed = now
+		if l.send(peer, o.Reply) {
+			c.keypairsOffered++
+		}
+	case exchange.Responded:
+		if l.responded(now, &o.Pair) {
+			l.send(peer, o.Reply)
+		}
+	case exchange.Initiated:
+		l.initiated(now, &o.Pair)
 	}
-	if l.send(m.Peer, out) {
-		l.k.counters.challengesOffered++
-	}
-	return nil
 }
 
-// challenge answers a challenge with a proposal.
-func (l *link) challenge(now int64, m client.Message) error {
-	out, err := l.initiator.Challenge(now, m.Payload)
-	if err != nil {
-		return err
-	}
-	l.k.counters.challengesAccepted++
-	l.proposed = now
-	if l.send(m.Peer, out) {
-		l.k.counters.keypairsOffered++
-	}
-	return nil
-}
-
-// proposal answers a proposal with an agreement. Both SAs are installed before:
-// the peer may send by the new one as soon as it has the agreement.
-func (l *link) proposal(now int64, m client.Message) error {
+// responded installs what an exchange of the peer's has yielded. Both SAs are
+// there before the peer has its answer: it may send by the new one at once.
+func (l *link) responded(now int64, pair *exchange.Pair) bool {
 	k := l.k
-	out, pair, err := l.responder.Propose(m.Payload, k.newSPI(l.key.queue))
-	if err != nil {
-		return err
-	}
-	defer pair.Wipe()
-	in, o, err := l.add(now, now, &pair)
+	in, o, err := l.add(now, now, pair)
 	if err != nil {
 		k.log.Warn("cannot install SAs", "route", l.route.ID, "queue", l.key.queue, "error", err)
-		return nil // the peer will ask again
+		return false // the peer will ask again
 	}
 	k.counters.keypairsNegotiated++
 	o.twin = in
@@ -137,25 +127,19 @@ func (l *link) proposal(now int64, m client.Message) error {
 			l.asking = true
 		}
 	}
-	k.log.Debug("SAs agreed", "route", l.route.ID, "queue", l.key.queue, "initiator", m.Peer.Addr(), "inbound spi", pair.InboundSPI, "outbound spi", pair.OutboundSPI)
-	l.send(m.Peer, out)
-	return nil
+	k.log.Debug("SAs agreed", "route", l.route.ID, "queue", l.key.queue, "initiator", l.remote, "inbound spi", pair.InboundSPI, "outbound spi", pair.OutboundSPI)
+	return true
 }
 
-// agreement ends an exchange that we have initiated.
-func (l *link) agreement(now int64, m client.Message) error {
+// initiated installs what an exchange of ours has yielded.
+func (l *link) initiated(now int64, pair *exchange.Pair) {
 	k := l.k
-	pair, err := l.initiator.Agree(now, m.Payload)
-	if err != nil {
-		return err
-	}
-	defer pair.Wipe()
 	l.release()
-	_, o, err := l.add(now, l.proposed, &pair)
+	_, o, err := l.add(now, l.proposed, pair)
 	if err != nil {
 		k.log.Warn("cannot install SAs", "route", l.route.ID, "queue", l.key.queue, "error", err)
 		l.startAt = now + int64(k.c.NegotiationTTL)
-		return nil
+		return
 	}
 	l.evict()
 	k.counters.keypairsNegotiated++
@@ -177,5 +161,4 @@ func (l *link) agreement(now int64, m client.Message) error {
 	l.queued = o
 	k.log.Debug("SAs agreed", "route", l.route.ID, "queue", l.key.queue, "initiator", l.local, "inbound spi", pair.InboundSPI, "outbound spi", pair.OutboundSPI)
 	l.settle(now)
-	return nil
 }

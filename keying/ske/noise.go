@@ -155,8 +155,8 @@ func (s *noise) split() (toInitiator, toResponder SAKeys, err error) {
 	if err != nil {
 		return toInitiator, toResponder, err
 	}
-	toInitiator.set(okm[:saKeysSize])
-	toResponder.set(okm[saKeysSize:])
+	setKeys(&toInitiator, okm[:saKeysSize])
+	setKeys(&toResponder, okm[saKeysSize:])
 	clear(okm)
 	return toInitiator, toResponder, nil
 }

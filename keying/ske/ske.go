@@ -32,6 +32,8 @@ import (
 	"io"
 	"net/netip"
 	"time"
+
+	"vita/keying/exchange"
 )
 
 // Params are what both ends of a route have in common.
@@ -44,27 +46,16 @@ type Params struct {
 
 const saKeysSize = 20
 
-// SAKeys are the secrets of one SA.
-type SAKeys struct {
-	Key  [16]byte
-	Salt [4]byte
-}
+// SAKeys and Pair are what an exchange yields.
+type (
+	SAKeys = exchange.Keys
+	Pair   = exchange.Pair
+)
 
-func (k *SAKeys) set(b []byte) {
+func setKeys(k *SAKeys, b []byte) {
 	copy(k.Key[:], b)
 	copy(k.Salt[:], b[len(k.Key):])
 }
-
-// Pair is what an exchange yields, as one end sees it.
-type Pair struct {
-	InboundSPI  uint32 // our choice
-	OutboundSPI uint32 // the peer's choice
-	Inbound     SAKeys
-	Outbound    SAKeys
-}
-
-// Wipe overwrites the keys.
-func (p *Pair) Wipe() { p.Inbound, p.Outbound = SAKeys{}, SAKeys{} }
 
 // Responder answers knocks and proposals of one route. It keeps one nonce and
 // one ephemeral key until it has agreed to a proposal.

@@ -145,20 +145,20 @@ func TestHandshakeAgainstFlynnNoise(t *testing.T) {
 func TestBothMachines(t *testing.T) {
 	i := NewInitiator(params("192.0.2.1", "192.0.2.2"), wait, rand.Reader)
 	r := NewResponder(params("192.0.2.2", "192.0.2.1"), rand.Reader)
-	a, b := exchange(t, i, r)
+	a, b := runExchange(t, i, r)
 	if a.Inbound != b.Outbound || a.Outbound != b.Inbound || a.InboundSPI != b.OutboundSPI || a.OutboundSPI != b.InboundSPI {
 		t.Fatalf("%+v\n%+v", a, b)
 	}
 	if a.Inbound == a.Outbound {
 		t.Fatal("one key for both directions")
 	}
-	c, _ := exchange(t, i, r)
+	c, _ := runExchange(t, i, r)
 	if c.Inbound == a.Inbound || c.Outbound == a.Outbound {
 		t.Fatal("two exchanges, one key")
 	}
 }
 
-func exchange(t *testing.T, i *Initiator, r *Responder) (initiator, responder Pair) {
+func runExchange(t *testing.T, i *Initiator, r *Responder) (initiator, responder Pair) {
 	t.Helper()
 	challenge, err := r.Knock(i.Start(0, 256))
 	if err != nil {

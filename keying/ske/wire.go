@@ -2,9 +2,10 @@ package ske
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net/netip"
+
+	"vita/keying/exchange"
 )
 
 // Version is the protocol's.
@@ -60,11 +61,11 @@ const (
 
 // Errors of the machines. A message that yields one changes nothing.
 var (
-	ErrMessage        = errors.New("malformed or unexpected message")
-	ErrVersion        = errors.New("protocol version not supported")
-	ErrParameter      = errors.New("AEAD not supported")
-	ErrAuthentication = errors.New("message not authentic")
-	ErrPublicKey      = errors.New("invalid public key")
+	ErrMessage        = exchange.ErrMessage
+	ErrVersion        = exchange.ErrVersion
+	ErrParameter      = exchange.ErrParameter
+	ErrAuthentication = exchange.ErrAuthentication
+	ErrPublicKey      = exchange.ErrPublicKey
 )
 
 // Parse returns the route's SPI and the type of a message, whose size is then
