@@ -14,6 +14,7 @@ require (
 require (
 	github.com/Juniper/go-netconf v0.1.1 // indirect
 	github.com/alecthomas/kong v1.17.0 // indirect
+	github.com/c2sp/wycheproof v0.0.0-20260902155932-3fa63dd0344a // indirect
 	github.com/cilium/ebpf v0.22.0 // indirect
 	github.com/coreos/go-systemd/v22 v22.7.0 // indirect
 	github.com/flynn/noise v1.1.0 // indirect

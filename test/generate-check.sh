@@ -8,7 +8,7 @@ copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 list() { git ls-files -z --cached --others --exclude-standard | sort -z | while IFS= read -r -d '' f; do [ -f "$f" ] && printf '%s\0' "$f"; done; }
 list | xargs -0 cp --parents -t "$copy"
-mapfile -t generated < <(cd "$copy" && grep -rlE --include='*.go' --include='*.md' '^(//|<!--) Code generated .* DO NOT EDIT' . | grep -v '/testdata/' | sort)
+mapfile -t generated < <(cd "$copy" && grep -rlE --include='*.go' --include='*.s' --include='*.md' '^(//|<!--) Code generated .* DO NOT EDIT' . | grep -v '/testdata/' | sort)
 if [ ${#generated[@]} -eq 0 ]; then
 	echo "generate-check: found no generated file" >&2
 	exit 1

@@ -3,14 +3,23 @@ package aesgcm
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"slices"
+	"sync"
+	"sync/atomic"
 )
 
-// genericKey is the reference: one packet after the other through crypto/cipher.
-type genericKey struct {
-	aead cipher.AEAD
+// The generic tier is the reference: one packet after the other through
+// crypto/cipher.
+
+// generic holds the ciphers of the generic tier, since a Key holds no pointer.
+// Keys refer to them by place. Readers load the slice, writers replace it.
+var generic struct {
+	aeads atomic.Pointer[[]cipher.AEAD]
+	lock  sync.Mutex
+	free  []uint32
 }
 
-func (k *genericKey) expand(key []byte) error {
+func (c *context) expandGeneric(key []byte) error {
 	b, err := aes.NewCipher(key)
 	if err != nil {
 		return err
@@ -19,8 +28,35 @@ func (k *genericKey) expand(key []byte) error {
 	if err != nil {
 		return err
 	}
-	k.aead = a
+	generic.lock.Lock()
+	defer generic.lock.Unlock()
+	var aeads []cipher.AEAD
+	if p := generic.aeads.Load(); p != nil {
+		aeads = *p
+	}
+	if n := len(generic.free); n > 0 {
+		// Nobody reads a free place, so it can be filled without a copy.
+		c.handle, generic.free = generic.free[n-1], generic.free[:n-1]
+		aeads[c.handle] = a
+	} else {
+		c.handle = uint32(len(aeads))
+		aeads = append(slices.Clip(aeads), a)
+		aeads = slices.Grow(aeads, len(aeads))
+		for i := len(aeads); i < cap(aeads); i++ {
+			generic.free = append(generic.free, uint32(i))
+		}
+		aeads = aeads[:cap(aeads)]
+		generic.aeads.Store(&aeads)
+	}
+	c.tier = genericTier
 	return nil
+}
+
+func (c *context) releaseGeneric() {
+	generic.lock.Lock()
+	defer generic.lock.Unlock()
+	(*generic.aeads.Load())[c.handle] = nil
+	generic.free = append(generic.free, c.handle)
 }
 
 func sealGeneric(ops []Op) {
@@ -30,7 +66,7 @@ func sealGeneric(ops []Op) {
 			continue
 		}
 		plain := o.Buf[:len(o.Buf)-TagSize]
-		o.Key.tier.aead.Seal(plain[:0], o.Nonce[:], plain, o.AAD)
+		(*generic.aeads.Load())[o.Key.c.handle].Seal(plain[:0], o.Nonce[:], plain, o.AAD)
 	}
 }
 
@@ -40,7 +76,7 @@ func openGeneric(ops []Op) {
 		if o.OK = o.usable(); !o.OK {
 			continue
 		}
-		_, err := o.Key.tier.aead.Open(o.Buf[:0], o.Nonce[:], o.Buf, o.AAD)
+		_, err := (*generic.aeads.Load())[o.Key.c.handle].Open(o.Buf[:0], o.Nonce[:], o.Buf, o.AAD)
 		o.OK = err == nil
 	}
 }

@@ -1,0 +1,461 @@
+package main
+
+import (
+	"fmt"
+
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	. "github.com/mmcloughlin/avo/reg"
+)
+
+var zmm = []VecPhysical{Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7, Z8, Z9, Z10, Z11, Z12, Z13, Z14, Z15,
+	Z16, Z17, Z18, Z19, Z20, Z21, Z22, Z23, Z24, Z25, Z26, Z27, Z28, Z29, Z30, Z31}
+
+// mask512 leaves in k the mask of a vector that begins at byte disp of the
+// stream, of which r bytes are valid; r-disp must be below 256. It uses RAX;
+// RDX is zero and R13 all ones.
+func mask512(k OpmaskPhysical, r Register, disp int, first bool) {
+	MOVQ(r, RAX)
+	if disp > 0 {
+		SUBQ(I32(disp), RAX)
+		CMOVQLT(RDX, RAX)
+	}
+	BZHIQ(RAX, R13, RAX)
+	if first {
+		ANDQ(I32(^0xffff), RAX)
+	}
+	KMOVQ(RAX, k)
+}
+
+// accumulate adds the products of d and the powers h to hi, lo and mid, after
+// Karatsuba. It spoils d, t0 and t1; with folded nil it also makes the sums
+// of h's halves.
+func accumulate(d, h VecPhysical, folded Op, hi, lo, mid VecPhysical, t0, t1 VecPhysical, first bool) []func() {
+	var l []func()
+	do := func(f func()) { l = append(l, f) }
+	if first {
+		do(func() { VPCLMULQDQ(Imm(0x11), h, d, hi) })
+		do(func() { VPCLMULQDQ(Imm(0x00), h, d, lo) })
+	} else {
+		do(func() { VPCLMULQDQ(Imm(0x11), h, d, t0) })
+		do(func() { VPXORQ(t0, hi, hi) })
+		do(func() { VPCLMULQDQ(Imm(0x00), h, d, t1) })
+		do(func() { VPXORQ(t1, lo, lo) })
+	}
+	do(func() { VPSHUFD(Imm(0x4e), d, t0) })
+	do(func() { VPXORQ(t0, d, d) })
+	if folded == nil {
+		do(func() { VPSHUFD(Imm(0x4e), h, t1) })
+		do(func() { VPXORQ(t1, h, h) })
+		folded = h
+	}
+	if first {
+		do(func() { VPCLMULQDQ(Imm(0x00), folded, d, mid) })
+	} else {
+		do(func() { VPCLMULQDQ(Imm(0x00), folded, d, t0) })
+		do(func() { VPXORQ(t0, mid, mid) })
+	}
+	return l
+}
+
+// reduce512 brings the accumulated products, lane by lane, to field elements
+// in hi. It spoils all it is given but p, the polynomial.
+func reduce512(hi, lo, mid, t, p VecPhysical) []func() {
+	return []func(){
+		func() { VPTERNLOGQ(Imm(0x96), hi, lo, mid) },
+		func() { VPCLMULQDQ(Imm(0x01), lo, p, t) },
+		func() { VPSHUFD(Imm(0x4e), lo, lo) },
+		func() { VPTERNLOGQ(Imm(0x96), t, lo, mid) },
+		func() { VPCLMULQDQ(Imm(0x01), mid, p, t) },
+		func() { VPSHUFD(Imm(0x4e), mid, mid) },
+		func() { VPTERNLOGQ(Imm(0x96), t, mid, hi) },
+	}
+}
+
+// small512 takes packets of up to 96 bytes, four at a time: two vectors of
+// each, so that eight rounds of AES are under way. The four may have four keys.
+func small512(rounds int, open bool) {
+	n := name("small512", open, rounds)
+	begin(n, n+" takes n packets, a multiple of 4, of up to 96 bytes each.")
+	MOVQ(I32(ctrDwords), RAX)
+	KMOVQ(RAX, K7)
+	XORL(EDX, EDX)
+	MOVQ(I32(-1), R13)
+	VMOVDQU64(ctrFirst, Z24)
+	VMOVDQU64(ctrSecond, Z25)
+	VMOVDQU64(revMask, Z27)
+	VMOVDQU64(poly, Z28)
+	keys := []GPPhysical{R8, R9, R10, R11}
+	Label(n + "_loop")
+	for p := range 4 {
+		MOVQ(mem(RDI, 8*p), RBX)
+		MOVQ(mem(RBX, opKey), keys[p])
+		VBROADCASTI32X4(mem(RBX, opNonce), zmm[2*p])
+		VMOVDQA64(zmm[2*p], zmm[2*p+1])
+		VMOVDQA32(Z24, K7, zmm[2*p])
+		VMOVDQA32(Z25, K7, zmm[2*p+1])
+	}
+	for r := 0; r <= rounds; r++ {
+		for p := range 4 {
+			k, a, b := zmm[8+p], zmm[2*p], zmm[2*p+1]
+			VBROADCASTI32X4(mem(keys[p], 16*r), k)
+			switch r {
+			case 0:
+				VPXORQ(k, a, a)
+				VPXORQ(k, b, b)
+			case rounds:
+				VAESENCLAST(k, a, a)
+				VAESENCLAST(k, b, b)
+			default:
+				VAESENC(k, a, a)
+				VAESENC(k, b, b)
+			}
+		}
+	}
+	// E(J0) of the four side by side.
+	VINSERTI64X2(Imm(1), X2, Z0, Z26)
+	VINSERTI64X2(Imm(2), X4, Z26, Z26)
+	VINSERTI64X2(Imm(3), X6, Z26, Z26)
+	hi, lo, mid := zmm[12:16], zmm[16:20], zmm[20:24]
+	k := []OpmaskPhysical{K1, K2, K3, K4, K5, K6}
+	for p := range 4 {
+		MOVQ(mem(RDI, 8*p), RBX)
+		MOVQ(mem(RBX, opBuf), R12)
+		MOVQ(mem(RBX, opBufLen), RCX) // the leader's length is the tag's
+		first, second, lens := k[p%2*3], k[p%2*3+1], k[p%2*3+2]
+		mask512(first, RCX, 0, true)
+		mask512(second, RCX, 64, false)
+		data512(zmm[2*p], Z8, Z9, mem(R12, -leader), first, open)
+		data512(zmm[2*p+1], Z8, Z10, mem(R12, 64-leader), second, open)
+		// Associated data into the first lane.
+		MOVQ(mem(RBX, opAADLen), R15)
+		BZHIQ(R15, R13, RAX)
+		KMOVQ(RAX, lens)
+		MOVQ(mem(RBX, opAAD), RAX)
+		VMOVDQU8_Z(mem(RAX, 0), lens, X8)
+		VPXORQ(Z8, Z9, Z9)
+		VPSHUFB(Z27, Z9, Z9)
+		VPSHUFB(Z27, Z10, Z10)
+		bothLengths(RCX, R15, Z8)
+		lengths512(RCX, 2, Z9, Z10, Z8, lens)
+		// RAX blocks in all: the powers begin that much before the end.
+		NEGQ(RAX)
+		SHLQ(Imm(4), RAX)
+		ADDQ(keys[p], RAX)
+		VMOVDQU64(mem(RAX, ctxPowers+16*fullBlocks), Z8)
+		for _, f := range accumulate(Z9, Z8, nil, hi[p], lo[p], mid[p], Z29, Z30, true) {
+			f()
+		}
+		VMOVDQU64(mem(RAX, ctxPowers+16*fullBlocks+64), Z8)
+		for _, f := range accumulate(Z10, Z8, nil, hi[p], lo[p], mid[p], Z29, Z30, false) {
+			f()
+		}
+	}
+	for _, v := range [][]VecPhysical{hi, lo, mid} {
+		// Sum the four lanes of each, packet p's into lane p.
+		VSHUFI64X2(Imm(0x44), v[1], v[0], Z0)
+		VSHUFI64X2(Imm(0xee), v[1], v[0], Z1)
+		VPXORQ(Z0, Z1, Z0)
+		VSHUFI64X2(Imm(0x44), v[3], v[2], Z2)
+		VSHUFI64X2(Imm(0xee), v[3], v[2], Z3)
+		VPXORQ(Z2, Z3, Z2)
+		VSHUFI64X2(Imm(0x88), Z2, Z0, Z1)
+		VSHUFI64X2(Imm(0xdd), Z2, Z0, Z3)
+		VPXORQ(Z1, Z3, v[0])
+	}
+	for _, f := range reduce512(hi[0], lo[0], mid[0], Z0, Z28) {
+		f()
+	}
+	VPSHUFB(Z27, hi[0], hi[0])
+	VPXORQ(Z26, hi[0], Z0)
+	if open {
+		for p := range 4 {
+			MOVQ(mem(RDI, 8*p), keys[p])
+			MOVQ(mem(keys[p], opBuf), RBX)
+			ADDQ(mem(keys[p], opBufLen), RBX)
+			if p == 0 {
+				VMOVDQU(mem(RBX, -tagSize), X1)
+			} else {
+				VINSERTI64X2(Imm(uint64(p)), mem(RBX, -tagSize), Z1, Z1)
+			}
+		}
+		VPXORQ(Z0, Z1, Z0)
+		VPTESTMQ(Z0, Z0, K1)
+		KMOVQ(K1, RAX)
+		for p := range 4 {
+			TESTB(Imm(3<<(2*p)), AL)
+			SETEQ(mem(keys[p], opOK))
+		}
+	} else {
+		for p := range 4 {
+			MOVQ(mem(RDI, 8*p), RCX)
+			MOVQ(mem(RCX, opBuf), RBX)
+			ADDQ(mem(RCX, opBufLen), RBX)
+			if p == 0 {
+				VMOVDQU(X0, mem(RBX, -tagSize))
+			} else {
+				VEXTRACTI64X2(Imm(uint64(p)), Z0, mem(RBX, -tagSize))
+			}
+			MOVB(Imm(1), mem(RCX, opOK))
+		}
+	}
+	ADDQ(Imm(32), RDI)
+	SUBQ(Imm(4), RSI)
+	JNZ(LabelRef(n + "_loop"))
+	VZEROUPPER()
+	RET()
+}
+
+// data512 turns the keystream ks into output at at, under a mask or, where k is
+// nil, all of it, and leaves the ciphertext in c, zero beyond the mask.
+func data512(ks, t, c VecPhysical, at Mem, k Op, open bool) {
+	m, masked := k.(OpmaskPhysical)
+	switch {
+	case open && masked:
+		VMOVDQU8_Z(at, m, c)
+		VPXORQ(c, ks, ks)
+		VMOVDQU8(ks, m, at)
+	case open:
+		VMOVDQU64(at, c)
+		VPXORQ(c, ks, ks)
+		VMOVDQU64(ks, at)
+	case masked:
+		VMOVDQU8_Z(at, m, t)
+		VPXORQ(t, ks, ks)
+		VMOVDQU8_Z(ks, m, c)
+		VMOVDQU8(c, m, at)
+	default:
+		VPXORQ(at, ks, c)
+		VMOVDQU64(c, at)
+	}
+}
+
+// lengths512 adds t, the lengths in every lane, to the last block of a part of
+// the stream that has r bytes left in m vectors: to a or b, the last two. It
+// leaves in RAX how many blocks the part has, and spoils RBX, R12 and k.
+func lengths512(r Register, m int, a, b, t VecPhysical, k OpmaskPhysical) {
+	LEAQ(mem(r, 15), RAX)
+	SHRQ(Imm(4), RAX)
+	LEAQ(Mem{Base: RAX, Index: RAX, Scale: 1, Disp: -8 * (m - 2)}, R12)
+	MOVL(U32(3), EBX)
+	SHLXQ(R12, RBX, RBX)
+	KMOVQ(RBX, k)
+	VPXORQ(t, a, k, a)
+	KSHIFTRQ(Imm(8), k, k)
+	VPXORQ(t, b, k, b)
+	INCQ(RAX)
+}
+
+// bothLengths makes t the block of both lengths, in bits, in every lane, the
+// packet's in the lower half. It spoils RAX.
+func bothLengths(bufLen, aadLen Register, t VecPhysical) {
+	LEAQ(mem(bufLen, -tagSize), RAX)
+	VMOVQ(RAX, t.AsX())
+	VPINSRQ(Imm(1), aadLen, t.AsX(), t.AsX())
+	VPSLLQ(Imm(3), t.AsX(), t.AsX())
+	VSHUFI64X2(Imm(0), t, t, t)
+}
+
+// aes512 lists the encryption of m vectors of counter blocks, which Z24 holds
+// the next of, in place Z0 to Zm-1.
+func aes512(m, rounds int) []func() {
+	var l []func()
+	do := func(f func()) { l = append(l, f) }
+	for i := range m {
+		do(func() { VPSHUFB(Z26, Z24, zmm[i]) })
+		do(func() { VPADDD(Z25, Z24, Z24) })
+	}
+	for r := 0; r <= rounds; r++ {
+		do(func() { VBROADCASTI32X4(mem(R8, 16*r), Z16) })
+		for i := range m {
+			switch r {
+			case 0:
+				do(func() { VPXORQ(Z16, zmm[i], zmm[i]) })
+			case rounds:
+				do(func() { VAESENCLAST(Z16, zmm[i], zmm[i]) })
+			default:
+				do(func() { VAESENC(Z16, zmm[i], zmm[i]) })
+			}
+		}
+	}
+	return l
+}
+
+// fold512 sums the lanes of Z17 into Z30, the hash so far.
+func fold512() []func() {
+	return []func(){
+		func() { VEXTRACTI64X4(Imm(1), Z17, Y20) },
+		func() { VPXORQ(Y20, Y17, Y17) },
+		func() { VEXTRACTI64X2(Imm(1), Y17, X20) },
+		func() { VPXORQ(X20, X17, X30) },
+	}
+}
+
+// hashFull512 lists the hashing of a full chunk, whose reflected ciphertext is
+// in Z8 to Z15, into Z30.
+func hashFull512() []func() {
+	l := []func(){func() { VPXORQ(Z30, Z8, Z8) }}
+	for i := range fullVectors {
+		l = append(l, func() { VMOVDQU64(mem(R8, ctxPowers+64*i), Z22) })
+		l = append(l, accumulate(zmm[8+i], Z22, mem(R8, ctxFolded+64*i), Z17, Z18, Z19, Z20, Z21, i == 0)...)
+	}
+	l = append(l, reduce512(Z17, Z18, Z19, Z20, Z28)...)
+	return append(l, fold512()...)
+}
+
+// hashLast512 is the same for the last part, of m vectors. The powers begin at
+// R10, and the tag's lanes stay unreduced.
+func hashLast512(m int) {
+	VPXORQ(Z30, Z8, Z8)
+	for i := range m {
+		VMOVDQU64(mem(R10, 64*i), Z22)
+		for _, f := range accumulate(zmm[8+i], Z22, nil, Z17, Z18, Z19, Z20, Z21, i == 0) {
+			f()
+		}
+	}
+}
+
+// last512 does what comes after the cipher for the last part of a packet.
+func last512(m int, first, open bool) {
+	if first {
+		VMOVDQA64(X0, X29)
+	}
+	k := []OpmaskPhysical{K1, K2, K3, K4}
+	for i := range m {
+		var mask Op
+		switch {
+		case i >= m-3:
+			mask = k[m-1-i]
+			mask512(k[m-1-i], RCX, 64*i, first && i == 0)
+		case first && i == 0:
+			mask = K6 // all but the leader
+		}
+		data512(zmm[i], Z20, zmm[8+i], mem(R12, 64*i), mask, open)
+		VPSHUFB(Z27, zmm[8+i], zmm[8+i])
+	}
+	lengths512(RCX, m, zmm[8+m-2], zmm[8+m-1], Z31, K5)
+	SHLQ(Imm(4), RAX)
+	LEAQ(mem(R8, ctxPowers+16*fullBlocks), R10)
+	SUBQ(RAX, R10)
+	hashLast512(m)
+}
+
+// full512 does what comes after the cipher for a full chunk.
+func full512(first, open bool) {
+	if first {
+		VMOVDQA64(X0, X29)
+	}
+	MOVL(U32(64), EBX)
+	LEAQ(mem(RCX, -(fullBytes-64)), RAX) // 49 at least: it may end in the last vector
+	CMPQ(RAX, RBX)
+	CMOVQGT(RBX, RAX)
+	BZHIQ(RAX, R13, RAX)
+	KMOVQ(RAX, K1)
+	for i := range fullVectors {
+		var mask Op
+		switch {
+		case i == fullVectors-1:
+			mask = K1
+		case first && i == 0:
+			mask = K6
+		}
+		data512(zmm[i], Z20, zmm[8+i], mem(R12, 64*i), mask, open)
+		VPSHUFB(Z27, zmm[8+i], zmm[8+i])
+	}
+	ADDQ(I32(fullBytes), R12)
+	SUBQ(I32(fullBytes), RCX)
+}
+
+// large512 takes packets of any size, one after the other; what the processor
+// overlaps of two is enough, since each fills its units. A packet is a number
+// of full chunks and a last part of 2, 4, 6 or 8 vectors; hashing lags one
+// chunk behind the cipher.
+func large512(rounds int, open bool) {
+	n := name("large512", open, rounds)
+	begin(n, n+" takes n packets of any size.")
+	MOVQ(I32(ctrDwords), RAX)
+	KMOVQ(RAX, K7)
+	MOVQ(I32(^0xffff), RAX)
+	KMOVQ(RAX, K6)
+	XORL(EDX, EDX)
+	MOVQ(I32(-1), R13)
+	VMOVDQU64(ctrLE, Z23)
+	VMOVDQU64(ctrFour, Z25)
+	VMOVDQU64(ctrSwap, Z26)
+	VMOVDQU64(revMask, Z27)
+	VMOVDQU64(poly, Z28)
+	Label(n + "_loop")
+	MOVQ(mem(RDI, 0), RBX)
+	MOVQ(mem(RBX, opKey), R8)
+	MOVQ(mem(RBX, opBuf), R12)
+	MOVQ(mem(RBX, opBufLen), RCX) // the leader is as long as the tag
+	MOVQ(mem(RBX, opAADLen), R15)
+	MOVQ(mem(RBX, opAAD), R9)
+	VBROADCASTI32X4(mem(RBX, opNonce), Z24)
+	VMOVDQA32(Z23, K7, Z24)
+	SUBQ(Imm(leader), R12)
+	bothLengths(RCX, R15, Z31)
+	BZHIQ(R15, R13, RAX)
+	KMOVQ(RAX, K1)
+	VMOVDQU8_Z(mem(R9, 0), K1, X30)
+	VPSHUFB(X27, X30, X30)
+	CMPQ(RCX, I32(maxInPart))
+	JGT(LabelRef(n + "_chunk"))
+	choose := func(prefix string) {
+		for _, m := range []int{2, 4, 6} {
+			CMPQ(RCX, I32(64*m-16))
+			JLE(LabelRef(fmt.Sprintf("%s_%s%d", n, prefix, m)))
+		}
+	}
+	choose("only")
+	for _, m := range []int{8, 6, 4, 2} {
+		Label(fmt.Sprintf("%s_only%d", n, m))
+		interleave(aes512(m, rounds), nil)
+		last512(m, true, open)
+		if m != 2 {
+			JMP(LabelRef(n + "_tag"))
+		}
+	}
+	Label(n + "_tag")
+	interleave(reduce512(Z17, Z18, Z19, Z20, Z28), nil)
+	interleave(fold512(), nil)
+	VPSHUFB(X27, X30, X30)
+	VPXORQ(X29, X30, X0)
+	MOVQ(mem(RDI, 0), RBX)
+	MOVQ(mem(RBX, opBuf), R12)
+	ADDQ(mem(RBX, opBufLen), R12)
+	if open {
+		VPXOR(mem(R12, -tagSize), X0, X0)
+		VPTEST(X0, X0)
+		SETEQ(mem(RBX, opOK))
+	} else {
+		VMOVDQU(X0, mem(R12, -tagSize))
+		MOVB(Imm(1), mem(RBX, opOK))
+	}
+	ADDQ(Imm(8), RDI)
+	DECQ(RSI)
+	JNZ(LabelRef(n + "_loop"))
+	VZEROUPPER()
+	RET()
+
+	Label(n + "_chunk")
+	interleave(aes512(fullVectors, rounds), nil)
+	full512(true, open)
+	CMPQ(RCX, I32(maxInPart))
+	JLE(LabelRef(n + "_rest"))
+	Label(n + "_next")
+	interleave(aes512(fullVectors, rounds), hashFull512())
+	full512(false, open)
+	CMPQ(RCX, I32(maxInPart))
+	JGT(LabelRef(n + "_next"))
+	Label(n + "_rest")
+	TESTQ(RCX, RCX)
+	CMOVQLT(RDX, RCX)
+	choose("rest")
+	for _, m := range []int{8, 6, 4, 2} {
+		Label(fmt.Sprintf("%s_rest%d", n, m))
+		interleave(aes512(m, rounds), hashFull512())
+		last512(m, false, open)
+		JMP(LabelRef(n + "_tag"))
+	}
+}

@@ -1,0 +1,17 @@
+//go:build !amd64
+
+package aesgcm
+
+// missing names what the processor lacks for a tier.
+func missing(t tier) string {
+	if t == genericTier {
+		return ""
+	}
+	return "amd64"
+}
+
+func (c *context) expandAsm([]byte) error { panic("aesgcm: no kernels for this processor") }
+
+func sealAsm([]Op) { panic("aesgcm: no kernels for this processor") }
+
+func openAsm([]Op) { panic("aesgcm: no kernels for this processor") }
