@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// FS holds vita-esp-gateway.yang at its root, and the standard modules, named
+// FS holds the gateway's own modules at its root, and the standard modules, named
 // NAME@REVISION.yang, in ietf/.
 //
 //go:embed *.yang ietf/*.yang
@@ -20,6 +20,10 @@ var FS embed.FS
 
 // Gateway is the name of the module that the gateway implements.
 const Gateway = "vita-esp-gateway"
+
+// Implemented are the names of all modules whose nodes a gateway has. The
+// later ones augment the first.
+var Implemented = []string{Gateway, "vita-esp-gateway-ext"}
 
 // Sources returns the text of every embedded module by its file's base name,
 // for example "ietf-yang-types@2013-07-15.yang".

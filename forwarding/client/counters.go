@@ -16,6 +16,8 @@ type Load struct {
 	Busy   uint64 // nanoseconds spent in turns that found work
 	Idle   uint64 // nanoseconds spent in turns that did not
 	Rounds uint64
+
+	Waiting int // key exchange messages that Receive has not taken yet
 }
 
 // Snapshot is what all workers have counted since the engine started.
@@ -67,6 +69,7 @@ func (c *Client) Counters() *Snapshot {
 			s.Workers = append(s.Workers, Load{
 				Queue: uint16(queue), Busy: atomic.LoadUint64(&w.Busy),
 				Idle: atomic.LoadUint64(&w.Idle), Rounds: atomic.LoadUint64(&w.Rounds),
+				Waiting: c.mem.ToControl(i).Len(),
 			})
 		}
 	}

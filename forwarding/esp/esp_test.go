@@ -334,7 +334,7 @@ func TestDamagedWindow(t *testing.T) {
 		if !Mark(sa, sa.Window[:], seq) {
 			t.Fatal(seq)
 		}
-		for back := uint64(0); back < min(seq, 400); back++ {
+		for back := range min(seq, 400) {
 			if Mark(sa, sa.Window[:], seq-back) {
 				t.Fatalf("%d passes again at %d", seq-back, seq)
 			}

@@ -82,6 +82,11 @@ func (r *Ring) Arm() bool {
 	return atomic.LoadUint64(&r.head) == atomic.LoadUint64(&r.tail)
 }
 
+// Len returns how many messages wait in the ring.
+func (r *Ring) Len() int {
+	return int(min(atomic.LoadUint64(&r.head)-atomic.LoadUint64(&r.tail), RingSize))
+}
+
 // Empty reports whether nothing waits in the ring.
 func (r *Ring) Empty() bool {
 	return atomic.LoadUint64(&r.head) == atomic.LoadUint64(&r.tail)

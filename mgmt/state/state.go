@@ -11,12 +11,15 @@ import (
 	"vita/forwarding/client"
 	"vita/forwarding/tables"
 	"vita/gen"
+	"vita/internal/clock"
 )
 
 // Source is where the counters come from: *client.Client.
 type Source interface {
 	Counters() *client.Snapshot
 	SAs() []client.SAInfo
+	Ports() []client.PortInfo
+	Engine() client.EngineInfo
 }
 
 // KeySource is where the key exchange's counters come from, by the names of
@@ -37,8 +40,8 @@ func findPlaces() map[string]place {
 	t := reflect.TypeFor[gen.VitaEspGateway_GatewayState]()
 	for i := range t.NumField() {
 		c := t.Field(i)
-		if c.Type.Kind() != reflect.Pointer {
-			continue // the list inbound-sa
+		if c.Type.Kind() != reflect.Pointer || c.Type.Elem().Kind() != reflect.Struct {
+			continue // a list, or a leaf
 		}
 		for j := range c.Type.Elem().NumField() {
 			f := c.Type.Elem().Field(j)
@@ -80,11 +83,14 @@ func Fill(engine Source, keys KeySource) func(root *gen.Vita) {
 		for name, v := range keys.Counters() {
 			set(g, "gateway-state/key-manager/"+name, v)
 		}
+		now := clock.Mono()
 		for _, sa := range engine.SAs() {
 			if sa.Direction == client.Inbound {
 				inboundSA(g, sa)
 			}
+			association(g, sa, now)
 		}
+		extended(g, n, engine)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -98,6 +99,7 @@ func Spec(root *gen.Vita) (*tables.Spec, error) {
 		TFC:          or(root.Tfc, false),
 		ProtocolPort: or(root.ProtocolPort, tables.DefaultProtocolPort),
 	}
+	outer(s, root.Esp)
 	if p := m.private; p != nil && p.Ip != nil {
 		i, err := m.iface("private-interface"+m.digit, p.Pci, p.Ifname, p.Mac, p.NexthopMac, p.Ip, p.NexthopIp)
 		if err != nil {
@@ -144,6 +146,26 @@ func Spec(root *gen.Vita) (*tables.Spec, error) {
 		return nil, &rpcerr.Error{Type: "application", Tag: "operation-failed", Message: err.Error()}
 	}
 	return s, nil
+}
+
+// outer fills in what the extension module's container esp says.
+func outer(s *tables.Spec, e *gen.VitaEspGatewayExt_Esp) {
+	s.ReplayWindow = tables.DefaultReplayWindow
+	if e == nil {
+		return
+	}
+	s.ReplayWindow = or(e.ReplayWindow, tables.DefaultReplayWindow)
+	s.Resync, s.ECN = or(e.Resynchronise, false), or(e.Ecn, false)
+	if s.CopyDSCP = or(e.Dscp, "0") == "copy"; !s.CopyDSCP {
+		n, _ := strconv.ParseUint(or(e.Dscp, "0"), 10, 6) // the model's pattern lets 0 to 63 through
+		s.DSCP = uint8(n)
+	}
+	switch or(e.Df, "set") {
+	case "clear":
+		s.DF = tables.DFClear
+	case "copy":
+		s.DF = tables.DFCopy
+	}
 }
 
 func (m *model) iface(path string, pci, ifname, mac, nexthopMAC, ip, nexthop *string) (i tables.Interface, err error) {

@@ -53,7 +53,7 @@ func TestSpec(t *testing.T) {
 	}
 	ip := netip.MustParseAddr
 	want := &tables.Spec{
-		MTU: 1440, TFC: true, ProtocolPort: 304,
+		MTU: 1440, TFC: true, ProtocolPort: 304, ReplayWindow: tables.DefaultReplayWindow,
 		Private: &tables.Interface{Link: tables.Link{Ifname: "eth0"}, MAC: [6]byte{2, 0, 0, 0, 0, 1}, IP: ip("10.0.0.1"), NextHop: ip("10.0.0.2")},
 		Public: []tables.PublicInterface{
 			{Interface: tables.Interface{Link: tables.Link{Ifname: "eth1"}, IP: ip("203.0.113.5"), NextHop: ip("203.0.113.1")}, Queue: 1},
@@ -88,7 +88,7 @@ func TestIPv6(t *testing.T) {
 	}
 	ip := netip.MustParseAddr
 	want := &tables.Spec{
-		MTU: tables.DefaultMTU, ProtocolPort: tables.DefaultProtocolPort,
+		MTU: tables.DefaultMTU, ProtocolPort: tables.DefaultProtocolPort, ReplayWindow: tables.DefaultReplayWindow,
 		Private: &tables.Interface{Link: tables.Link{Ifname: "eth0"}, IP: ip("2001:db8:1::1"), NextHop: ip("2001:db8:1::2")},
 		Public: []tables.PublicInterface{
 			{Interface: tables.Interface{Link: tables.Link{Ifname: "eth1"}, IP: ip("2001:db8:f::5"), NextHop: ip("fe80::1")}, Queue: 1},
@@ -147,6 +147,25 @@ func TestKeying(t *testing.T) {
 	}
 	if len(got.Outbound) != 1 || got.Outbound[0] != sa {
 		t.Fatalf("outbound %+v", got.Outbound)
+	}
+}
+
+func TestESP(t *testing.T) {
+	for _, c := range []struct {
+		xml  string
+		want tables.Spec
+	}{
+		{``, tables.Spec{ReplayWindow: 128}},
+		{`<replay-window>4096</replay-window><resynchronise>true</resynchronise>`, tables.Spec{ReplayWindow: 4096, Resync: true}},
+		{`<ecn>true</ecn><dscp>46</dscp><df>copy</df>`, tables.Spec{ReplayWindow: 128, ECN: true, DSCP: 46, DF: tables.DFCopy}},
+		{`<dscp>copy</dscp><df>clear</df>`, tables.Spec{ReplayWindow: 128, CopyDSCP: true, DF: tables.DFClear}},
+		{`<dscp>63</dscp><df>set</df>`, tables.Spec{ReplayWindow: 128, DSCP: 63}},
+	} {
+		c.want.MTU, c.want.ProtocolPort = tables.DefaultMTU, tables.DefaultProtocolPort
+		got, err := Spec(tree(t, `<esp xmlns="vita:esp-gateway-ext">`+c.xml+`</esp>`))
+		if err != nil || !reflect.DeepEqual(*got, c.want) {
+			t.Errorf("%s: %+v %v, want %+v", c.xml, got, err, c.want)
+		}
 	}
 }
 

@@ -17,7 +17,11 @@ import (
 // Generator is ygot's generator, pinned.
 const generator = "github.com/openconfig/ygot/generator@v0.36.0"
 
-const module = "vita-esp-gateway.yang"
+// The gateway's modules; those after the first augment it.
+const (
+	module    = "vita-esp-gateway.yang"
+	extension = "vita-esp-gateway-ext.yang"
+)
 
 func main() {
 	if err := run("vita.go", "../yang"); err != nil {
@@ -47,7 +51,7 @@ func run(output, models string) error {
 		"-generate_fakeroot", "-fakeroot_name=Vita", "-compress_paths=false",
 		"-exclude_modules=ietf-inet-types,ietf-yang-types,ietf-netconf-acm",
 		"-generate_simple_unions", "-yangpresence", "-shorten_enum_leaf_names",
-		"-typedef_enum_with_defmod", module)
+		"-typedef_enum_with_defmod", module, extension)
 	cmd.Dir = work // relative names keep this machine's paths out of the output
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	if err := cmd.Run(); err != nil {

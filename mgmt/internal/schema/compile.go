@@ -22,7 +22,7 @@ type model struct {
 }
 
 func compile() (*model, error) {
-	m, err := compileModules(yang.Sources(), []string{yang.Gateway})
+	m, err := compileModules(yang.Sources(), yang.Implemented)
 	if err != nil {
 		return nil, err
 	}

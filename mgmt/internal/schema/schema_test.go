@@ -236,7 +236,7 @@ func TestCompileNested(t *testing.T) {
 }
 
 func TestBind(t *testing.T) {
-	m, err := compileModules(yang.Sources(), []string{yang.Gateway})
+	m, err := compileModules(yang.Sources(), yang.Implemented)
 	if err != nil {
 		t.Fatal(err)
 	}
