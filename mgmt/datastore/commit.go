@@ -42,6 +42,7 @@ func (d *Datastore) commit(ctx context.Context, j edit.Journal, by *Record, c *c
 	j.Redo(d.running.tree)
 	d.running.Unlock()
 	prepared.Publish()
+	d.versions.commit(j, d.store.primary.seq)
 
 	step("done")
 	return nil

@@ -211,6 +211,7 @@ func (d *Datastore) resume(stored []byte) error {
 		return err
 	}
 	inverse.Redo(d.running.tree)
+	d.versions.start(d.store.primary.seq)
 	d.o.Log.Warn("a confirmed commit was taken back, which was pending when the process ended")
 	return nil
 }

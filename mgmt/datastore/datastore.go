@@ -77,6 +77,7 @@ type Datastore struct {
 	checker   *validate.Checker // of candidate; guarded by change
 	store     *store            // guarded by change
 	confirm   *confirmation     // pending, or nil; guarded by change
+	versions  versions
 
 	locks struct {
 		sync.Mutex
@@ -108,6 +109,7 @@ func Open(o Options) (*Datastore, error) {
 	d := &Datastore{o: o, store: s}
 	d.change.Lock() // what resume starts waits for the rest
 	defer d.change.Unlock()
+	d.versions.start(s.primary.seq)
 	d.locks.holder, d.locks.since = map[Name]*Session{}, map[Name]time.Time{}
 	d.running.tree = tree
 	stored, err := s.confirmation()
@@ -193,6 +195,8 @@ const (
 type EditOptions struct {
 	Default edit.Op // operation of nodes that have none, and inherit none
 	Test    Test
+	If      Precondition // nil: none
+	Done    func()       // called after a successful edit, before anything else can change; nil: not called
 }
 
 // Edit changes a datastore, whole or not at all.
@@ -211,11 +215,22 @@ func (d *Datastore) Edit(ctx context.Context, s *Session, name Name, e *edit.Nod
 	if err := d.free(s, name); err != nil {
 		return err
 	}
+	if err := d.permitted(name, o.If); err != nil {
+		return err
+	}
 	if name == Running && o.Test != TestOnly {
 		if err := d.confirmable(s, ""); err != nil {
 			return err
 		}
 	}
+	err := d.edit(ctx, s, name, e, o)
+	if err == nil && o.Done != nil {
+		o.Done()
+	}
+	return err
+}
+
+func (d *Datastore) edit(ctx context.Context, s *Session, name Name, e *edit.Node, o EditOptions) error {
 	if o.Test == TestOnly || name == Running {
 		return d.direct(ctx, s, e, name, o)
 	}
@@ -223,6 +238,9 @@ func (d *Datastore) Edit(ctx context.Context, s *Session, name Name, e *edit.Nod
 	defer d.candidate.Unlock()
 	j, err := d.apply(e, o.Default)
 	d.pending = append(d.pending, j...)
+	if len(j) > 0 {
+		d.versions.edited()
+	}
 	return err
 }
 
@@ -319,6 +337,7 @@ func (d *Datastore) discard() {
 	defer d.candidate.Unlock()
 	d.undo(d.pending)
 	d.pending = nil
+	d.versions.edited()
 }
 
 // Copy replaces a datastore by another.

@@ -152,6 +152,7 @@ func (d *Datastore) Rollback(s *Session, n int) error {
 	d.discard()
 	d.candidate.Lock()
 	defer d.candidate.Unlock()
+	d.versions.edited()
 	for _, r := range all {
 		j := r.journal.Inverse().Rebase(d.candidate.tree)
 		d.pending = append(d.pending, j...)

@@ -123,6 +123,12 @@ func (q *request) get() error {
 	if err != nil {
 		return err
 	}
+	if q.at.Config() || len(q.at) == 0 {
+		q.validators(q.media)
+		if done := q.unmodified(o.Content); done {
+			return nil
+		}
+	}
 	if len(q.at) == 0 && q.store == datastore.Running && o.Content != yangenc.ContentConfig {
 		o.More = q.s.roots(o.Depth)
 	}
@@ -190,21 +196,19 @@ func (q *request) put() error {
 	if err != nil {
 		return err
 	}
-	status := http.StatusNoContent
-	if len(q.at) > 0 {
-		had, err := q.exists()
-		if err != nil {
-			return err
-		}
-		if !had {
-			status = http.StatusCreated
-		}
-	}
 	q.at.SetOp(e, edit.Replace)
-	if err := q.edit(e); err != nil {
+	had := true
+	if err := q.edit(e, func(exists bool) error {
+		had = exists
+		return nil
+	}); err != nil {
 		return err
 	}
-	q.w.WriteHeader(status)
+	if !had {
+		q.w.WriteHeader(http.StatusCreated)
+		return nil
+	}
+	q.w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
@@ -226,10 +230,7 @@ func (q *request) post() error {
 	if err != nil {
 		return err
 	}
-	if err := q.parentExists(); err != nil {
-		return err
-	}
-	if err := q.edit(e); err != nil {
+	if err := q.edit(e, q.needed); err != nil {
 		return err
 	}
 	q.w.Header().Set("Location", "https://"+q.r.Host+q.base+"/"+created.RESTCONF())
@@ -246,11 +247,8 @@ func (q *request) patch() error {
 	if err != nil {
 		return err
 	}
-	if err := q.parentExists(); err != nil {
-		return err
-	}
 	q.at.SetOp(e, edit.Merge)
-	if err := q.edit(e); err != nil {
+	if err := q.edit(e, q.needed); err != nil {
 		return err
 	}
 	q.w.WriteHeader(http.StatusNoContent)
@@ -265,10 +263,7 @@ func (q *request) delete() error {
 	if len(q.at) == 0 {
 		return &statusError{http.StatusMethodNotAllowed, errMethod(q.r.Method)}
 	}
-	if err := q.parentExists(); err != nil {
-		return err
-	}
-	if err := q.edit(q.at.Delete()); err != nil {
+	if err := q.edit(q.at.Delete(), q.needed); err != nil {
 		return err
 	}
 	q.w.WriteHeader(http.StatusNoContent)
@@ -293,33 +288,37 @@ func (q *request) options() error {
 }
 
 // edit changes the datastore; running is validated, forwarded and stored when
-// it returns. The operations are the edit tree's own.
-func (q *request) edit(e *edit.Node) error {
-	return q.s.o.Datastore.Edit(q.r.Context(), session(q.r), q.store, e, datastore.EditOptions{Default: edit.None})
-}
-
-func (q *request) exists() (had bool, err error) {
-	err = q.s.o.Datastore.Read(q.store, false, func(root *gen.Vita) error {
-		had = q.at.Exists(root)
-		return nil
+// it returns. The operations are the edit tree's own. The request's
+// preconditions hold when it begins, as does found, which is told whether the
+// target exists.
+func (q *request) edit(e *edit.Node, found func(exists bool) error) error {
+	return q.s.o.Datastore.Edit(q.r.Context(), session(q.r), q.store, e, datastore.EditOptions{
+		Default: edit.None,
+		If: func(root *gen.Vita) error {
+			exists := q.at.Exists(root)
+			if err := q.preconditions(exists); err != nil {
+				return err
+			}
+			return found(exists)
+		},
+		Done: func() {
+			if q.r.Method == http.MethodPut || q.r.Method == http.MethodPatch {
+				q.validators(q.media)
+			}
+		},
 	})
-	return had, err
 }
 
-// parentExists makes the target's absence a 404, as methods that work on an
-// existing resource need it.
-func (q *request) parentExists() error {
-	if len(q.at) == 0 {
+// needed makes the target's absence a 404, as methods that work on an existing
+// resource need it. The datastore and its containers always exist.
+func (q *request) needed(exists bool) error {
+	if exists || len(q.at) == 0 {
 		return nil
 	}
-	had, err := q.exists()
-	if err == nil && !had {
-		err = &statusError{http.StatusNotFound, &rpcerr.Error{
-			Type: "application", Tag: "invalid-value", Path: q.at.String(),
-			Message: "there is no such resource",
-		}}
-	}
-	return err
+	return &statusError{http.StatusNotFound, &rpcerr.Error{
+		Type: "application", Tag: "invalid-value", Path: q.at.String(),
+		Message: "there is no such resource",
+	}}
 }
 
 // decode reads the body in the encoding that its Content-Type names.

@@ -213,13 +213,14 @@ func (w *walker) wanted(n *schema.Node) bool {
 	case w.o.Content == ContentConfig:
 		return n.Config
 	case w.o.Content == ContentNonconfig && n.Config && !n.IsKey:
-		return n.Kind != schema.Leaf && hasState(n)
+		return n.Kind != schema.Leaf && HasState(n)
 	}
 	return true
 }
 
-func hasState(n *schema.Node) bool {
-	return !n.Config || slices.ContainsFunc(n.Children, hasState)
+// HasState says whether a node is state or has state in it.
+func HasState(n *schema.Node) bool {
+	return !n.Config || slices.ContainsFunc(n.Children, HasState)
 }
 
 // value returns the value that is written of a leaf, if one is. s is none
