@@ -19,9 +19,9 @@ func TestVersions(t *testing.T) {
 		}
 	}
 	const one, two = "/vita-esp-gateway:route4[id='site1']", "/vita-esp-gateway:route4[id='site2']"
-	commit(private4 + public4 + strings.ReplaceAll(route4(1), "\n", "") + route4(2))
+	commit(private4 + public4 + route4(1) + route4(2))
 	first := [3]Version{d.Version(Running, ""), d.Version(Running, one), d.Version(Running, two)}
-	commit(`<route4 xmlns="vita:esp-gateway"><id>site1</id><spi>5000</spi></route4>`)
+	commit(`<route4 xmlns="vita:esp-gateway"><id>site1</id><spi>900000</spi></route4>`)
 	next := [3]Version{d.Version(Running, ""), d.Version(Running, one), d.Version(Running, two)}
 	if next[0] == first[0] || next[1] == first[1] || next[2] != first[2] {
 		t.Errorf("%v, then %v", first, next)
