@@ -138,7 +138,7 @@ func runAsm(ops []Op, open bool) {
 			continue
 		}
 		if r := o.Key.c.rounds; r != rounds {
-			small.run(&large, rounds, open, true)
+			flush(&small, &large, rounds, open, true)
 			rounds = r
 		}
 		g := &large
@@ -146,16 +146,16 @@ func runAsm(ops []Op, open bool) {
 			g = &small
 		}
 		if !g.room(len(o.Buf)) {
-			small.run(&large, rounds, open, false)
+			flush(&small, &large, rounds, open, false)
 		}
 		g.add(o)
 	}
-	small.run(&large, rounds, open, true)
+	flush(&small, &large, rounds, open, true)
 }
 
-// run empties both groups but, where it is not the last call for them, for what
+// flush empties both groups but, where it is not the last call for them, for what
 // small has beyond a multiple of four; of that the last call makes large ones.
-func (small *group) run(large *group, rounds uint32, open, last bool) {
+func flush(small, large *group, rounds uint32, open, last bool) {
 	if n := small.n &^ 3; n > 0 {
 		switch {
 		case open && rounds == 10:
