@@ -109,6 +109,9 @@ func (w *worker) fit(m, transit int) int {
 		ours := i >= transit
 		switch {
 		case int(route) >= len(a.tables.Routes): // lpm.Miss is larger than any
+			if !ours {
+				w.tellPrivate(k, p, &w.limits.unreachable, wire.ICMPUnreachable, wire.CodeNetUnreachable, 0)
+			}
 			w.drop(k, drop.OutboundNoRoute)
 			continue
 		case !ours && p.TTL() <= 1:

@@ -80,6 +80,9 @@ func (w *worker) fit6(m, transit int) int {
 		ours := i >= transit
 		switch {
 		case int(route) >= len(a.tables.Routes):
+			if !ours {
+				w.tell6(&a.private, k, p, &w.limits.unreachable, wire.ICMP6Unreachable, wire.CodeNoRoute6, 0)
+			}
 			w.drop(k, drop.OutboundNoRoute)
 			continue
 		case !ours && p.HopLimit() <= 1:

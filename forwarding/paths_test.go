@@ -101,7 +101,6 @@ func TestOutboundDrops(t *testing.T) {
 		"checksum":       {slices.Concat(good[:24], []byte{good[24] ^ 1}, good[25:]), drop.OutboundChecksum},
 		"to multicast":   {changed(good, func(b []byte) { b[30] = 224 }), drop.OutboundMartian},
 		"from loopback":  {changed(good, func(b []byte) { b[26] = 127 }), drop.OutboundMartian},
-		"no route":       {changed(good, func(b []byte) { b[31] = 3 }), drop.OutboundNoRoute},
 		"short ARP":      {changed(good[:40], func(b []byte) { b[12], b[13] = 8, 6 }), drop.PrivateARP},
 		"ARP for others": {arpFrame(wire.ARPRequest, 0x0a010009), drop.PrivateARPOther},
 		"local fragment": {frame{dst: privateMAC, src: "10.1.0.7", to: "10.1.0.254", proto: 1, payload: echoRequest(8)}.fragment(), drop.LocalFragment},
@@ -566,6 +565,23 @@ func (r *rig) until(e *memory.End, kind func([]byte) bool) (out [][]byte) {
 		time.Sleep(100 * time.Microsecond)
 	}
 	return out
+}
+
+func TestNetUnreachable(t *testing.T) {
+	r := newRig(t)
+	r.loopSAs()
+	f := changed(outFrame(100, 'x'), func(b []byte) { b[31] = 3 })
+	r.private.Inject(f)
+	wantICMP(t, take(t, r.private, 1)[0][14:], "10.1.0.254", "10.1.0.7", 3, 0, 0, f[14:42])
+	r.wantDrops(map[drop.Reason]uint64{drop.OutboundNoRoute: 1})
+	if n := r.client.Counters().Get(tables.PrivateRouterRouteErrors); n != 1 {
+		t.Errorf("route-errors %d, want 1", n)
+	}
+	r6 := newRig6(t)
+	p := packet6(host6, "2001:db8:c::1", 200, 64, make([]byte, 20))
+	r6.private.Inject(toPrivate6(p))
+	wantICMP6(t, take(t, r6.private, 1)[0][14:], priv6, host6, 1, 0, 0, p)
+	r6.wantDrops(map[drop.Reason]uint64{drop.OutboundNoRoute: 1})
 }
 
 // TestResynchronisation: after more than 2^32 lost packets the inferred number

@@ -158,7 +158,7 @@ var list = [NumReasons]Info{
 	},
 	OutboundNoRoute: {
 		"outbound-no-route", tables.PrivateRouterRouteErrors,
-		"The destination of a packet from the private network lies in no route's net.",
+		"The destination of a packet from the private network lies in no route's net. Its sender was told (ICMP 3/0, ICMPv6 1/0).",
 		"A route is missing, or the private router sends the gateway what is not meant for the tunnel.",
 		"Add the route, or correct the private router's.",
 	},

@@ -212,6 +212,7 @@ const (
 
 // Codes that the gateway sends.
 const (
+	CodeNetUnreachable      = 0
 	CodeProtocolUnreachable = 2
 	CodeFragmentationNeeded = 4
 	CodeTTLExceeded         = 0

@@ -79,6 +79,7 @@ func (c *testCase) run(t *testing.T) {
 	if string(want) != end {
 		t.Errorf("counters are\n%s\nwant\n%s", end, want)
 	}
+	g.compareState(string(want))
 }
 
 // gateway is a running engine with one private and one public wire.
