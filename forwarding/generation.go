@@ -442,14 +442,14 @@ func (e *Engine) describe() {
 		version := p.Version | 1
 		atomic.StoreUint64(&p.Version, version)
 		p.Open, p.MTU, p.Queues, p.MAC = 1, uint32(info.MTU), uint32(info.Queues), h.key.mac
-		p.ZeroCopy, p.LinkUp = flag(info.ZeroCopy), flag(info.LinkUp)
+		p.ZeroCopy, p.LinkUp = bit(info.ZeroCopy), bit(info.LinkUp)
 		tables.SetText(p.Driver[:], info.Driver)
 		tables.SetText(p.Name[:], info.Name)
 		atomic.StoreUint64(&p.Version, version+1)
 	}
 }
 
-func flag(b bool) uint8 {
+func bit(b bool) uint8 {
 	if b {
 		return 1
 	}
