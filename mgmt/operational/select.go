@@ -38,6 +38,17 @@ func named(es []*xmltree.Element, module, name string) []*xmltree.Element {
 	return out
 }
 
+// Within returns what the children of an element select in the node, whose
+// module is given.
+func (n *Node) Within(module string, filter *xmltree.Element) *Node {
+	e := *filter
+	e.Name.Local = n.Name
+	if p := n.prune(module, []*xmltree.Element{&e}); p != nil {
+		return p
+	}
+	return n.Cut(1)
+}
+
 const nsNETCONF = "urn:ietf:params:xml:ns:netconf:base:1.0"
 
 // contentMatch says whether an element is a content match node (section 6.2.5).

@@ -9,6 +9,7 @@ import (
 
 	"vita/mgmt/datastore"
 	"vita/mgmt/internal/rpcerr"
+	"vita/mgmt/internal/xmltree"
 	"vita/mgmt/internal/yangenc"
 	op "vita/mgmt/operational"
 )
@@ -39,14 +40,27 @@ func (s *Server) provider(store datastore.Name, path string) (op.Provider, op.Na
 
 // roots returns the top-level nodes of all providers. depth is counted from
 // the datastore resource.
-func (s *Server) roots(depth int) []*op.Node {
+func (s *Server) roots(depth int, r *http.Request) []*op.Node {
 	var all []*op.Node
 	if depth == 1 {
 		return nil
 	}
+	var fields *xmltree.Element
+	query, err := parseQuery(r)
+	if err == nil && query.Has("fields") {
+		if fields, err = yangenc.FieldsElement("", query.Get("fields")); err != nil {
+			return nil // selection has refused it
+		}
+	}
 	for _, p := range s.o.Monitor.Providers() {
 		for _, n := range p.Roots() {
+			if !op.Wants(fields, n) {
+				continue
+			}
 			if root := p.Root(n); root != nil {
+				if root = root.Select(fields); root == nil {
+					continue
+				}
 				all = append(all, root.Cut(max(depth-1, 0)))
 			}
 		}
@@ -88,6 +102,13 @@ func (q *operational) get() error {
 	n, module, err := top.Find(q.segments)
 	if err != nil {
 		return err
+	}
+	if fields, err := parseQuery(q.r); err == nil && fields.Has("fields") {
+		e, err := yangenc.FieldsElement(module, fields.Get("fields"))
+		if err != nil {
+			return err
+		}
+		n = n.Within(module, e)
 	}
 	one := *n.Cut(o.Depth)
 	one.Module = module // it stands alone now

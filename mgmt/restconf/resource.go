@@ -29,6 +29,8 @@ type request struct {
 	store datastore.Name
 	base  string // path of the datastore's resource
 	at    yangenc.Path
+
+	foreign string // module of a target that is not in the gateway's tree
 }
 
 // session is whom the datastore sees.
@@ -63,7 +65,7 @@ func (s *Server) onData(prefix string, store datastore.Name) http.HandlerFunc {
 		}
 		raw := strings.TrimPrefix(strings.TrimPrefix(r.URL.EscapedPath(), root+prefix), "/")
 		if p, name := s.provider(store, raw); p != nil {
-			o := &operational{request{s: s, w: w, r: r, media: media, store: store}, p, name, strings.Split(raw, "/")}
+			o := &operational{request{s: s, w: w, r: r, media: media, store: store, foreign: name.Module}, p, name, strings.Split(raw, "/")}
 			o.serve()
 			return
 		}
@@ -94,7 +96,7 @@ func (s *Server) onData(prefix string, store datastore.Name) http.HandlerFunc {
 // query reads the query parameters; one that is not in want, has no value or
 // comes twice is an error (RFC 8040 section 4.8).
 func (q *request) query(want ...string) (url.Values, error) {
-	v, err := url.ParseQuery(q.r.URL.RawQuery)
+	v, err := parseQuery(q.r)
 	if err != nil {
 		return nil, badQuery("query: %v", err)
 	}
@@ -111,6 +113,12 @@ func (q *request) query(want ...string) (url.Values, error) {
 		}
 	}
 	return v, nil
+}
+
+// parseQuery reads the query. A semicolon stands for itself, as in the fields
+// parameter; Go's own parser refuses it.
+func parseQuery(r *http.Request) (url.Values, error) {
+	return url.ParseQuery(strings.ReplaceAll(r.URL.RawQuery, ";", "%3B"))
 }
 
 func badQuery(format string, a ...any) error {
@@ -130,7 +138,7 @@ func (q *request) get() error {
 		}
 	}
 	if len(q.at) == 0 && q.store == datastore.Running && o.Content != yangenc.ContentConfig {
-		o.More = q.s.roots(o.Depth)
+		o.More = q.s.roots(o.Depth, q.r)
 	}
 	var body bytes.Buffer
 	err = q.s.o.Datastore.Read(q.store, o.Content != yangenc.ContentConfig, func(root *gen.Vita) error {
@@ -152,7 +160,7 @@ func (q *request) get() error {
 
 // selection reads the query parameters of GET and HEAD (RFC 8040 section 4.8).
 func (q *request) selection() (yangenc.Opts, error) {
-	v, err := q.query("content", "depth", "with-defaults")
+	v, err := q.query("content", "depth", "fields", "with-defaults")
 	o := yangenc.Opts{Content: yangenc.ContentAll}
 	if err != nil {
 		return o, err
@@ -177,6 +185,11 @@ func (q *request) selection() (yangenc.Opts, error) {
 			return o, badQuery("depth=%s: want unbounded or 1 to 65535", d)
 		}
 		o.Depth = int(n)
+	}
+	if v.Has("fields") && q.foreign == "" {
+		if o.Filter, err = yangenc.FieldsFilter(q.at, v.Get("fields")); err != nil {
+			return o, err
+		}
 	}
 	if mode := v.Get("with-defaults"); mode != "" {
 		var ok bool

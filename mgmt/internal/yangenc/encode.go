@@ -176,6 +176,10 @@ func resource(out sink, tree *gen.Vita, at Path, o Opts) error {
 		return missing
 	}
 	w := walker{out: out, o: o}
+	sel := everything
+	if o.Filter != nil { // of fields: relative to the resource
+		sel = selection{nodes: o.Filter.root.children}
+	}
 	switch {
 	case n.Kind == schema.Leaf:
 		v, ok := w.value(s, n)
@@ -191,7 +195,7 @@ func resource(out sink, tree *gen.Vita, at Path, o Opts) error {
 	case n.Kind == schema.List:
 		out.beginList(n)
 		out.begin(n)
-		w.children(n, s, everything, 1)
+		w.children(n, s, sel, 1)
 		out.end(n)
 		out.endList()
 	default:
@@ -199,7 +203,7 @@ func resource(out sink, tree *gen.Vita, at Path, o Opts) error {
 			return missing
 		}
 		out.begin(n)
-		w.children(n, s, everything, 1)
+		w.children(n, s, sel, 1)
 		out.end(n)
 	}
 	return nil

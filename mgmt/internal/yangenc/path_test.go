@@ -2,6 +2,7 @@ package yangenc
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -322,5 +323,29 @@ func FuzzPath(f *testing.F) {
 				}
 			}
 		}
+	})
+}
+
+func FuzzFields(f *testing.F) {
+	for _, s := range []string{"a/b;c(d;e/f)", "vita-esp-gateway:route4/gateway(ip;queue);mtu", "((", "a()", "%41;%"} {
+		f.Add(s)
+	}
+	tree := fromJSON(f, small)
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, at := range []string{"", "vita-esp-gateway:route4=a"} {
+			p, err := ParseRESTCONF(at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			filter, err := FieldsFilter(p, text)
+			if err != nil {
+				continue
+			}
+			var b bytes.Buffer
+			if err := EncodeResourceJSON(&b, tree, p, Opts{Filter: filter}); err != nil || !json.Valid(b.Bytes()) {
+				t.Fatalf("%q: %v %s", text, err, b.Bytes())
+			}
+		}
+		_, _ = FieldsElement("", text) // must not panic
 	})
 }
