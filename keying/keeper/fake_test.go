@@ -4,8 +4,10 @@ import (
 	"container/heap"
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -29,6 +31,7 @@ type fakeEngine struct {
 	next    client.SARef
 	sas     map[client.SARef]*fakeSA
 	active  map[linkKey]client.SARef
+	bySPI   map[spiKey]*fakeSA // inbound
 	send    func(client.Message)
 	fail    error // what InstallSA answers
 	failed  error // what Send answers
@@ -36,7 +39,7 @@ type fakeEngine struct {
 }
 
 func newFakeEngine(t *testing.T, now *int64) *fakeEngine {
-	return &fakeEngine{t: t, now: now, sas: map[client.SARef]*fakeSA{}, active: map[linkKey]client.SARef{}, send: func(client.Message) {}}
+	return &fakeEngine{t: t, now: now, sas: map[client.SARef]*fakeSA{}, active: map[linkKey]client.SARef{}, bySPI: map[spiKey]*fakeSA{}, send: func(client.Message) {}}
 }
 
 func (e *fakeEngine) InstallSA(_ context.Context, sa client.SA) (client.SARef, error) {
@@ -56,11 +59,11 @@ func (e *fakeEngine) InstallSA(_ context.Context, sa client.SA) (client.SARef, e
 		f.info.Expires = *e.now + int64(sa.HardTTL)
 	}
 	if sa.Direction == client.Inbound {
-		for ref, other := range e.sas {
-			if other.Direction == client.Inbound && other.Queue == sa.Queue && other.SPI == sa.SPI {
-				delete(e.sas, ref)
-			}
+		at := spiKey{sa.Queue, sa.SPI}
+		if other := e.bySPI[at]; other != nil {
+			delete(e.sas, other.info.Ref)
 		}
+		e.bySPI[at] = f
 	}
 	e.sas[e.next] = f
 	return e.next, nil
@@ -81,18 +84,20 @@ func (e *fakeEngine) RemoveSA(_ context.Context, ref client.SARef) error {
 			delete(e.active, k)
 		}
 	}
+	if sa := e.sas[ref]; sa != nil && e.bySPI[spiKey{sa.Queue, sa.SPI}] == sa {
+		delete(e.bySPI, spiKey{sa.Queue, sa.SPI})
+	}
 	delete(e.sas, ref)
 	return nil
 }
 
 func (e *fakeEngine) SAs() []client.SAInfo {
 	var out []client.SAInfo
-	for ref := range e.next + 1 { // in order, so that runs can be repeated
-		if sa := e.sas[ref]; sa != nil {
-			i := sa.info
-			i.Active = sa.Direction == client.Inbound || e.active[linkKey{sa.Route, sa.Queue}] == ref
-			out = append(out, i)
-		}
+	for _, ref := range slices.Sorted(maps.Keys(e.sas)) { // in order, so that runs can be repeated
+		sa := e.sas[ref]
+		i := sa.info
+		i.Active = sa.Direction == client.Inbound || e.active[linkKey{sa.Route, sa.Queue}] == ref
+		out = append(out, i)
 	}
 	return out
 }
@@ -126,14 +131,13 @@ func (e *fakeEngine) outbound(k linkKey) *fakeSA {
 
 // inbound takes a packet in and reports whether its SA is there.
 func (e *fakeEngine) inbound(queue uint16, spi uint32, key [20]byte) bool {
-	for _, sa := range e.sas {
-		if sa.Direction == client.Inbound && sa.Queue == queue && sa.SPI == spi && sa.key == key && *e.now < sa.info.Expires {
-			sa.info.Packets++
-			sa.info.LastUsed = *e.now
-			return true
-		}
+	sa := e.bySPI[spiKey{queue, spi}]
+	if sa == nil || sa.key != key || *e.now >= sa.info.Expires {
+		return false
 	}
-	return false
+	sa.info.Packets++
+	sa.info.LastUsed = *e.now
+	return true
 }
 
 func (e *fakeEngine) count(d client.Direction) int {

@@ -196,11 +196,20 @@ func TestRekeyByVolume(t *testing.T) {
 // A year of 100 routes, in the soak; half a day of ten otherwise. Nothing is
 // ever sent under a key that the other side does not hold.
 func TestYear(t *testing.T) {
-	routes, span := 10, 12*time.Hour
+	routes, span := 5, 12*time.Hour
 	if *soak {
-		routes, span = 100, 365*24*time.Hour
+		routes, span = 50, 365*24*time.Hour
 	}
-	s := newSim(t, 26)
+	for seed := range uint64(2) { // a core each
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			year(t, seed, routes, span)
+		})
+	}
+}
+
+func year(t *testing.T, seed uint64, routes int, span time.Duration) {
+	s := newSim(t, 26+seed)
 	s.maxDelay = 20 * time.Millisecond
 	a, b := manyPair(s, routes)
 	s.run(time.Minute)

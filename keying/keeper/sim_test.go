@@ -99,7 +99,7 @@ func TestRestartedPeer(t *testing.T) {
 		s := newSim(t, 3)
 		a, b := pair(s)
 		s.run(100 * time.Second)
-		b.engine.sas = map[client.SARef]*fakeSA{}
+		b.engine.sas, b.engine.bySPI = map[client.SARef]*fakeSA{}, map[spiKey]*fakeSA{}
 		b.start(newFakeEngine(t, &s.now)) // engine and control process
 		var ab, ba traffic
 		s.traffic(a, b, 50*time.Millisecond, &ab)
