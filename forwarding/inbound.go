@@ -85,6 +85,7 @@ func (w *worker) classifyPublic(k pktbuf.Packet, m int) int {
 	case wire.ProtoUDP:
 		w.keyExchange(k, p)
 	case wire.ProtoICMP:
+		w.learnMTU4(p)
 		w.icmpAt(s, icmp.Public, drop.PublicICMP, k, p)
 	default:
 		w.notSpoken(s, drop.PublicProtocol, k, p)

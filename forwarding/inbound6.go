@@ -59,6 +59,7 @@ func (w *worker) classifyPublic6(k pktbuf.Packet, m int) int {
 	case wire.ProtoUDP:
 		w.keyExchange6(k, p)
 	case wire.ProtoICMP6:
+		w.learnMTU6(p)
 		w.icmpAt6(s, icmp.Public6, drop.PublicICMP6, k, p)
 	case wire.ProtoFragment:
 		w.drop(k, drop.PublicFragment)

@@ -102,11 +102,16 @@ func (w *worker) fit(m, transit int) int {
 	a := w.a
 	_, reachable := a.public.hop.Cell.Load()
 	out := 0
-	var sa outboundSA
+	var sa outboundSA // of the packet before, and what fits it
+	var limit int
 	for i := range m {
 		k, route := w.fwd[i], w.value[i]
 		p := wire.IPv4(w.pool.Bytes(k))
 		ours := i >= transit
+		if int(route) < len(a.tables.Routes) && (sa.entry == nil || sa.route != route) {
+			sa = w.outboundSA(route)
+			limit = w.innerLimit(sa.entry, wire.IPv4Len)
+		}
 		switch {
 		case int(route) >= len(a.tables.Routes): // lpm.Miss is larger than any
 			if !ours {
@@ -118,9 +123,9 @@ func (w *worker) fit(m, transit int) int {
 			w.tellPrivate(k, p, &w.limits.timeExceeded, wire.ICMPTimeExceeded, wire.CodeTTLExceeded, 0)
 			w.drop(k, drop.OutboundTTL)
 			continue
-		case len(p) > a.innerMTU:
+		case len(p) > limit:
 			if !ours && p.DF() {
-				w.tellPrivate(k, p, &w.limits.tooBig, wire.ICMPUnreachable, wire.CodeFragmentationNeeded, uint32(a.innerMTU))
+				w.tellPrivate(k, p, &w.limits.tooBig, wire.ICMPUnreachable, wire.CodeFragmentationNeeded, uint32(limit))
 			}
 			w.drop(k, drop.OutboundTooBig)
 			continue
@@ -128,7 +133,7 @@ func (w *worker) fit(m, transit int) int {
 			w.drop(k, drop.OutboundNoNextHop)
 			continue
 		}
-		if !w.encapsulate(out, k, route, &sa, len(p), wire.ProtoIPv4) {
+		if !w.encapsulate(out, k, &sa, len(p), limit, wire.ProtoIPv4) {
 			continue
 		}
 		w.tos[out] = a.tables.OuterSet | p.TOS()&a.tables.OuterCopy
@@ -142,16 +147,12 @@ func (w *worker) fit(m, transit int) int {
 }
 
 // encapsulate queues a packet of n bytes, of the protocol next, for the cipher,
-// at place out of the batch. Sa is what the last packet went by. Where it
-// returns false it has dropped the packet.
-func (w *worker) encapsulate(out int, k pktbuf.Packet, route uint32, sa *outboundSA, n int, next uint8) bool {
-	a := w.a
-	if sa.entry == nil || sa.route != route {
-		*sa = w.outboundSA(route)
-	}
+// at place out of the batch. Limit is the largest that passes. Where it returns
+// false it has dropped the packet.
+func (w *worker) encapsulate(out int, k pktbuf.Packet, sa *outboundSA, n, limit int, next uint8) bool {
 	fill := 0
-	if a.tables.TFC {
-		fill = a.innerMTU - n
+	if w.a.tables.TFC {
+		fill = limit - n
 	}
 	size := esp.Size(n + fill)
 	switch {

@@ -73,11 +73,16 @@ func (w *worker) fit6(m, transit int) int {
 	a := w.a
 	_, reachable := a.public.hop.Cell.Load()
 	out := 0
-	var sa outboundSA
+	var sa outboundSA // of the packet before, and what fits it
+	var limit int
 	for i := range m {
 		k, route := w.fwd[i], w.value[i]
 		p := wire.IPv6(w.pool.Bytes(k))
 		ours := i >= transit
+		if int(route) < len(a.tables.Routes) && (sa.entry == nil || sa.route != route) {
+			sa = w.outboundSA(route)
+			limit = w.innerLimit(sa.entry, wire.IPv6Len)
+		}
 		switch {
 		case int(route) >= len(a.tables.Routes):
 			if !ours {
@@ -89,9 +94,9 @@ func (w *worker) fit6(m, transit int) int {
 			w.tell6(&a.private, k, p, &w.limits.timeExceeded, wire.ICMP6TimeExceeded, wire.CodeHopLimitExceeded, 0)
 			w.drop(k, drop.OutboundTTL)
 			continue
-		case len(p) > a.innerMTU:
+		case len(p) > limit:
 			if !ours {
-				w.tell6(&a.private, k, p, &w.limits.tooBig, wire.ICMP6TooBig, 0, uint32(a.innerMTU))
+				w.tell6(&a.private, k, p, &w.limits.tooBig, wire.ICMP6TooBig, 0, uint32(limit))
 			}
 			w.drop(k, drop.OutboundTooBig)
 			continue
@@ -99,7 +104,7 @@ func (w *worker) fit6(m, transit int) int {
 			w.drop(k, drop.OutboundNoNextHop)
 			continue
 		}
-		if !w.encapsulate(out, k, route, &sa, len(p), wire.ProtoIPv6) {
+		if !w.encapsulate(out, k, &sa, len(p), limit, wire.ProtoIPv6) {
 			continue
 		}
 		w.tos[out] = a.tables.OuterSet | p.Class()&a.tables.OuterCopy

@@ -627,3 +627,23 @@ func TestResynchronisation(t *testing.T) {
 		})
 	}
 }
+
+// TestPathMTUAges: what was learnt is forgotten after a while, so that a path
+// that has become better is used again.
+func TestPathMTUAges(t *testing.T) {
+	r := newRig(t)
+	ref := r.install(client.SA{Direction: client.Outbound, SPI: 7})
+	w, goOn := r.still()
+	defer goOn()
+	e := &w.mem.SAs[tables.SAIndex(uint32(ref))]
+	e.Seq = 10
+	quoted := append([]byte{0, 0, 0, 7, 0, 0, 0, 10}, make([]byte, 8)...)
+	w.learnMTU(&[16]byte{10: 0xff, 11: 0xff, 12: 203, 13: 0, 14: 113, 15: 2}, quoted, 1000)
+	if got, want := w.innerLimit(e, wire.IPv4Len), esp.MaxInner(1000, wire.IPv4Len); got != want {
+		t.Fatalf("limit %d, want %d", got, want)
+	}
+	w.now += int64(pmtuAge)
+	if got := w.innerLimit(e, wire.IPv4Len); got != w.a.innerMTU {
+		t.Errorf("after %v the limit is still %d", pmtuAge, got)
+	}
+}

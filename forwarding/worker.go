@@ -137,7 +137,7 @@ type worker struct {
 	local  [localSize]pktbuf.Packet // our own packets for the tunnel, from their IP header
 	nlocal int
 
-	limits struct{ unreachable, tooBig, timeExceeded, echo icmp.Limiter }
+	limits struct{ unreachable, tooBig, timeExceeded, echo, pmtu icmp.Limiter }
 
 	poll     [3]unix.PollFd
 	timeout  unix.Timespec

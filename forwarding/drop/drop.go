@@ -165,7 +165,7 @@ var list = [NumReasons]Info{
 	OutboundTooBig: {
 		"outbound-too-big", tables.PrivateRouterMTUErrors,
 		"A packet from the private network does not fit the tunnel. If it forbids fragmentation, its sender was told (ICMP 3/4, ICMPv6 2/0).",
-		"Ordinary path MTU discovery; or a sender that does not do it.",
+		"Ordinary path MTU discovery; or a sender that does not do it. The limit is the interface's, the setting mtu, or what routers between the gateways have said of the path within the last ten minutes.",
 		"None if connections work. Otherwise check that ICMP 3/4 or ICMPv6 2/0 reaches the senders, or lower the MTU on the private network.",
 	},
 	OutboundNoSA: {

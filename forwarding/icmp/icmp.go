@@ -23,14 +23,17 @@ type Limiter struct {
 }
 
 // Allow takes a token, and reports whether there was one. Now is clock.Mono.
-func (l *Limiter) Allow(now int64) bool {
-	const token = int64(time.Second) / PerSecond
+func (l *Limiter) Allow(now int64) bool { return l.Take(now, 1) }
+
+// Take is Allow for several tokens at once.
+func (l *Limiter) Take(now int64, tokens int64) bool {
+	cost := tokens * int64(time.Second) / PerSecond
 	l.used = max(l.used-max(now-l.last, 0), 0)
 	l.last = now
-	if l.used+token > int64(time.Second) {
+	if l.used+cost > int64(time.Second) {
 		return false
 	}
-	l.used += token
+	l.used += cost
 	return true
 }
 

@@ -12,7 +12,7 @@ import (
 // any layout in this package; both processes must have the same.
 const (
 	Magic   = 0x656e6967_61746976 // "vitaengi", little endian
-	Version = 3
+	Version = 4
 )
 
 // WorkerSlots is how many worker slots there are: twice MaxWorkers, because
@@ -121,7 +121,9 @@ type SA struct {
 	ProtocolErrors uint64 // authentic but with a bad trailer or inner packet
 	DecryptErrors  uint64 // not authentic, or seen before
 	Failures       uint64 // inbound: packets in a row that were not authentic
-	_              [32]byte
+	PMTUUntil      int64  // clock.Mono; until then PMTU holds
+	PMTU           uint32 // outbound: largest outer packet that passes the path; 0: not known
+	_              [20]byte
 }
 
 // SmallWindow is the largest anti-replay window that an SA entry holds itself.

@@ -1,7 +1,11 @@
 package golden
 
 import (
+	"encoding/binary"
 	"slices"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
 
 	"vita/forwarding/client"
 	"vita/forwarding/tables"
@@ -23,6 +27,8 @@ func init() {
 		&testCase{name: "df-copy", spec: with(spec, func(s *tables.Spec) { s.DF = tables.DFCopy }), sas: sas, input: classes},
 		&testCase{name: "ecn6", spec: with(spec6, func(s *tables.Spec) { s.ECN = true }), sas: sas, input: ecn6},
 		&testCase{name: "dscp-copy6", spec: with(spec6, func(s *tables.Spec) { s.CopyDSCP = true }), sas: sas, input: ecn6},
+		&testCase{name: "pmtu", spec: spec, sas: sas, input: pmtu},
+		&testCase{name: "pmtu6", spec: spec6, sas: sas, input: pmtu6},
 	)
 }
 
@@ -89,5 +95,67 @@ func ecn6() (private, public [][]byte) {
 			public = append(public, class6(tunnel6(inSPI, uint64(len(public)+1), p), 0x48|outer))
 		}
 	}
+	return private, public
+}
+
+// pmtu has routers' words about our ESP packets, of which all but two are not to
+// be believed. The gateway takes 1446 bytes at first.
+func pmtu() (private, public [][]byte) {
+	send := func(n int) {
+		private = append(private, toPrivate(ip{src: "10.1.0.7", dst: "10.2.0.9", proto: 200, df: true, payload: text(n - 20)}))
+	}
+	say := func(mtu uint16, src, dst string, spi, seq uint32, code uint8) {
+		quoted := ip{src: src, dst: dst, proto: layers.IPProtocolESP, df: true, payload: quotedESP(spi, seq, 600)}.packet()[:28]
+		m := serialize(&layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(3, code), Seq: mtu}, gopacket.Payload(quoted))
+		public = append(public, toPublic(ip{src: "198.51.100.1", dst: "203.0.113.1", proto: layers.IPProtocolICMPv4, payload: m}))
+	}
+	const us, peer = "203.0.113.1", "203.0.113.2"
+	send(1446)
+	say(1300, us, peer, 0x1001, 1, 4) // another SPI
+	send(1446)
+	say(1300, us, peer, 0x1000, 3, 4) // a number not yet sent
+	send(1446)
+	say(1300, us, "203.0.113.3", 0x1000, 1, 4) // another peer
+	send(1446)
+	say(1300, "203.0.113.9", peer, 0x1000, 1, 4) // not from us
+	send(1446)
+	say(1300, us, peer, 0x1000, 0, 4) // a number never sent
+	send(1446)
+	say(1400, us, peer, 0x1000, 2, 4) // believed: 1346 bytes
+	send(1347)
+	say(1450, us, peer, 0x1000, 2, 4) // no raise
+	send(1346)
+	say(68, us, peer, 0x1000, 7, 4) // believed down to 576: 522 bytes
+	send(523)
+	send(522)
+	return private, public
+}
+
+func quotedESP(spi, seq uint32, n int) []byte {
+	return append(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, spi), seq), text(n)...)
+}
+
+func pmtu6() (private, public [][]byte) {
+	send := func(n int) {
+		private = append(private, toPrivate6(ip6{src: here6, dst: there6, next: protoTest, payload: text(n - 40)}))
+	}
+	say := func(mtu uint32, dst string, spi, seq uint32) {
+		quoted := ip6{src: public6, dst: dst, next: 50, payload: quotedESP(spi, seq, 600)}.packet()
+		public = append(public, toPublic6(message6(2, 0, stranger6, public6, 64, append(binary.BigEndian.AppendUint32(nil, mtu), quoted...))))
+	}
+	send(1426)
+	say(1400, peer6, 0x1001, 1)
+	send(1426)
+	say(1400, "2001:db8:f::3", 0x1000, 1)
+	send(1426)
+	say(1400, peer6, 0x1000, 9)
+	send(1426)
+	say(1400, peer6, 0x1000, 4) // believed: 1326 bytes
+	send(1327)
+	say(1<<31, peer6, 0x1000, 4)
+	send(1326)
+	say(1280, peer6, 0x1000, 5) // believed as far as 1280 bytes still fit
+	send(1283)
+	send(1280)
 	return private, public
 }

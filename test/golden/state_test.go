@@ -28,7 +28,7 @@ func (g *gateway) compareState(counters string) {
 			continue
 		}
 		for j := range c.Elem().NumField() {
-			if p, ok := c.Elem().Field(j).Interface().(*uint64); ok && p != nil && *p != 0 {
+			if p, ok := reflect.TypeAssert[*uint64](c.Elem().Field(j)); ok && p != nil && *p != 0 {
 				have[name+"/"+c.Elem().Type().Field(j).Tag.Get("path")] = *p
 			}
 		}

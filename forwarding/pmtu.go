@@ -1,0 +1,88 @@
+package forwarding
+
+import (
+	"sync/atomic"
+	"time"
+
+	"vita/forwarding/esp"
+	"vita/forwarding/icmp"
+	"vita/forwarding/tables"
+	"vita/forwarding/wire"
+)
+
+// The path MTU between two gateways is learnt from what routers on the public
+// network say about our ESP packets: fragmentation needed (RFC 1191) and packet
+// too big (RFC 8201). Nobody has signed that, so it is believed within limits
+// (RFC 4301, 8.2.1): the message must quote an SA that we send by, its peer,
+// and a sequence number sent lately; it can only lower the limit, not below a
+// floor, and not for long.
+
+const (
+	pmtuAge    = 10 * time.Minute // RFC 1191, 6.3
+	pmtuBehind = 1 << 20          // how many packets ago the quoted one was sent, at most
+	pmtuCost   = 10               // tokens a message costs, since all routes are looked through for its SA
+	pmtuFloor4 = 576              // of outer packets of IPv4
+	pmtuFloor6 = 1280             // of inner packets of IPv6: what every link carries
+)
+
+// innerLimit returns the largest inner packet for an SA, of IPv4 or IPv6 as the
+// outer header has outer bytes.
+func (w *worker) innerLimit(e *tables.SA, outer int) int {
+	limit := w.a.innerMTU
+	if e != nil && e.PMTU != 0 && w.now < e.PMTUUntil {
+		limit = min(limit, esp.MaxInner(int(e.PMTU), outer))
+	}
+	return limit
+}
+
+// learnMTU4 takes in an ICMP message to our public address.
+func (w *worker) learnMTU4(p wire.IPv4) {
+	m, ok := icmp.Parse(p)
+	if !ok || m.Type() != wire.ICMPUnreachable || m.Code() != wire.CodeFragmentationNeeded {
+		return
+	}
+	// The quoted header is cut off behind 8 bytes of ESP, so its length says
+	// nothing, and its checksum may have been mended on the way.
+	q := m[wire.ICMPLen:]
+	if len(q) < wire.IPv4Len+wire.ESPLen || q[0] != 0x45 || q[9] != wire.ProtoESP || wire.IPv4(q).Src() != w.a.public.hop.IP {
+		return
+	}
+	var peer [16]byte // as the tables have it
+	peer[10], peer[11] = 0xff, 0xff
+	copy(peer[12:], q[16:20])
+	w.learnMTU(&peer, wire.ESP(q[wire.IPv4Len:]), max(int(wire.Be16(m[6:])), pmtuFloor4))
+}
+
+// learnMTU6 takes in an ICMPv6 message to our public address.
+func (w *worker) learnMTU6(p wire.IPv6) {
+	m, ok := icmp.Parse6(p)
+	if !ok || m.Type() != wire.ICMP6TooBig {
+		return
+	}
+	q := wire.IPv6(m[wire.ICMPLen:])
+	if len(q) < wire.IPv6Len+wire.ESPLen || q[0]>>4 != 6 || q.Next() != wire.ProtoESP || *q.Src() != w.a.public.hop.IP6 {
+		return
+	}
+	floor := wire.IPv6Len + esp.Size(pmtuFloor6)
+	w.learnMTU(q.Dst(), wire.ESP(q[wire.IPv6Len:]), max(int(min(wire.Be32(m[4:]), 1<<16)), floor))
+}
+
+// learnMTU lowers the path MTU of the SA that a quoted packet was sent by.
+func (w *worker) learnMTU(peer *[16]byte, q wire.ESP, mtu int) {
+	if mtu >= w.a.public.mtu || !w.limits.pmtu.Take(w.now, pmtuCost) {
+		return
+	}
+	for route := range w.a.tables.Routes {
+		ref := atomic.LoadUint32(&w.active[route])
+		if ref == 0 {
+			continue
+		}
+		sa := w.outboundSA(uint32(route))
+		if e := sa.entry; e != nil && e.SPI == q.SPI() && sa.peer == *peer && uint32(e.Seq)-q.SeqLow() < min(pmtuBehind, uint32(min(e.Seq, 1<<31))) {
+			if e.PMTU == 0 || w.now >= e.PMTUUntil || uint32(mtu) < e.PMTU {
+				e.PMTU, e.PMTUUntil = uint32(mtu), w.now+int64(pmtuAge)
+			}
+			return
+		}
+	}
+}
