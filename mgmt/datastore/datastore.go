@@ -207,6 +207,23 @@ type EditOptions struct {
 // and durable when Edit returns. Pending changes of candidate stay pending,
 // on top of the new running.
 func (d *Datastore) Edit(ctx context.Context, s *Session, name Name, e *edit.Node, o EditOptions) error {
+	return d.Edits(ctx, s, name, []*edit.Node{e}, o)
+}
+
+// EditError says which of several edits has failed.
+type EditError struct {
+	Index int
+	Err   error
+}
+
+func (e *EditError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error of the edit itself.
+func (e *EditError) Unwrap() error { return e.Err }
+
+// Edits carries out edits in their order, all or none. Where one of several is
+// at fault the error is an EditError.
+func (d *Datastore) Edits(ctx context.Context, s *Session, name Name, e []*edit.Node, o EditOptions) error {
 	if _, err := d.named(name); err != nil {
 		return err
 	}
@@ -230,7 +247,7 @@ func (d *Datastore) Edit(ctx context.Context, s *Session, name Name, e *edit.Nod
 	return err
 }
 
-func (d *Datastore) edit(ctx context.Context, s *Session, name Name, e *edit.Node, o EditOptions) error {
+func (d *Datastore) edit(ctx context.Context, s *Session, name Name, e []*edit.Node, o EditOptions) error {
 	if o.Test == TestOnly || name == Running {
 		return d.direct(ctx, s, e, name, o)
 	}
@@ -244,11 +261,25 @@ func (d *Datastore) edit(ctx context.Context, s *Session, name Name, e *edit.Nod
 	return err
 }
 
-// apply carries out an edit on candidate.
-func (d *Datastore) apply(e *edit.Node, def edit.Op) (edit.Journal, error) {
-	j, err := edit.Apply(d.candidate.tree, e, def)
-	d.checker.Touch(j)
-	return j, err
+// apply carries out edits on candidate.
+func (d *Datastore) apply(es []*edit.Node, def edit.Op) (all edit.Journal, err error) {
+	for i, e := range es {
+		j, err := edit.Apply(d.candidate.tree, e, def)
+		d.checker.Touch(j)
+		if err != nil {
+			d.undo(all)
+			if len(es) > 1 {
+				err = &EditError{i, err}
+			}
+			return nil, err
+		}
+		if all == nil {
+			all = j
+		} else {
+			all = append(all, j...)
+		}
+	}
+	return all, nil
 }
 
 // undo takes a journal back from candidate.
@@ -259,7 +290,7 @@ func (d *Datastore) undo(j edit.Journal) {
 
 // direct edits running by way of candidate, from which the pending changes are
 // taken for as long; or tests an edit of either.
-func (d *Datastore) direct(ctx context.Context, s *Session, e *edit.Node, name Name, o EditOptions) error {
+func (d *Datastore) direct(ctx context.Context, s *Session, e []*edit.Node, name Name, o EditOptions) error {
 	d.candidate.Lock()
 	defer d.candidate.Unlock()
 	pending := d.pending

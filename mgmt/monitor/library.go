@@ -24,6 +24,7 @@ var implemented = map[string][]string{
 	"ietf-netconf":               {"candidate", "confirmed-commit", "rollback-on-error", "validate", "writable-running", "xpath"},
 	"ietf-netconf-monitoring":    nil,
 	"ietf-netconf-with-defaults": nil,
+	"ietf-yang-patch":            nil,
 	"ietf-yang-library":          nil,
 }
 

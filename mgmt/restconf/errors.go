@@ -52,22 +52,28 @@ func status(e *rpcerr.Error) int {
 	return http.StatusBadRequest
 }
 
-// writeError answers with the errors resource (RFC 8040 section 7.1). code 0
-// takes the status from the first error's tag.
-func writeError(w http.ResponseWriter, r *http.Request, code int, err error) {
+// all returns the errors within one, which without an error-tag takes it from
+// the HTTP status.
+func all(err error, code int) rpcerr.Errors {
 	var many rpcerr.Errors
 	var one *rpcerr.Error
 	switch {
 	case errors.As(err, &many) && len(many) > 0:
+		return many
 	case errors.As(err, &one):
-		many = rpcerr.Errors{one}
-	default:
-		tag := "operation-failed"
-		if code >= 400 && code < 500 {
-			tag = "invalid-value"
-		}
-		many = rpcerr.Errors{{Type: "protocol", Tag: tag, Message: err.Error()}}
+		return rpcerr.Errors{one}
 	}
+	tag := "operation-failed"
+	if code >= 400 && code < 500 {
+		tag = "invalid-value"
+	}
+	return rpcerr.Errors{{Type: "protocol", Tag: tag, Message: err.Error()}}
+}
+
+// writeError answers with the errors resource (RFC 8040 section 7.1). code 0
+// takes the status from the first error's tag.
+func writeError(w http.ResponseWriter, r *http.Request, code int, err error) {
+	many := all(err, code)
 	if code == 0 {
 		code = status(many[0])
 	}
@@ -102,6 +108,14 @@ type errorJSON struct {
 }
 
 func errorsJSON(many rpcerr.Errors) []byte {
+	b, err := json.Marshal(map[string]any{"ietf-restconf:errors": map[string]any{"error": errorList(many)}})
+	if err != nil { // strings and maps of strings always marshal
+		return nil
+	}
+	return append(b, '\n')
+}
+
+func errorList(many rpcerr.Errors) []errorJSON {
 	list := make([]errorJSON, len(many))
 	for i, e := range many {
 		info := map[string]any{}
@@ -118,11 +132,7 @@ func errorsJSON(many rpcerr.Errors) []byte {
 		}
 		list[i] = errorJSON{errorType(e), e.Tag, e.AppTag, e.Path, e.Message, info}
 	}
-	b, err := json.Marshal(map[string]any{"ietf-restconf:errors": map[string]any{"error": list}})
-	if err != nil { // strings and maps of strings always marshal
-		return nil
-	}
-	return append(b, '\n')
+	return list
 }
 
 func errorType(e *rpcerr.Error) string {
@@ -134,27 +144,33 @@ func errorType(e *rpcerr.Error) string {
 
 func errorsXML(many rpcerr.Errors) []byte {
 	var b bytes.Buffer
+	writeErrorsXML(&b, nsRESTCONF, many)
+	b.WriteByte('\n')
+	return b.Bytes()
+}
+
+// writeErrorsXML writes an <errors> of a module that has it.
+func writeErrorsXML(b *bytes.Buffer, ns string, many rpcerr.Errors) {
 	element := func(name, value string) {
 		if value == "" {
 			return
 		}
-		fmt.Fprintf(&b, "<%s>", name)
-		_ = xml.EscapeText(&b, []byte(value)) // a bytes.Buffer takes every write
-		fmt.Fprintf(&b, "</%s>", name)
+		fmt.Fprintf(b, "<%s>", name)
+		_ = xml.EscapeText(b, []byte(value)) // a bytes.Buffer takes every write
+		fmt.Fprintf(b, "</%s>", name)
 	}
-	fmt.Fprintf(&b, `<errors xmlns="%s">`, nsRESTCONF)
+	fmt.Fprintf(b, `<errors xmlns="%s">`, ns)
 	for _, e := range many {
 		b.WriteString("<error>")
 		element("error-type", errorType(e))
 		element("error-tag", e.Tag)
 		element("error-app-tag", e.AppTag)
 		if e.Path != "" {
-			rpcerr.WritePathXML(&b, "error-path", "", e.Path, schema.Namespace)
+			rpcerr.WritePathXML(b, "error-path", "", e.Path, schema.Namespace)
 		}
 		element("error-message", e.Message)
-		e.WriteInfoXML(&b, schema.Namespace)
+		e.WriteInfoXML(b, schema.Namespace)
 		b.WriteString("</error>")
 	}
-	b.WriteString("</errors>\n")
-	return b.Bytes()
+	b.WriteString("</errors>")
 }

@@ -30,7 +30,7 @@ func TestEntityTags(t *testing.T) {
 		t.Error("different representations have the same tag")
 	}
 	resp, _ := c.do("PUT", site2+"/spi", `{"vita-esp-gateway:spi":1022}`, "If-Match: "+two)
-	if resp.StatusCode != 204 || resp.Header.Get("ETag") != c.tagOf(site2) {
+	if resp.StatusCode != http.StatusNoContent || resp.Header.Get("ETag") != c.tagOf(site2) {
 		t.Errorf("PUT: %s, ETag %s", resp.Status, resp.Header.Get("ETag"))
 	}
 	if c.tagOf(site1) != one || c.tagOf(site2) == two || c.tagOf("/restconf/data") == all {
@@ -90,7 +90,7 @@ func TestOneOfManyWins(t *testing.T) {
 		got := map[int]int{}
 		for i := range 8 {
 			wg.Go(func() {
-				r, err := http.NewRequest("PUT", c.url+in, strings.NewReader(fmt.Sprintf(`{"vita-esp-gateway:mtu":%d}`, 1400+8*round+i)))
+				r, err := http.NewRequest(http.MethodPut, c.url+in, strings.NewReader(fmt.Sprintf(`{"vita-esp-gateway:mtu":%d}`, 1400+8*round+i)))
 				if err != nil {
 					t.Error(err)
 					return

@@ -256,6 +256,9 @@ func (q *request) patch() error {
 	if _, err := q.query(); err != nil {
 		return err
 	}
+	if media, ok := patchMedia(q.r); ok {
+		return q.yangPatch(media)
+	}
 	e, err := q.decode(q.at, yangenc.DecodeResourceJSON, yangenc.DecodeResourceXML)
 	if err != nil {
 		return err
@@ -294,7 +297,7 @@ func (q *request) options() error {
 	}
 	q.w.Header().Set("Allow", allow)
 	if len(q.at) == 0 || q.at.Config() {
-		q.w.Header().Set("Accept-Patch", mediaJSON+", "+mediaXML)
+		q.w.Header().Set("Accept-Patch", mediaJSON+", "+mediaXML+", "+mediaPatchJSON+", "+mediaPatchXML)
 	}
 	q.w.WriteHeader(http.StatusOK)
 	return nil
@@ -305,7 +308,11 @@ func (q *request) options() error {
 // preconditions hold when it begins, as does found, which is told whether the
 // target exists.
 func (q *request) edit(e *edit.Node, found func(exists bool) error) error {
-	return q.s.o.Datastore.Edit(q.r.Context(), session(q.r), q.store, e, datastore.EditOptions{
+	return q.edits([]*edit.Node{e}, found)
+}
+
+func (q *request) edits(e []*edit.Node, found func(exists bool) error) error {
+	return q.s.o.Datastore.Edits(q.r.Context(), session(q.r), q.store, e, datastore.EditOptions{
 		Default: edit.None,
 		If: func(root *gen.Vita) error {
 			exists := q.at.Exists(root)
@@ -346,6 +353,22 @@ func (q *request) decode(at yangenc.Path,
 			Message: fmt.Sprintf("Content-Type %q: want %s or %s", q.r.Header.Get("Content-Type"), mediaJSON, mediaXML),
 		}}
 	}
+	body, err := q.body()
+	if err != nil {
+		return nil, err
+	}
+	if media == mediaJSON {
+		return fromJSON(body, at)
+	}
+	x, err := q.parseXML(body)
+	if err != nil {
+		return nil, err
+	}
+	return fromXML(x, at)
+}
+
+// body reads the request's body within its limit.
+func (q *request) body() ([]byte, error) {
 	body, err := io.ReadAll(q.r.Body)
 	var tooBig *http.MaxBytesError
 	switch {
@@ -354,12 +377,13 @@ func (q *request) decode(at yangenc.Path,
 	case err != nil:
 		return nil, &rpcerr.Error{Type: "transport", Tag: "malformed-message", Message: "body: " + err.Error()}
 	}
-	if media == mediaJSON {
-		return fromJSON(body, at)
-	}
+	return body, nil
+}
+
+func (q *request) parseXML(body []byte) (*xmltree.Element, error) {
 	x, err := xmltree.Parse(body, xmltree.Limits{Bytes: int(q.s.o.MaxBody), Depth: 64})
 	if err != nil {
 		return nil, &rpcerr.Error{Type: "protocol", Tag: "malformed-message", Message: err.Error()}
 	}
-	return fromXML(x, at)
+	return x, nil
 }
