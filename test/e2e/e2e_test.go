@@ -138,6 +138,11 @@ func TestRefusedCommitChangesNothing(t *testing.T) {
 	if !strings.Contains(answer, "/vita-esp-gateway:private-interface4/ifname") || !strings.Contains(answer, "no such interface") {
 		t.Errorf("the error says neither where nor why: %s", answer)
 	}
+	// A port that is taken: the private interface is a public one, too.
+	answer = restconf(t, g, "409", "PATCH", "", `{"ietf-restconf:data":{"vita-esp-gateway:public-interface4":[{"ip":"`+lab.PubAIP+`","ifname":"`+lab.PrivIf+`"}]}}`)
+	if !strings.Contains(answer, "/ifname") || !strings.Contains(answer, "in use") {
+		t.Errorf("the error says neither where nor why: %s", answer)
+	}
 	if after := restconf(t, g, "200", "GET", "?content=config", ""); after != before {
 		t.Errorf("running changed from\n%s\nto\n%s", before, after)
 	}
