@@ -261,310 +261,374 @@ small512Seal128_loop:
 	VMOVDQU8.Z      -16(R12), K1, Z8
 	VPXORQ          Z8, Z0, Z0
 	VMOVDQU8.Z      Z0, K1, Z9
-	VMOVDQU8        Z9, K1, -16(R12)
 	VMOVDQU8.Z      48(R12), K2, Z8
 	VPXORQ          Z8, Z1, Z1
 	VMOVDQU8.Z      Z1, K2, Z10
-	VMOVDQU8        Z10, K2, 48(R12)
-	MOVQ            32(BX), R15
-	BZHIQ           R15, R13, AX
-	KMOVQ           AX, K3
-	MOVQ            24(BX), AX
-	VMOVDQU8.Z      (AX), K3, X8
-	VPXORQ          Z8, Z9, Z9
-	VPSHUFB         Z27, Z9, Z9
-	VPSHUFB         Z27, Z10, Z10
-	LEAQ            -16(CX), AX
-	VMOVQ           AX, X8
-	VPINSRQ         $0x01, R15, X8, X8
-	VPSLLQ          $0x03, X8, X8
-	VSHUFI64X2      $0x00, Z8, Z8, Z8
-	LEAQ            15(CX), AX
-	SHRQ            $0x04, AX
-	LEAQ            (AX)(AX*1), R12
-	MOVL            $0x00000003, BX
-	SHLXQ           R12, BX, BX
-	KMOVQ           BX, K3
-	VPXORQ          Z8, Z9, K3, Z9
-	KSHIFTRQ        $0x08, K3, K3
-	VPXORQ          Z8, Z10, K3, Z10
-	INCQ            AX
-	NEGQ            AX
-	SHLQ            $0x04, AX
-	ADDQ            R8, AX
-	VMOVDQU64       768(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z9, Z12
-	VPCLMULQDQ      $0x00, Z8, Z9, Z16
-	VPSHUFD         $0x4e, Z9, Z29
-	VPXORQ          Z29, Z9, Z9
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z9, Z20
-	VMOVDQU64       832(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z10, Z29
-	VPXORQ          Z29, Z12, Z12
-	VPCLMULQDQ      $0x00, Z8, Z10, Z30
-	VPXORQ          Z30, Z16, Z16
-	VPSHUFD         $0x4e, Z10, Z29
-	VPXORQ          Z29, Z10, Z10
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z10, Z29
-	VPXORQ          Z29, Z20, Z20
-	MOVQ            8(DI), BX
-	MOVQ            48(BX), R12
-	MOVQ            56(BX), CX
-	MOVQ            CX, AX
-	BZHIQ           AX, R13, AX
-	ANDQ            $-65536, AX
-	KMOVQ           AX, K4
-	MOVQ            CX, AX
-	SUBQ            $+64, AX
-	CMOVQLT         DX, AX
-	BZHIQ           AX, R13, AX
-	KMOVQ           AX, K5
-	VMOVDQU8.Z      -16(R12), K4, Z8
-	VPXORQ          Z8, Z2, Z2
-	VMOVDQU8.Z      Z2, K4, Z9
-	VMOVDQU8        Z9, K4, -16(R12)
-	VMOVDQU8.Z      48(R12), K5, Z8
-	VPXORQ          Z8, Z3, Z3
-	VMOVDQU8.Z      Z3, K5, Z10
-	VMOVDQU8        Z10, K5, 48(R12)
-	MOVQ            32(BX), R15
-	BZHIQ           R15, R13, AX
-	KMOVQ           AX, K6
-	MOVQ            24(BX), AX
-	VMOVDQU8.Z      (AX), K6, X8
-	VPXORQ          Z8, Z9, Z9
-	VPSHUFB         Z27, Z9, Z9
-	VPSHUFB         Z27, Z10, Z10
-	LEAQ            -16(CX), AX
-	VMOVQ           AX, X8
-	VPINSRQ         $0x01, R15, X8, X8
-	VPSLLQ          $0x03, X8, X8
-	VSHUFI64X2      $0x00, Z8, Z8, Z8
-	LEAQ            15(CX), AX
-	SHRQ            $0x04, AX
-	LEAQ            (AX)(AX*1), R12
-	MOVL            $0x00000003, BX
-	SHLXQ           R12, BX, BX
-	KMOVQ           BX, K6
-	VPXORQ          Z8, Z9, K6, Z9
-	KSHIFTRQ        $0x08, K6, K6
-	VPXORQ          Z8, Z10, K6, Z10
-	INCQ            AX
-	NEGQ            AX
-	SHLQ            $0x04, AX
-	ADDQ            R9, AX
-	VMOVDQU64       768(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z9, Z13
-	VPCLMULQDQ      $0x00, Z8, Z9, Z17
-	VPSHUFD         $0x4e, Z9, Z29
-	VPXORQ          Z29, Z9, Z9
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z9, Z21
-	VMOVDQU64       832(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z10, Z29
-	VPXORQ          Z29, Z13, Z13
-	VPCLMULQDQ      $0x00, Z8, Z10, Z30
-	VPXORQ          Z30, Z17, Z17
-	VPSHUFD         $0x4e, Z10, Z29
-	VPXORQ          Z29, Z10, Z10
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z10, Z29
-	VPXORQ          Z29, Z21, Z21
-	MOVQ            16(DI), BX
-	MOVQ            48(BX), R12
-	MOVQ            56(BX), CX
-	MOVQ            CX, AX
-	BZHIQ           AX, R13, AX
-	ANDQ            $-65536, AX
-	KMOVQ           AX, K1
-	MOVQ            CX, AX
-	SUBQ            $+64, AX
-	CMOVQLT         DX, AX
-	BZHIQ           AX, R13, AX
-	KMOVQ           AX, K2
-	VMOVDQU8.Z      -16(R12), K1, Z8
-	VPXORQ          Z8, Z4, Z4
-	VMOVDQU8.Z      Z4, K1, Z9
-	VMOVDQU8        Z9, K1, -16(R12)
-	VMOVDQU8.Z      48(R12), K2, Z8
-	VPXORQ          Z8, Z5, Z5
-	VMOVDQU8.Z      Z5, K2, Z10
-	VMOVDQU8        Z10, K2, 48(R12)
-	MOVQ            32(BX), R15
-	BZHIQ           R15, R13, AX
-	KMOVQ           AX, K3
-	MOVQ            24(BX), AX
-	VMOVDQU8.Z      (AX), K3, X8
-	VPXORQ          Z8, Z9, Z9
-	VPSHUFB         Z27, Z9, Z9
-	VPSHUFB         Z27, Z10, Z10
-	LEAQ            -16(CX), AX
-	VMOVQ           AX, X8
-	VPINSRQ         $0x01, R15, X8, X8
-	VPSLLQ          $0x03, X8, X8
-	VSHUFI64X2      $0x00, Z8, Z8, Z8
-	LEAQ            15(CX), AX
-	SHRQ            $0x04, AX
-	LEAQ            (AX)(AX*1), R12
-	MOVL            $0x00000003, BX
-	SHLXQ           R12, BX, BX
-	KMOVQ           BX, K3
-	VPXORQ          Z8, Z9, K3, Z9
-	KSHIFTRQ        $0x08, K3, K3
-	VPXORQ          Z8, Z10, K3, Z10
-	INCQ            AX
-	NEGQ            AX
-	SHLQ            $0x04, AX
-	ADDQ            R10, AX
-	VMOVDQU64       768(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z9, Z14
-	VPCLMULQDQ      $0x00, Z8, Z9, Z18
-	VPSHUFD         $0x4e, Z9, Z29
-	VPXORQ          Z29, Z9, Z9
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z9, Z22
-	VMOVDQU64       832(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z10, Z29
-	VPXORQ          Z29, Z14, Z14
-	VPCLMULQDQ      $0x00, Z8, Z10, Z30
-	VPXORQ          Z30, Z18, Z18
-	VPSHUFD         $0x4e, Z10, Z29
-	VPXORQ          Z29, Z10, Z10
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z10, Z29
-	VPXORQ          Z29, Z22, Z22
-	MOVQ            24(DI), BX
-	MOVQ            48(BX), R12
-	MOVQ            56(BX), CX
-	MOVQ            CX, AX
-	BZHIQ           AX, R13, AX
-	ANDQ            $-65536, AX
-	KMOVQ           AX, K4
-	MOVQ            CX, AX
-	SUBQ            $+64, AX
-	CMOVQLT         DX, AX
-	BZHIQ           AX, R13, AX
-	KMOVQ           AX, K5
-	VMOVDQU8.Z      -16(R12), K4, Z8
-	VPXORQ          Z8, Z6, Z6
-	VMOVDQU8.Z      Z6, K4, Z9
-	VMOVDQU8        Z9, K4, -16(R12)
-	VMOVDQU8.Z      48(R12), K5, Z8
-	VPXORQ          Z8, Z7, Z7
-	VMOVDQU8.Z      Z7, K5, Z10
-	VMOVDQU8        Z10, K5, 48(R12)
-	MOVQ            32(BX), R15
-	BZHIQ           R15, R13, AX
-	KMOVQ           AX, K6
-	MOVQ            24(BX), AX
-	VMOVDQU8.Z      (AX), K6, X8
-	VPXORQ          Z8, Z9, Z9
-	VPSHUFB         Z27, Z9, Z9
-	VPSHUFB         Z27, Z10, Z10
-	LEAQ            -16(CX), AX
-	VMOVQ           AX, X8
-	VPINSRQ         $0x01, R15, X8, X8
-	VPSLLQ          $0x03, X8, X8
-	VSHUFI64X2      $0x00, Z8, Z8, Z8
-	LEAQ            15(CX), AX
-	SHRQ            $0x04, AX
-	LEAQ            (AX)(AX*1), R12
-	MOVL            $0x00000003, BX
-	SHLXQ           R12, BX, BX
-	KMOVQ           BX, K6
-	VPXORQ          Z8, Z9, K6, Z9
-	KSHIFTRQ        $0x08, K6, K6
-	VPXORQ          Z8, Z10, K6, Z10
-	INCQ            AX
-	NEGQ            AX
-	SHLQ            $0x04, AX
-	ADDQ            R11, AX
-	VMOVDQU64       768(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z9, Z15
-	VPCLMULQDQ      $0x00, Z8, Z9, Z19
-	VPSHUFD         $0x4e, Z9, Z29
-	VPXORQ          Z29, Z9, Z9
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z9, Z23
-	VMOVDQU64       832(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z10, Z29
-	VPXORQ          Z29, Z15, Z15
-	VPCLMULQDQ      $0x00, Z8, Z10, Z30
-	VPXORQ          Z30, Z19, Z19
-	VPSHUFD         $0x4e, Z10, Z29
-	VPXORQ          Z29, Z10, Z10
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z10, Z29
-	VPXORQ          Z29, Z23, Z23
-	VSHUFI64X2      $0x44, Z13, Z12, Z0
-	VSHUFI64X2      $0xee, Z13, Z12, Z1
-	VPXORQ          Z0, Z1, Z0
-	VSHUFI64X2      $0x44, Z15, Z14, Z2
-	VSHUFI64X2      $0xee, Z15, Z14, Z3
-	VPXORQ          Z2, Z3, Z2
-	VSHUFI64X2      $0x88, Z2, Z0, Z1
-	VSHUFI64X2      $0xdd, Z2, Z0, Z3
-	VPXORQ          Z1, Z3, Z12
-	VSHUFI64X2      $0x44, Z17, Z16, Z0
-	VSHUFI64X2      $0xee, Z17, Z16, Z1
-	VPXORQ          Z0, Z1, Z0
-	VSHUFI64X2      $0x44, Z19, Z18, Z2
-	VSHUFI64X2      $0xee, Z19, Z18, Z3
-	VPXORQ          Z2, Z3, Z2
-	VSHUFI64X2      $0x88, Z2, Z0, Z1
-	VSHUFI64X2      $0xdd, Z2, Z0, Z3
-	VPXORQ          Z1, Z3, Z16
-	VSHUFI64X2      $0x44, Z21, Z20, Z0
-	VSHUFI64X2      $0xee, Z21, Z20, Z1
-	VPXORQ          Z0, Z1, Z0
-	VSHUFI64X2      $0x44, Z23, Z22, Z2
-	VSHUFI64X2      $0xee, Z23, Z22, Z3
-	VPXORQ          Z2, Z3, Z2
-	VSHUFI64X2      $0x88, Z2, Z0, Z1
-	VSHUFI64X2      $0xdd, Z2, Z0, Z3
-	VPXORQ          Z1, Z3, Z20
-	VPTERNLOGQ      $0x96, Z12, Z16, Z20
-	VPCLMULQDQ      $0x01, Z16, Z28, Z0
-	VPSHUFD         $0x4e, Z16, Z16
-	VPTERNLOGQ      $0x96, Z0, Z16, Z20
-	VPCLMULQDQ      $0x01, Z20, Z28, Z0
-	VPSHUFD         $0x4e, Z20, Z20
-	VPTERNLOGQ      $0x96, Z0, Z20, Z12
-	VPSHUFB         Z27, Z12, Z12
-	VPXORQ          Z26, Z12, Z0
-	MOVQ            (DI), CX
-	MOVQ            48(CX), BX
-	ADDQ            56(CX), BX
-	VMOVDQU         X0, -16(BX)
-	MOVB            $0x01, 72(CX)
-	MOVQ            8(DI), CX
-	MOVQ            48(CX), BX
-	ADDQ            56(CX), BX
-	VEXTRACTI64X2   $0x01, Z0, -16(BX)
-	MOVB            $0x01, 72(CX)
-	MOVQ            16(DI), CX
-	MOVQ            48(CX), BX
-	ADDQ            56(CX), BX
-	VEXTRACTI64X2   $0x02, Z0, -16(BX)
-	MOVB            $0x01, 72(CX)
-	MOVQ            24(DI), CX
-	MOVQ            48(CX), BX
-	ADDQ            56(CX), BX
-	VEXTRACTI64X2   $0x03, Z0, -16(BX)
-	MOVB            $0x01, 72(CX)
-	ADDQ            $0x20, DI
-	SUBQ            $0x04, SI
-	JNZ             small512Seal128_loop
+	CMPQ            CX, $0x40
+	JLT             small512Seal128_0_part
+	VEXTRACTI64X2   $0x01, Z9, (R12)
+	VEXTRACTI64X4   $0x01, Z9, 16(R12)
+	JEQ             small512Seal128_0_stored
+	CMPQ            CX, $0x50
+	JNE             small512Seal128_0_second
+	VMOVDQU         X10, 48(R12)
+	JMP             small512Seal128_0_stored
+
+small512Seal128_0_second:
+	VMOVDQU8 Z10, K2, 48(R12)
+	JMP      small512Seal128_0_stored
+
+small512Seal128_0_part:
+	VMOVDQU8 Z9, K1, -16(R12)
+
+small512Seal128_0_stored:
+	MOVQ          32(BX), R15
+	BZHIQ         R15, R13, AX
+	KMOVQ         AX, K3
+	MOVQ          24(BX), AX
+	VMOVDQU8.Z    (AX), K3, X8
+	VPXORQ        Z8, Z9, Z9
+	VPSHUFB       Z27, Z9, Z9
+	VPSHUFB       Z27, Z10, Z10
+	LEAQ          -16(CX), AX
+	VMOVQ         AX, X8
+	VPINSRQ       $0x01, R15, X8, X8
+	VPSLLQ        $0x03, X8, X8
+	VSHUFI64X2    $0x00, Z8, Z8, Z8
+	LEAQ          15(CX), AX
+	SHRQ          $0x04, AX
+	LEAQ          (AX)(AX*1), R12
+	MOVL          $0x00000003, BX
+	SHLXQ         R12, BX, BX
+	KMOVQ         BX, K3
+	VPXORQ        Z8, Z9, K3, Z9
+	KSHIFTRQ      $0x08, K3, K3
+	VPXORQ        Z8, Z10, K3, Z10
+	INCQ          AX
+	NEGQ          AX
+	SHLQ          $0x04, AX
+	ADDQ          R8, AX
+	VMOVDQU64     768(AX), Z8
+	VPCLMULQDQ    $0x11, Z8, Z9, Z12
+	VPCLMULQDQ    $0x00, Z8, Z9, Z16
+	VPSHUFD       $0x4e, Z9, Z29
+	VPXORQ        Z29, Z9, Z9
+	VPSHUFD       $0x4e, Z8, Z30
+	VPXORQ        Z30, Z8, Z8
+	VPCLMULQDQ    $0x00, Z8, Z9, Z20
+	VMOVDQU64     832(AX), Z8
+	VPCLMULQDQ    $0x11, Z8, Z10, Z29
+	VPXORQ        Z29, Z12, Z12
+	VPCLMULQDQ    $0x00, Z8, Z10, Z30
+	VPXORQ        Z30, Z16, Z16
+	VPSHUFD       $0x4e, Z10, Z29
+	VPXORQ        Z29, Z10, Z10
+	VPSHUFD       $0x4e, Z8, Z30
+	VPXORQ        Z30, Z8, Z8
+	VPCLMULQDQ    $0x00, Z8, Z10, Z29
+	VPXORQ        Z29, Z20, Z20
+	MOVQ          8(DI), BX
+	MOVQ          48(BX), R12
+	MOVQ          56(BX), CX
+	MOVQ          CX, AX
+	BZHIQ         AX, R13, AX
+	ANDQ          $-65536, AX
+	KMOVQ         AX, K4
+	MOVQ          CX, AX
+	SUBQ          $+64, AX
+	CMOVQLT       DX, AX
+	BZHIQ         AX, R13, AX
+	KMOVQ         AX, K5
+	VMOVDQU8.Z    -16(R12), K4, Z8
+	VPXORQ        Z8, Z2, Z2
+	VMOVDQU8.Z    Z2, K4, Z9
+	VMOVDQU8.Z    48(R12), K5, Z8
+	VPXORQ        Z8, Z3, Z3
+	VMOVDQU8.Z    Z3, K5, Z10
+	CMPQ          CX, $0x40
+	JLT           small512Seal128_1_part
+	VEXTRACTI64X2 $0x01, Z9, (R12)
+	VEXTRACTI64X4 $0x01, Z9, 16(R12)
+	JEQ           small512Seal128_1_stored
+	CMPQ          CX, $0x50
+	JNE           small512Seal128_1_second
+	VMOVDQU       X10, 48(R12)
+	JMP           small512Seal128_1_stored
+
+small512Seal128_1_second:
+	VMOVDQU8 Z10, K5, 48(R12)
+	JMP      small512Seal128_1_stored
+
+small512Seal128_1_part:
+	VMOVDQU8 Z9, K4, -16(R12)
+
+small512Seal128_1_stored:
+	MOVQ          32(BX), R15
+	BZHIQ         R15, R13, AX
+	KMOVQ         AX, K6
+	MOVQ          24(BX), AX
+	VMOVDQU8.Z    (AX), K6, X8
+	VPXORQ        Z8, Z9, Z9
+	VPSHUFB       Z27, Z9, Z9
+	VPSHUFB       Z27, Z10, Z10
+	LEAQ          -16(CX), AX
+	VMOVQ         AX, X8
+	VPINSRQ       $0x01, R15, X8, X8
+	VPSLLQ        $0x03, X8, X8
+	VSHUFI64X2    $0x00, Z8, Z8, Z8
+	LEAQ          15(CX), AX
+	SHRQ          $0x04, AX
+	LEAQ          (AX)(AX*1), R12
+	MOVL          $0x00000003, BX
+	SHLXQ         R12, BX, BX
+	KMOVQ         BX, K6
+	VPXORQ        Z8, Z9, K6, Z9
+	KSHIFTRQ      $0x08, K6, K6
+	VPXORQ        Z8, Z10, K6, Z10
+	INCQ          AX
+	NEGQ          AX
+	SHLQ          $0x04, AX
+	ADDQ          R9, AX
+	VMOVDQU64     768(AX), Z8
+	VPCLMULQDQ    $0x11, Z8, Z9, Z13
+	VPCLMULQDQ    $0x00, Z8, Z9, Z17
+	VPSHUFD       $0x4e, Z9, Z29
+	VPXORQ        Z29, Z9, Z9
+	VPSHUFD       $0x4e, Z8, Z30
+	VPXORQ        Z30, Z8, Z8
+	VPCLMULQDQ    $0x00, Z8, Z9, Z21
+	VMOVDQU64     832(AX), Z8
+	VPCLMULQDQ    $0x11, Z8, Z10, Z29
+	VPXORQ        Z29, Z13, Z13
+	VPCLMULQDQ    $0x00, Z8, Z10, Z30
+	VPXORQ        Z30, Z17, Z17
+	VPSHUFD       $0x4e, Z10, Z29
+	VPXORQ        Z29, Z10, Z10
+	VPSHUFD       $0x4e, Z8, Z30
+	VPXORQ        Z30, Z8, Z8
+	VPCLMULQDQ    $0x00, Z8, Z10, Z29
+	VPXORQ        Z29, Z21, Z21
+	MOVQ          16(DI), BX
+	MOVQ          48(BX), R12
+	MOVQ          56(BX), CX
+	MOVQ          CX, AX
+	BZHIQ         AX, R13, AX
+	ANDQ          $-65536, AX
+	KMOVQ         AX, K1
+	MOVQ          CX, AX
+	SUBQ          $+64, AX
+	CMOVQLT       DX, AX
+	BZHIQ         AX, R13, AX
+	KMOVQ         AX, K2
+	VMOVDQU8.Z    -16(R12), K1, Z8
+	VPXORQ        Z8, Z4, Z4
+	VMOVDQU8.Z    Z4, K1, Z9
+	VMOVDQU8.Z    48(R12), K2, Z8
+	VPXORQ        Z8, Z5, Z5
+	VMOVDQU8.Z    Z5, K2, Z10
+	CMPQ          CX, $0x40
+	JLT           small512Seal128_2_part
+	VEXTRACTI64X2 $0x01, Z9, (R12)
+	VEXTRACTI64X4 $0x01, Z9, 16(R12)
+	JEQ           small512Seal128_2_stored
+	CMPQ          CX, $0x50
+	JNE           small512Seal128_2_second
+	VMOVDQU       X10, 48(R12)
+	JMP           small512Seal128_2_stored
+
+small512Seal128_2_second:
+	VMOVDQU8 Z10, K2, 48(R12)
+	JMP      small512Seal128_2_stored
+
+small512Seal128_2_part:
+	VMOVDQU8 Z9, K1, -16(R12)
+
+small512Seal128_2_stored:
+	MOVQ          32(BX), R15
+	BZHIQ         R15, R13, AX
+	KMOVQ         AX, K3
+	MOVQ          24(BX), AX
+	VMOVDQU8.Z    (AX), K3, X8
+	VPXORQ        Z8, Z9, Z9
+	VPSHUFB       Z27, Z9, Z9
+	VPSHUFB       Z27, Z10, Z10
+	LEAQ          -16(CX), AX
+	VMOVQ         AX, X8
+	VPINSRQ       $0x01, R15, X8, X8
+	VPSLLQ        $0x03, X8, X8
+	VSHUFI64X2    $0x00, Z8, Z8, Z8
+	LEAQ          15(CX), AX
+	SHRQ          $0x04, AX
+	LEAQ          (AX)(AX*1), R12
+	MOVL          $0x00000003, BX
+	SHLXQ         R12, BX, BX
+	KMOVQ         BX, K3
+	VPXORQ        Z8, Z9, K3, Z9
+	KSHIFTRQ      $0x08, K3, K3
+	VPXORQ        Z8, Z10, K3, Z10
+	INCQ          AX
+	NEGQ          AX
+	SHLQ          $0x04, AX
+	ADDQ          R10, AX
+	VMOVDQU64     768(AX), Z8
+	VPCLMULQDQ    $0x11, Z8, Z9, Z14
+	VPCLMULQDQ    $0x00, Z8, Z9, Z18
+	VPSHUFD       $0x4e, Z9, Z29
+	VPXORQ        Z29, Z9, Z9
+	VPSHUFD       $0x4e, Z8, Z30
+	VPXORQ        Z30, Z8, Z8
+	VPCLMULQDQ    $0x00, Z8, Z9, Z22
+	VMOVDQU64     832(AX), Z8
+	VPCLMULQDQ    $0x11, Z8, Z10, Z29
+	VPXORQ        Z29, Z14, Z14
+	VPCLMULQDQ    $0x00, Z8, Z10, Z30
+	VPXORQ        Z30, Z18, Z18
+	VPSHUFD       $0x4e, Z10, Z29
+	VPXORQ        Z29, Z10, Z10
+	VPSHUFD       $0x4e, Z8, Z30
+	VPXORQ        Z30, Z8, Z8
+	VPCLMULQDQ    $0x00, Z8, Z10, Z29
+	VPXORQ        Z29, Z22, Z22
+	MOVQ          24(DI), BX
+	MOVQ          48(BX), R12
+	MOVQ          56(BX), CX
+	MOVQ          CX, AX
+	BZHIQ         AX, R13, AX
+	ANDQ          $-65536, AX
+	KMOVQ         AX, K4
+	MOVQ          CX, AX
+	SUBQ          $+64, AX
+	CMOVQLT       DX, AX
+	BZHIQ         AX, R13, AX
+	KMOVQ         AX, K5
+	VMOVDQU8.Z    -16(R12), K4, Z8
+	VPXORQ        Z8, Z6, Z6
+	VMOVDQU8.Z    Z6, K4, Z9
+	VMOVDQU8.Z    48(R12), K5, Z8
+	VPXORQ        Z8, Z7, Z7
+	VMOVDQU8.Z    Z7, K5, Z10
+	CMPQ          CX, $0x40
+	JLT           small512Seal128_3_part
+	VEXTRACTI64X2 $0x01, Z9, (R12)
+	VEXTRACTI64X4 $0x01, Z9, 16(R12)
+	JEQ           small512Seal128_3_stored
+	CMPQ          CX, $0x50
+	JNE           small512Seal128_3_second
+	VMOVDQU       X10, 48(R12)
+	JMP           small512Seal128_3_stored
+
+small512Seal128_3_second:
+	VMOVDQU8 Z10, K5, 48(R12)
+	JMP      small512Seal128_3_stored
+
+small512Seal128_3_part:
+	VMOVDQU8 Z9, K4, -16(R12)
+
+small512Seal128_3_stored:
+	MOVQ          32(BX), R15
+	BZHIQ         R15, R13, AX
+	KMOVQ         AX, K6
+	MOVQ          24(BX), AX
+	VMOVDQU8.Z    (AX), K6, X8
+	VPXORQ        Z8, Z9, Z9
+	VPSHUFB       Z27, Z9, Z9
+	VPSHUFB       Z27, Z10, Z10
+	LEAQ          -16(CX), AX
+	VMOVQ         AX, X8
+	VPINSRQ       $0x01, R15, X8, X8
+	VPSLLQ        $0x03, X8, X8
+	VSHUFI64X2    $0x00, Z8, Z8, Z8
+	LEAQ          15(CX), AX
+	SHRQ          $0x04, AX
+	LEAQ          (AX)(AX*1), R12
+	MOVL          $0x00000003, BX
+	SHLXQ         R12, BX, BX
+	KMOVQ         BX, K6
+	VPXORQ        Z8, Z9, K6, Z9
+	KSHIFTRQ      $0x08, K6, K6
+	VPXORQ        Z8, Z10, K6, Z10
+	INCQ          AX
+	NEGQ          AX
+	SHLQ          $0x04, AX
+	ADDQ          R11, AX
+	VMOVDQU64     768(AX), Z8
+	VPCLMULQDQ    $0x11, Z8, Z9, Z15
+	VPCLMULQDQ    $0x00, Z8, Z9, Z19
+	VPSHUFD       $0x4e, Z9, Z29
+	VPXORQ        Z29, Z9, Z9
+	VPSHUFD       $0x4e, Z8, Z30
+	VPXORQ        Z30, Z8, Z8
+	VPCLMULQDQ    $0x00, Z8, Z9, Z23
+	VMOVDQU64     832(AX), Z8
+	VPCLMULQDQ    $0x11, Z8, Z10, Z29
+	VPXORQ        Z29, Z15, Z15
+	VPCLMULQDQ    $0x00, Z8, Z10, Z30
+	VPXORQ        Z30, Z19, Z19
+	VPSHUFD       $0x4e, Z10, Z29
+	VPXORQ        Z29, Z10, Z10
+	VPSHUFD       $0x4e, Z8, Z30
+	VPXORQ        Z30, Z8, Z8
+	VPCLMULQDQ    $0x00, Z8, Z10, Z29
+	VPXORQ        Z29, Z23, Z23
+	VSHUFI64X2    $0x44, Z13, Z12, Z0
+	VSHUFI64X2    $0xee, Z13, Z12, Z1
+	VPXORQ        Z0, Z1, Z0
+	VSHUFI64X2    $0x44, Z15, Z14, Z2
+	VSHUFI64X2    $0xee, Z15, Z14, Z3
+	VPXORQ        Z2, Z3, Z2
+	VSHUFI64X2    $0x88, Z2, Z0, Z1
+	VSHUFI64X2    $0xdd, Z2, Z0, Z3
+	VPXORQ        Z1, Z3, Z12
+	VSHUFI64X2    $0x44, Z17, Z16, Z0
+	VSHUFI64X2    $0xee, Z17, Z16, Z1
+	VPXORQ        Z0, Z1, Z0
+	VSHUFI64X2    $0x44, Z19, Z18, Z2
+	VSHUFI64X2    $0xee, Z19, Z18, Z3
+	VPXORQ        Z2, Z3, Z2
+	VSHUFI64X2    $0x88, Z2, Z0, Z1
+	VSHUFI64X2    $0xdd, Z2, Z0, Z3
+	VPXORQ        Z1, Z3, Z16
+	VSHUFI64X2    $0x44, Z21, Z20, Z0
+	VSHUFI64X2    $0xee, Z21, Z20, Z1
+	VPXORQ        Z0, Z1, Z0
+	VSHUFI64X2    $0x44, Z23, Z22, Z2
+	VSHUFI64X2    $0xee, Z23, Z22, Z3
+	VPXORQ        Z2, Z3, Z2
+	VSHUFI64X2    $0x88, Z2, Z0, Z1
+	VSHUFI64X2    $0xdd, Z2, Z0, Z3
+	VPXORQ        Z1, Z3, Z20
+	VPTERNLOGQ    $0x96, Z12, Z16, Z20
+	VPCLMULQDQ    $0x01, Z16, Z28, Z0
+	VPSHUFD       $0x4e, Z16, Z16
+	VPTERNLOGQ    $0x96, Z0, Z16, Z20
+	VPCLMULQDQ    $0x01, Z20, Z28, Z0
+	VPSHUFD       $0x4e, Z20, Z20
+	VPTERNLOGQ    $0x96, Z0, Z20, Z12
+	VPSHUFB       Z27, Z12, Z12
+	VPXORQ        Z26, Z12, Z0
+	MOVQ          (DI), CX
+	MOVQ          48(CX), BX
+	ADDQ          56(CX), BX
+	VMOVDQU       X0, -16(BX)
+	MOVB          $0x01, 72(CX)
+	MOVQ          8(DI), CX
+	MOVQ          48(CX), BX
+	ADDQ          56(CX), BX
+	VEXTRACTI64X2 $0x01, Z0, -16(BX)
+	MOVB          $0x01, 72(CX)
+	MOVQ          16(DI), CX
+	MOVQ          48(CX), BX
+	ADDQ          56(CX), BX
+	VEXTRACTI64X2 $0x02, Z0, -16(BX)
+	MOVB          $0x01, 72(CX)
+	MOVQ          24(DI), CX
+	MOVQ          48(CX), BX
+	ADDQ          56(CX), BX
+	VEXTRACTI64X2 $0x03, Z0, -16(BX)
+	MOVB          $0x01, 72(CX)
+	ADDQ          $0x20, DI
+	SUBQ          $0x04, SI
+	JNZ           small512Seal128_loop
 	VZEROUPPER
 	RET
 
@@ -731,7 +795,8 @@ large512Seal128_loop:
 	VMOVDQU8.Z      (R12), K6, Z20
 	VPXORQ          Z20, Z0, Z0
 	VMOVDQU8.Z      Z0, K6, Z8
-	VMOVDQU8        Z8, K6, (R12)
+	VEXTRACTI64X2   $0x01, Z8, 16(R12)
+	VEXTRACTI64X4   $0x01, Z8, 32(R12)
 	VPSHUFB         Z27, Z8, Z8
 	VPXORQ          64(R12), Z1, Z9
 	VMOVDQU64       Z9, 64(R12)
@@ -970,7 +1035,8 @@ large512Seal128_only6:
 	VMOVDQU8.Z      (R12), K6, Z20
 	VPXORQ          Z20, Z0, Z0
 	VMOVDQU8.Z      Z0, K6, Z8
-	VMOVDQU8        Z8, K6, (R12)
+	VEXTRACTI64X2   $0x01, Z8, 16(R12)
+	VEXTRACTI64X4   $0x01, Z8, 32(R12)
 	VPSHUFB         Z27, Z8, Z8
 	VPXORQ          64(R12), Z1, Z9
 	VMOVDQU64       Z9, 64(R12)
@@ -1155,7 +1221,8 @@ large512Seal128_only4:
 	VMOVDQU8.Z      (R12), K6, Z20
 	VPXORQ          Z20, Z0, Z0
 	VMOVDQU8.Z      Z0, K6, Z8
-	VMOVDQU8        Z8, K6, (R12)
+	VEXTRACTI64X2   $0x01, Z8, 16(R12)
+	VEXTRACTI64X4   $0x01, Z8, 32(R12)
 	VPSHUFB         Z27, Z8, Z8
 	MOVQ            CX, AX
 	SUBQ            $+64, AX
@@ -1487,7 +1554,8 @@ large512Seal128_chunk:
 	VMOVDQU8.Z      (R12), K6, Z20
 	VPXORQ          Z20, Z0, Z0
 	VMOVDQU8.Z      Z0, K6, Z8
-	VMOVDQU8        Z8, K6, (R12)
+	VEXTRACTI64X2   $0x01, Z8, 16(R12)
+	VEXTRACTI64X4   $0x01, Z8, 32(R12)
 	VPSHUFB         Z27, Z8, Z8
 	VPXORQ          64(R12), Z1, Z9
 	VMOVDQU64       Z9, 64(R12)
@@ -2986,310 +3054,374 @@ small512Open128_loop:
 	KMOVQ           AX, K2
 	VMOVDQU8.Z      -16(R12), K1, Z9
 	VPXORQ          Z9, Z0, Z0
-	VMOVDQU8        Z0, K1, -16(R12)
 	VMOVDQU8.Z      48(R12), K2, Z10
 	VPXORQ          Z10, Z1, Z1
-	VMOVDQU8        Z1, K2, 48(R12)
-	MOVQ            32(BX), R15
-	BZHIQ           R15, R13, AX
-	KMOVQ           AX, K3
-	MOVQ            24(BX), AX
-	VMOVDQU8.Z      (AX), K3, X8
-	VPXORQ          Z8, Z9, Z9
-	VPSHUFB         Z27, Z9, Z9
-	VPSHUFB         Z27, Z10, Z10
-	LEAQ            -16(CX), AX
-	VMOVQ           AX, X8
-	VPINSRQ         $0x01, R15, X8, X8
-	VPSLLQ          $0x03, X8, X8
-	VSHUFI64X2      $0x00, Z8, Z8, Z8
-	LEAQ            15(CX), AX
-	SHRQ            $0x04, AX
-	LEAQ            (AX)(AX*1), R12
-	MOVL            $0x00000003, BX
-	SHLXQ           R12, BX, BX
-	KMOVQ           BX, K3
-	VPXORQ          Z8, Z9, K3, Z9
-	KSHIFTRQ        $0x08, K3, K3
-	VPXORQ          Z8, Z10, K3, Z10
-	INCQ            AX
-	NEGQ            AX
-	SHLQ            $0x04, AX
-	ADDQ            R8, AX
-	VMOVDQU64       768(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z9, Z12
-	VPCLMULQDQ      $0x00, Z8, Z9, Z16
-	VPSHUFD         $0x4e, Z9, Z29
-	VPXORQ          Z29, Z9, Z9
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z9, Z20
-	VMOVDQU64       832(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z10, Z29
-	VPXORQ          Z29, Z12, Z12
-	VPCLMULQDQ      $0x00, Z8, Z10, Z30
-	VPXORQ          Z30, Z16, Z16
-	VPSHUFD         $0x4e, Z10, Z29
-	VPXORQ          Z29, Z10, Z10
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z10, Z29
-	VPXORQ          Z29, Z20, Z20
-	MOVQ            8(DI), BX
-	MOVQ            48(BX), R12
-	MOVQ            56(BX), CX
-	MOVQ            CX, AX
-	BZHIQ           AX, R13, AX
-	ANDQ            $-65536, AX
-	KMOVQ           AX, K4
-	MOVQ            CX, AX
-	SUBQ            $+64, AX
-	CMOVQLT         DX, AX
-	BZHIQ           AX, R13, AX
-	KMOVQ           AX, K5
-	VMOVDQU8.Z      -16(R12), K4, Z9
-	VPXORQ          Z9, Z2, Z2
-	VMOVDQU8        Z2, K4, -16(R12)
-	VMOVDQU8.Z      48(R12), K5, Z10
-	VPXORQ          Z10, Z3, Z3
-	VMOVDQU8        Z3, K5, 48(R12)
-	MOVQ            32(BX), R15
-	BZHIQ           R15, R13, AX
-	KMOVQ           AX, K6
-	MOVQ            24(BX), AX
-	VMOVDQU8.Z      (AX), K6, X8
-	VPXORQ          Z8, Z9, Z9
-	VPSHUFB         Z27, Z9, Z9
-	VPSHUFB         Z27, Z10, Z10
-	LEAQ            -16(CX), AX
-	VMOVQ           AX, X8
-	VPINSRQ         $0x01, R15, X8, X8
-	VPSLLQ          $0x03, X8, X8
-	VSHUFI64X2      $0x00, Z8, Z8, Z8
-	LEAQ            15(CX), AX
-	SHRQ            $0x04, AX
-	LEAQ            (AX)(AX*1), R12
-	MOVL            $0x00000003, BX
-	SHLXQ           R12, BX, BX
-	KMOVQ           BX, K6
-	VPXORQ          Z8, Z9, K6, Z9
-	KSHIFTRQ        $0x08, K6, K6
-	VPXORQ          Z8, Z10, K6, Z10
-	INCQ            AX
-	NEGQ            AX
-	SHLQ            $0x04, AX
-	ADDQ            R9, AX
-	VMOVDQU64       768(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z9, Z13
-	VPCLMULQDQ      $0x00, Z8, Z9, Z17
-	VPSHUFD         $0x4e, Z9, Z29
-	VPXORQ          Z29, Z9, Z9
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z9, Z21
-	VMOVDQU64       832(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z10, Z29
-	VPXORQ          Z29, Z13, Z13
-	VPCLMULQDQ      $0x00, Z8, Z10, Z30
-	VPXORQ          Z30, Z17, Z17
-	VPSHUFD         $0x4e, Z10, Z29
-	VPXORQ          Z29, Z10, Z10
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z10, Z29
-	VPXORQ          Z29, Z21, Z21
-	MOVQ            16(DI), BX
-	MOVQ            48(BX), R12
-	MOVQ            56(BX), CX
-	MOVQ            CX, AX
-	BZHIQ           AX, R13, AX
-	ANDQ            $-65536, AX
-	KMOVQ           AX, K1
-	MOVQ            CX, AX
-	SUBQ            $+64, AX
-	CMOVQLT         DX, AX
-	BZHIQ           AX, R13, AX
-	KMOVQ           AX, K2
-	VMOVDQU8.Z      -16(R12), K1, Z9
-	VPXORQ          Z9, Z4, Z4
-	VMOVDQU8        Z4, K1, -16(R12)
-	VMOVDQU8.Z      48(R12), K2, Z10
-	VPXORQ          Z10, Z5, Z5
-	VMOVDQU8        Z5, K2, 48(R12)
-	MOVQ            32(BX), R15
-	BZHIQ           R15, R13, AX
-	KMOVQ           AX, K3
-	MOVQ            24(BX), AX
-	VMOVDQU8.Z      (AX), K3, X8
-	VPXORQ          Z8, Z9, Z9
-	VPSHUFB         Z27, Z9, Z9
-	VPSHUFB         Z27, Z10, Z10
-	LEAQ            -16(CX), AX
-	VMOVQ           AX, X8
-	VPINSRQ         $0x01, R15, X8, X8
-	VPSLLQ          $0x03, X8, X8
-	VSHUFI64X2      $0x00, Z8, Z8, Z8
-	LEAQ            15(CX), AX
-	SHRQ            $0x04, AX
-	LEAQ            (AX)(AX*1), R12
-	MOVL            $0x00000003, BX
-	SHLXQ           R12, BX, BX
-	KMOVQ           BX, K3
-	VPXORQ          Z8, Z9, K3, Z9
-	KSHIFTRQ        $0x08, K3, K3
-	VPXORQ          Z8, Z10, K3, Z10
-	INCQ            AX
-	NEGQ            AX
-	SHLQ            $0x04, AX
-	ADDQ            R10, AX
-	VMOVDQU64       768(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z9, Z14
-	VPCLMULQDQ      $0x00, Z8, Z9, Z18
-	VPSHUFD         $0x4e, Z9, Z29
-	VPXORQ          Z29, Z9, Z9
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z9, Z22
-	VMOVDQU64       832(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z10, Z29
-	VPXORQ          Z29, Z14, Z14
-	VPCLMULQDQ      $0x00, Z8, Z10, Z30
-	VPXORQ          Z30, Z18, Z18
-	VPSHUFD         $0x4e, Z10, Z29
-	VPXORQ          Z29, Z10, Z10
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z10, Z29
-	VPXORQ          Z29, Z22, Z22
-	MOVQ            24(DI), BX
-	MOVQ            48(BX), R12
-	MOVQ            56(BX), CX
-	MOVQ            CX, AX
-	BZHIQ           AX, R13, AX
-	ANDQ            $-65536, AX
-	KMOVQ           AX, K4
-	MOVQ            CX, AX
-	SUBQ            $+64, AX
-	CMOVQLT         DX, AX
-	BZHIQ           AX, R13, AX
-	KMOVQ           AX, K5
-	VMOVDQU8.Z      -16(R12), K4, Z9
-	VPXORQ          Z9, Z6, Z6
-	VMOVDQU8        Z6, K4, -16(R12)
-	VMOVDQU8.Z      48(R12), K5, Z10
-	VPXORQ          Z10, Z7, Z7
-	VMOVDQU8        Z7, K5, 48(R12)
-	MOVQ            32(BX), R15
-	BZHIQ           R15, R13, AX
-	KMOVQ           AX, K6
-	MOVQ            24(BX), AX
-	VMOVDQU8.Z      (AX), K6, X8
-	VPXORQ          Z8, Z9, Z9
-	VPSHUFB         Z27, Z9, Z9
-	VPSHUFB         Z27, Z10, Z10
-	LEAQ            -16(CX), AX
-	VMOVQ           AX, X8
-	VPINSRQ         $0x01, R15, X8, X8
-	VPSLLQ          $0x03, X8, X8
-	VSHUFI64X2      $0x00, Z8, Z8, Z8
-	LEAQ            15(CX), AX
-	SHRQ            $0x04, AX
-	LEAQ            (AX)(AX*1), R12
-	MOVL            $0x00000003, BX
-	SHLXQ           R12, BX, BX
-	KMOVQ           BX, K6
-	VPXORQ          Z8, Z9, K6, Z9
-	KSHIFTRQ        $0x08, K6, K6
-	VPXORQ          Z8, Z10, K6, Z10
-	INCQ            AX
-	NEGQ            AX
-	SHLQ            $0x04, AX
-	ADDQ            R11, AX
-	VMOVDQU64       768(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z9, Z15
-	VPCLMULQDQ      $0x00, Z8, Z9, Z19
-	VPSHUFD         $0x4e, Z9, Z29
-	VPXORQ          Z29, Z9, Z9
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z9, Z23
-	VMOVDQU64       832(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z10, Z29
-	VPXORQ          Z29, Z15, Z15
-	VPCLMULQDQ      $0x00, Z8, Z10, Z30
-	VPXORQ          Z30, Z19, Z19
-	VPSHUFD         $0x4e, Z10, Z29
-	VPXORQ          Z29, Z10, Z10
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z10, Z29
-	VPXORQ          Z29, Z23, Z23
-	VSHUFI64X2      $0x44, Z13, Z12, Z0
-	VSHUFI64X2      $0xee, Z13, Z12, Z1
-	VPXORQ          Z0, Z1, Z0
-	VSHUFI64X2      $0x44, Z15, Z14, Z2
-	VSHUFI64X2      $0xee, Z15, Z14, Z3
-	VPXORQ          Z2, Z3, Z2
-	VSHUFI64X2      $0x88, Z2, Z0, Z1
-	VSHUFI64X2      $0xdd, Z2, Z0, Z3
-	VPXORQ          Z1, Z3, Z12
-	VSHUFI64X2      $0x44, Z17, Z16, Z0
-	VSHUFI64X2      $0xee, Z17, Z16, Z1
-	VPXORQ          Z0, Z1, Z0
-	VSHUFI64X2      $0x44, Z19, Z18, Z2
-	VSHUFI64X2      $0xee, Z19, Z18, Z3
-	VPXORQ          Z2, Z3, Z2
-	VSHUFI64X2      $0x88, Z2, Z0, Z1
-	VSHUFI64X2      $0xdd, Z2, Z0, Z3
-	VPXORQ          Z1, Z3, Z16
-	VSHUFI64X2      $0x44, Z21, Z20, Z0
-	VSHUFI64X2      $0xee, Z21, Z20, Z1
-	VPXORQ          Z0, Z1, Z0
-	VSHUFI64X2      $0x44, Z23, Z22, Z2
-	VSHUFI64X2      $0xee, Z23, Z22, Z3
-	VPXORQ          Z2, Z3, Z2
-	VSHUFI64X2      $0x88, Z2, Z0, Z1
-	VSHUFI64X2      $0xdd, Z2, Z0, Z3
-	VPXORQ          Z1, Z3, Z20
-	VPTERNLOGQ      $0x96, Z12, Z16, Z20
-	VPCLMULQDQ      $0x01, Z16, Z28, Z0
-	VPSHUFD         $0x4e, Z16, Z16
-	VPTERNLOGQ      $0x96, Z0, Z16, Z20
-	VPCLMULQDQ      $0x01, Z20, Z28, Z0
-	VPSHUFD         $0x4e, Z20, Z20
-	VPTERNLOGQ      $0x96, Z0, Z20, Z12
-	VPSHUFB         Z27, Z12, Z12
-	VPXORQ          Z26, Z12, Z0
-	MOVQ            (DI), R8
-	MOVQ            48(R8), BX
-	ADDQ            56(R8), BX
-	VMOVDQU         -16(BX), X1
-	MOVQ            8(DI), R9
-	MOVQ            48(R9), BX
-	ADDQ            56(R9), BX
-	VINSERTI64X2    $0x01, -16(BX), Z1, Z1
-	MOVQ            16(DI), R10
-	MOVQ            48(R10), BX
-	ADDQ            56(R10), BX
-	VINSERTI64X2    $0x02, -16(BX), Z1, Z1
-	MOVQ            24(DI), R11
-	MOVQ            48(R11), BX
-	ADDQ            56(R11), BX
-	VINSERTI64X2    $0x03, -16(BX), Z1, Z1
-	VPXORQ          Z0, Z1, Z0
-	VPTESTMQ        Z0, Z0, K1
-	KMOVQ           K1, AX
-	TESTB           $0x03, AL
-	SETEQ           72(R8)
-	TESTB           $0x0c, AL
-	SETEQ           72(R9)
-	TESTB           $0x30, AL
-	SETEQ           72(R10)
-	TESTB           $0xc0, AL
-	SETEQ           72(R11)
-	ADDQ            $0x20, DI
-	SUBQ            $0x04, SI
-	JNZ             small512Open128_loop
+	CMPQ            CX, $0x40
+	JLT             small512Open128_0_part
+	VEXTRACTI64X2   $0x01, Z0, (R12)
+	VEXTRACTI64X4   $0x01, Z0, 16(R12)
+	JEQ             small512Open128_0_stored
+	CMPQ            CX, $0x50
+	JNE             small512Open128_0_second
+	VMOVDQU         X1, 48(R12)
+	JMP             small512Open128_0_stored
+
+small512Open128_0_second:
+	VMOVDQU8 Z1, K2, 48(R12)
+	JMP      small512Open128_0_stored
+
+small512Open128_0_part:
+	VMOVDQU8 Z0, K1, -16(R12)
+
+small512Open128_0_stored:
+	MOVQ          32(BX), R15
+	BZHIQ         R15, R13, AX
+	KMOVQ         AX, K3
+	MOVQ          24(BX), AX
+	VMOVDQU8.Z    (AX), K3, X8
+	VPXORQ        Z8, Z9, Z9
+	VPSHUFB       Z27, Z9, Z9
+	VPSHUFB       Z27, Z10, Z10
+	LEAQ          -16(CX), AX
+	VMOVQ         AX, X8
+	VPINSRQ       $0x01, R15, X8, X8
+	VPSLLQ        $0x03, X8, X8
+	VSHUFI64X2    $0x00, Z8, Z8, Z8
+	LEAQ          15(CX), AX
+	SHRQ          $0x04, AX
+	LEAQ          (AX)(AX*1), R12
+	MOVL          $0x00000003, BX
+	SHLXQ         R12, BX, BX
+	KMOVQ         BX, K3
+	VPXORQ        Z8, Z9, K3, Z9
+	KSHIFTRQ      $0x08, K3, K3
+	VPXORQ        Z8, Z10, K3, Z10
+	INCQ          AX
+	NEGQ          AX
+	SHLQ          $0x04, AX
+	ADDQ          R8, AX
+	VMOVDQU64     768(AX), Z8
+	VPCLMULQDQ    $0x11, Z8, Z9, Z12
+	VPCLMULQDQ    $0x00, Z8, Z9, Z16
+	VPSHUFD       $0x4e, Z9, Z29
+	VPXORQ        Z29, Z9, Z9
+	VPSHUFD       $0x4e, Z8, Z30
+	VPXORQ        Z30, Z8, Z8
+	VPCLMULQDQ    $0x00, Z8, Z9, Z20
+	VMOVDQU64     832(AX), Z8
+	VPCLMULQDQ    $0x11, Z8, Z10, Z29
+	VPXORQ        Z29, Z12, Z12
+	VPCLMULQDQ    $0x00, Z8, Z10, Z30
+	VPXORQ        Z30, Z16, Z16
+	VPSHUFD       $0x4e, Z10, Z29
+	VPXORQ        Z29, Z10, Z10
+	VPSHUFD       $0x4e, Z8, Z30
+	VPXORQ        Z30, Z8, Z8
+	VPCLMULQDQ    $0x00, Z8, Z10, Z29
+	VPXORQ        Z29, Z20, Z20
+	MOVQ          8(DI), BX
+	MOVQ          48(BX), R12
+	MOVQ          56(BX), CX
+	MOVQ          CX, AX
+	BZHIQ         AX, R13, AX
+	ANDQ          $-65536, AX
+	KMOVQ         AX, K4
+	MOVQ          CX, AX
+	SUBQ          $+64, AX
+	CMOVQLT       DX, AX
+	BZHIQ         AX, R13, AX
+	KMOVQ         AX, K5
+	VMOVDQU8.Z    -16(R12), K4, Z9
+	VPXORQ        Z9, Z2, Z2
+	VMOVDQU8.Z    48(R12), K5, Z10
+	VPXORQ        Z10, Z3, Z3
+	CMPQ          CX, $0x40
+	JLT           small512Open128_1_part
+	VEXTRACTI64X2 $0x01, Z2, (R12)
+	VEXTRACTI64X4 $0x01, Z2, 16(R12)
+	JEQ           small512Open128_1_stored
+	CMPQ          CX, $0x50
+	JNE           small512Open128_1_second
+	VMOVDQU       X3, 48(R12)
+	JMP           small512Open128_1_stored
+
+small512Open128_1_second:
+	VMOVDQU8 Z3, K5, 48(R12)
+	JMP      small512Open128_1_stored
+
+small512Open128_1_part:
+	VMOVDQU8 Z2, K4, -16(R12)
+
+small512Open128_1_stored:
+	MOVQ          32(BX), R15
+	BZHIQ         R15, R13, AX
+	KMOVQ         AX, K6
+	MOVQ          24(BX), AX
+	VMOVDQU8.Z    (AX), K6, X8
+	VPXORQ        Z8, Z9, Z9
+	VPSHUFB       Z27, Z9, Z9
+	VPSHUFB       Z27, Z10, Z10
+	LEAQ          -16(CX), AX
+	VMOVQ         AX, X8
+	VPINSRQ       $0x01, R15, X8, X8
+	VPSLLQ        $0x03, X8, X8
+	VSHUFI64X2    $0x00, Z8, Z8, Z8
+	LEAQ          15(CX), AX
+	SHRQ          $0x04, AX
+	LEAQ          (AX)(AX*1), R12
+	MOVL          $0x00000003, BX
+	SHLXQ         R12, BX, BX
+	KMOVQ         BX, K6
+	VPXORQ        Z8, Z9, K6, Z9
+	KSHIFTRQ      $0x08, K6, K6
+	VPXORQ        Z8, Z10, K6, Z10
+	INCQ          AX
+	NEGQ          AX
+	SHLQ          $0x04, AX
+	ADDQ          R9, AX
+	VMOVDQU64     768(AX), Z8
+	VPCLMULQDQ    $0x11, Z8, Z9, Z13
+	VPCLMULQDQ    $0x00, Z8, Z9, Z17
+	VPSHUFD       $0x4e, Z9, Z29
+	VPXORQ        Z29, Z9, Z9
+	VPSHUFD       $0x4e, Z8, Z30
+	VPXORQ        Z30, Z8, Z8
+	VPCLMULQDQ    $0x00, Z8, Z9, Z21
+	VMOVDQU64     832(AX), Z8
+	VPCLMULQDQ    $0x11, Z8, Z10, Z29
+	VPXORQ        Z29, Z13, Z13
+	VPCLMULQDQ    $0x00, Z8, Z10, Z30
+	VPXORQ        Z30, Z17, Z17
+	VPSHUFD       $0x4e, Z10, Z29
+	VPXORQ        Z29, Z10, Z10
+	VPSHUFD       $0x4e, Z8, Z30
+	VPXORQ        Z30, Z8, Z8
+	VPCLMULQDQ    $0x00, Z8, Z10, Z29
+	VPXORQ        Z29, Z21, Z21
+	MOVQ          16(DI), BX
+	MOVQ          48(BX), R12
+	MOVQ          56(BX), CX
+	MOVQ          CX, AX
+	BZHIQ         AX, R13, AX
+	ANDQ          $-65536, AX
+	KMOVQ         AX, K1
+	MOVQ          CX, AX
+	SUBQ          $+64, AX
+	CMOVQLT       DX, AX
+	BZHIQ         AX, R13, AX
+	KMOVQ         AX, K2
+	VMOVDQU8.Z    -16(R12), K1, Z9
+	VPXORQ        Z9, Z4, Z4
+	VMOVDQU8.Z    48(R12), K2, Z10
+	VPXORQ        Z10, Z5, Z5
+	CMPQ          CX, $0x40
+	JLT           small512Open128_2_part
+	VEXTRACTI64X2 $0x01, Z4, (R12)
+	VEXTRACTI64X4 $0x01, Z4, 16(R12)
+	JEQ           small512Open128_2_stored
+	CMPQ          CX, $0x50
+	JNE           small512Open128_2_second
+	VMOVDQU       X5, 48(R12)
+	JMP           small512Open128_2_stored
+
+small512Open128_2_second:
+	VMOVDQU8 Z5, K2, 48(R12)
+	JMP      small512Open128_2_stored
+
+small512Open128_2_part:
+	VMOVDQU8 Z4, K1, -16(R12)
+
+small512Open128_2_stored:
+	MOVQ          32(BX), R15
+	BZHIQ         R15, R13, AX
+	KMOVQ         AX, K3
+	MOVQ          24(BX), AX
+	VMOVDQU8.Z    (AX), K3, X8
+	VPXORQ        Z8, Z9, Z9
+	VPSHUFB       Z27, Z9, Z9
+	VPSHUFB       Z27, Z10, Z10
+	LEAQ          -16(CX), AX
+	VMOVQ         AX, X8
+	VPINSRQ       $0x01, R15, X8, X8
+	VPSLLQ        $0x03, X8, X8
+	VSHUFI64X2    $0x00, Z8, Z8, Z8
+	LEAQ          15(CX), AX
+	SHRQ          $0x04, AX
+	LEAQ          (AX)(AX*1), R12
+	MOVL          $0x00000003, BX
+	SHLXQ         R12, BX, BX
+	KMOVQ         BX, K3
+	VPXORQ        Z8, Z9, K3, Z9
+	KSHIFTRQ      $0x08, K3, K3
+	VPXORQ        Z8, Z10, K3, Z10
+	INCQ          AX
+	NEGQ          AX
+	SHLQ          $0x04, AX
+	ADDQ          R10, AX
+	VMOVDQU64     768(AX), Z8
+	VPCLMULQDQ    $0x11, Z8, Z9, Z14
+	VPCLMULQDQ    $0x00, Z8, Z9, Z18
+	VPSHUFD       $0x4e, Z9, Z29
+	VPXORQ        Z29, Z9, Z9
+	VPSHUFD       $0x4e, Z8, Z30
+	VPXORQ        Z30, Z8, Z8
+	VPCLMULQDQ    $0x00, Z8, Z9, Z22
+	VMOVDQU64     832(AX), Z8
+	VPCLMULQDQ    $0x11, Z8, Z10, Z29
+	VPXORQ        Z29, Z14, Z14
+	VPCLMULQDQ    $0x00, Z8, Z10, Z30
+	VPXORQ        Z30, Z18, Z18
+	VPSHUFD       $0x4e, Z10, Z29
+	VPXORQ        Z29, Z10, Z10
+	VPSHUFD       $0x4e, Z8, Z30
+	VPXORQ        Z30, Z8, Z8
+	VPCLMULQDQ    $0x00, Z8, Z10, Z29
+	VPXORQ        Z29, Z22, Z22
+	MOVQ          24(DI), BX
+	MOVQ          48(BX), R12
+	MOVQ          56(BX), CX
+	MOVQ          CX, AX
+	BZHIQ         AX, R13, AX
+	ANDQ          $-65536, AX
+	KMOVQ         AX, K4
+	MOVQ          CX, AX
+	SUBQ          $+64, AX
+	CMOVQLT       DX, AX
+	BZHIQ         AX, R13, AX
+	KMOVQ         AX, K5
+	VMOVDQU8.Z    -16(R12), K4, Z9
+	VPXORQ        Z9, Z6, Z6
+	VMOVDQU8.Z    48(R12), K5, Z10
+	VPXORQ        Z10, Z7, Z7
+	CMPQ          CX, $0x40
+	JLT           small512Open128_3_part
+	VEXTRACTI64X2 $0x01, Z6, (R12)
+	VEXTRACTI64X4 $0x01, Z6, 16(R12)
+	JEQ           small512Open128_3_stored
+	CMPQ          CX, $0x50
+	JNE           small512Open128_3_second
+	VMOVDQU       X7, 48(R12)
+	JMP           small512Open128_3_stored
+
+small512Open128_3_second:
+	VMOVDQU8 Z7, K5, 48(R12)
+	JMP      small512Open128_3_stored
+
+small512Open128_3_part:
+	VMOVDQU8 Z6, K4, -16(R12)
+
+small512Open128_3_stored:
+	MOVQ         32(BX), R15
+	BZHIQ        R15, R13, AX
+	KMOVQ        AX, K6
+	MOVQ         24(BX), AX
+	VMOVDQU8.Z   (AX), K6, X8
+	VPXORQ       Z8, Z9, Z9
+	VPSHUFB      Z27, Z9, Z9
+	VPSHUFB      Z27, Z10, Z10
+	LEAQ         -16(CX), AX
+	VMOVQ        AX, X8
+	VPINSRQ      $0x01, R15, X8, X8
+	VPSLLQ       $0x03, X8, X8
+	VSHUFI64X2   $0x00, Z8, Z8, Z8
+	LEAQ         15(CX), AX
+	SHRQ         $0x04, AX
+	LEAQ         (AX)(AX*1), R12
+	MOVL         $0x00000003, BX
+	SHLXQ        R12, BX, BX
+	KMOVQ        BX, K6
+	VPXORQ       Z8, Z9, K6, Z9
+	KSHIFTRQ     $0x08, K6, K6
+	VPXORQ       Z8, Z10, K6, Z10
+	INCQ         AX
+	NEGQ         AX
+	SHLQ         $0x04, AX
+	ADDQ         R11, AX
+	VMOVDQU64    768(AX), Z8
+	VPCLMULQDQ   $0x11, Z8, Z9, Z15
+	VPCLMULQDQ   $0x00, Z8, Z9, Z19
+	VPSHUFD      $0x4e, Z9, Z29
+	VPXORQ       Z29, Z9, Z9
+	VPSHUFD      $0x4e, Z8, Z30
+	VPXORQ       Z30, Z8, Z8
+	VPCLMULQDQ   $0x00, Z8, Z9, Z23
+	VMOVDQU64    832(AX), Z8
+	VPCLMULQDQ   $0x11, Z8, Z10, Z29
+	VPXORQ       Z29, Z15, Z15
+	VPCLMULQDQ   $0x00, Z8, Z10, Z30
+	VPXORQ       Z30, Z19, Z19
+	VPSHUFD      $0x4e, Z10, Z29
+	VPXORQ       Z29, Z10, Z10
+	VPSHUFD      $0x4e, Z8, Z30
+	VPXORQ       Z30, Z8, Z8
+	VPCLMULQDQ   $0x00, Z8, Z10, Z29
+	VPXORQ       Z29, Z23, Z23
+	VSHUFI64X2   $0x44, Z13, Z12, Z0
+	VSHUFI64X2   $0xee, Z13, Z12, Z1
+	VPXORQ       Z0, Z1, Z0
+	VSHUFI64X2   $0x44, Z15, Z14, Z2
+	VSHUFI64X2   $0xee, Z15, Z14, Z3
+	VPXORQ       Z2, Z3, Z2
+	VSHUFI64X2   $0x88, Z2, Z0, Z1
+	VSHUFI64X2   $0xdd, Z2, Z0, Z3
+	VPXORQ       Z1, Z3, Z12
+	VSHUFI64X2   $0x44, Z17, Z16, Z0
+	VSHUFI64X2   $0xee, Z17, Z16, Z1
+	VPXORQ       Z0, Z1, Z0
+	VSHUFI64X2   $0x44, Z19, Z18, Z2
+	VSHUFI64X2   $0xee, Z19, Z18, Z3
+	VPXORQ       Z2, Z3, Z2
+	VSHUFI64X2   $0x88, Z2, Z0, Z1
+	VSHUFI64X2   $0xdd, Z2, Z0, Z3
+	VPXORQ       Z1, Z3, Z16
+	VSHUFI64X2   $0x44, Z21, Z20, Z0
+	VSHUFI64X2   $0xee, Z21, Z20, Z1
+	VPXORQ       Z0, Z1, Z0
+	VSHUFI64X2   $0x44, Z23, Z22, Z2
+	VSHUFI64X2   $0xee, Z23, Z22, Z3
+	VPXORQ       Z2, Z3, Z2
+	VSHUFI64X2   $0x88, Z2, Z0, Z1
+	VSHUFI64X2   $0xdd, Z2, Z0, Z3
+	VPXORQ       Z1, Z3, Z20
+	VPTERNLOGQ   $0x96, Z12, Z16, Z20
+	VPCLMULQDQ   $0x01, Z16, Z28, Z0
+	VPSHUFD      $0x4e, Z16, Z16
+	VPTERNLOGQ   $0x96, Z0, Z16, Z20
+	VPCLMULQDQ   $0x01, Z20, Z28, Z0
+	VPSHUFD      $0x4e, Z20, Z20
+	VPTERNLOGQ   $0x96, Z0, Z20, Z12
+	VPSHUFB      Z27, Z12, Z12
+	VPXORQ       Z26, Z12, Z0
+	MOVQ         (DI), R8
+	MOVQ         48(R8), BX
+	ADDQ         56(R8), BX
+	VMOVDQU      -16(BX), X1
+	MOVQ         8(DI), R9
+	MOVQ         48(R9), BX
+	ADDQ         56(R9), BX
+	VINSERTI64X2 $0x01, -16(BX), Z1, Z1
+	MOVQ         16(DI), R10
+	MOVQ         48(R10), BX
+	ADDQ         56(R10), BX
+	VINSERTI64X2 $0x02, -16(BX), Z1, Z1
+	MOVQ         24(DI), R11
+	MOVQ         48(R11), BX
+	ADDQ         56(R11), BX
+	VINSERTI64X2 $0x03, -16(BX), Z1, Z1
+	VPXORQ       Z0, Z1, Z0
+	VPTESTMQ     Z0, Z0, K1
+	KMOVQ        K1, AX
+	TESTB        $0x03, AL
+	SETEQ        72(R8)
+	TESTB        $0x0c, AL
+	SETEQ        72(R9)
+	TESTB        $0x30, AL
+	SETEQ        72(R10)
+	TESTB        $0xc0, AL
+	SETEQ        72(R11)
+	ADDQ         $0x20, DI
+	SUBQ         $0x04, SI
+	JNZ          small512Open128_loop
 	VZEROUPPER
 	RET
 
@@ -3455,7 +3587,8 @@ large512Open128_loop:
 	VMOVDQA64       X0, X29
 	VMOVDQU8.Z      (R12), K6, Z8
 	VPXORQ          Z8, Z0, Z0
-	VMOVDQU8        Z0, K6, (R12)
+	VEXTRACTI64X2   $0x01, Z0, 16(R12)
+	VEXTRACTI64X4   $0x01, Z0, 32(R12)
 	VPSHUFB         Z27, Z8, Z8
 	VMOVDQU64       64(R12), Z9
 	VPXORQ          Z9, Z1, Z1
@@ -3694,7 +3827,8 @@ large512Open128_only6:
 	VMOVDQA64       X0, X29
 	VMOVDQU8.Z      (R12), K6, Z8
 	VPXORQ          Z8, Z0, Z0
-	VMOVDQU8        Z0, K6, (R12)
+	VEXTRACTI64X2   $0x01, Z0, 16(R12)
+	VEXTRACTI64X4   $0x01, Z0, 32(R12)
 	VPSHUFB         Z27, Z8, Z8
 	VMOVDQU64       64(R12), Z9
 	VPXORQ          Z9, Z1, Z1
@@ -3877,7 +4011,8 @@ large512Open128_only4:
 	VMOVDQA64       X0, X29
 	VMOVDQU8.Z      (R12), K6, Z8
 	VPXORQ          Z8, Z0, Z0
-	VMOVDQU8        Z0, K6, (R12)
+	VEXTRACTI64X2   $0x01, Z0, 16(R12)
+	VEXTRACTI64X4   $0x01, Z0, 32(R12)
 	VPSHUFB         Z27, Z8, Z8
 	MOVQ            CX, AX
 	SUBQ            $+64, AX
@@ -4204,7 +4339,8 @@ large512Open128_chunk:
 	KMOVQ           AX, K1
 	VMOVDQU8.Z      (R12), K6, Z8
 	VPXORQ          Z8, Z0, Z0
-	VMOVDQU8        Z0, K6, (R12)
+	VEXTRACTI64X2   $0x01, Z0, 16(R12)
+	VEXTRACTI64X4   $0x01, Z0, 32(R12)
 	VPSHUFB         Z27, Z8, Z8
 	VMOVDQU64       64(R12), Z9
 	VPXORQ          Z9, Z1, Z1
@@ -5761,310 +5897,374 @@ small512Seal256_loop:
 	VMOVDQU8.Z      -16(R12), K1, Z8
 	VPXORQ          Z8, Z0, Z0
 	VMOVDQU8.Z      Z0, K1, Z9
-	VMOVDQU8        Z9, K1, -16(R12)
 	VMOVDQU8.Z      48(R12), K2, Z8
 	VPXORQ          Z8, Z1, Z1
 	VMOVDQU8.Z      Z1, K2, Z10
-	VMOVDQU8        Z10, K2, 48(R12)
-	MOVQ            32(BX), R15
-	BZHIQ           R15, R13, AX
-	KMOVQ           AX, K3
-	MOVQ            24(BX), AX
-	VMOVDQU8.Z      (AX), K3, X8
-	VPXORQ          Z8, Z9, Z9
-	VPSHUFB         Z27, Z9, Z9
-	VPSHUFB         Z27, Z10, Z10
-	LEAQ            -16(CX), AX
-	VMOVQ           AX, X8
-	VPINSRQ         $0x01, R15, X8, X8
-	VPSLLQ          $0x03, X8, X8
-	VSHUFI64X2      $0x00, Z8, Z8, Z8
-	LEAQ            15(CX), AX
-	SHRQ            $0x04, AX
-	LEAQ            (AX)(AX*1), R12
-	MOVL            $0x00000003, BX
-	SHLXQ           R12, BX, BX
-	KMOVQ           BX, K3
-	VPXORQ          Z8, Z9, K3, Z9
-	KSHIFTRQ        $0x08, K3, K3
-	VPXORQ          Z8, Z10, K3, Z10
-	INCQ            AX
-	NEGQ            AX
-	SHLQ            $0x04, AX
-	ADDQ            R8, AX
-	VMOVDQU64       768(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z9, Z12
-	VPCLMULQDQ      $0x00, Z8, Z9, Z16
-	VPSHUFD         $0x4e, Z9, Z29
-	VPXORQ          Z29, Z9, Z9
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z9, Z20
-	VMOVDQU64       832(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z10, Z29
-	VPXORQ          Z29, Z12, Z12
-	VPCLMULQDQ      $0x00, Z8, Z10, Z30
-	VPXORQ          Z30, Z16, Z16
-	VPSHUFD         $0x4e, Z10, Z29
-	VPXORQ          Z29, Z10, Z10
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z10, Z29
-	VPXORQ          Z29, Z20, Z20
-	MOVQ            8(DI), BX
-	MOVQ            48(BX), R12
-	MOVQ            56(BX), CX
-	MOVQ            CX, AX
-	BZHIQ           AX, R13, AX
-	ANDQ            $-65536, AX
-	KMOVQ           AX, K4
-	MOVQ            CX, AX
-	SUBQ            $+64, AX
-	CMOVQLT         DX, AX
-	BZHIQ           AX, R13, AX
-	KMOVQ           AX, K5
-	VMOVDQU8.Z      -16(R12), K4, Z8
-	VPXORQ          Z8, Z2, Z2
-	VMOVDQU8.Z      Z2, K4, Z9
-	VMOVDQU8        Z9, K4, -16(R12)
-	VMOVDQU8.Z      48(R12), K5, Z8
-	VPXORQ          Z8, Z3, Z3
-	VMOVDQU8.Z      Z3, K5, Z10
-	VMOVDQU8        Z10, K5, 48(R12)
-	MOVQ            32(BX), R15
-	BZHIQ           R15, R13, AX
-	KMOVQ           AX, K6
-	MOVQ            24(BX), AX
-	VMOVDQU8.Z      (AX), K6, X8
-	VPXORQ          Z8, Z9, Z9
-	VPSHUFB         Z27, Z9, Z9
-	VPSHUFB         Z27, Z10, Z10
-	LEAQ            -16(CX), AX
-	VMOVQ           AX, X8
-	VPINSRQ         $0x01, R15, X8, X8
-	VPSLLQ          $0x03, X8, X8
-	VSHUFI64X2      $0x00, Z8, Z8, Z8
-	LEAQ            15(CX), AX
-	SHRQ            $0x04, AX
-	LEAQ            (AX)(AX*1), R12
-	MOVL            $0x00000003, BX
-	SHLXQ           R12, BX, BX
-	KMOVQ           BX, K6
-	VPXORQ          Z8, Z9, K6, Z9
-	KSHIFTRQ        $0x08, K6, K6
-	VPXORQ          Z8, Z10, K6, Z10
-	INCQ            AX
-	NEGQ            AX
-	SHLQ            $0x04, AX
-	ADDQ            R9, AX
-	VMOVDQU64       768(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z9, Z13
-	VPCLMULQDQ      $0x00, Z8, Z9, Z17
-	VPSHUFD         $0x4e, Z9, Z29
-	VPXORQ          Z29, Z9, Z9
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z9, Z21
-	VMOVDQU64       832(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z10, Z29
-	VPXORQ          Z29, Z13, Z13
-	VPCLMULQDQ      $0x00, Z8, Z10, Z30
-	VPXORQ          Z30, Z17, Z17
-	VPSHUFD         $0x4e, Z10, Z29
-	VPXORQ          Z29, Z10, Z10
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z10, Z29
-	VPXORQ          Z29, Z21, Z21
-	MOVQ            16(DI), BX
-	MOVQ            48(BX), R12
-	MOVQ            56(BX), CX
-	MOVQ            CX, AX
-	BZHIQ           AX, R13, AX
-	ANDQ            $-65536, AX
-	KMOVQ           AX, K1
-	MOVQ            CX, AX
-	SUBQ            $+64, AX
-	CMOVQLT         DX, AX
-	BZHIQ           AX, R13, AX
-	KMOVQ           AX, K2
-	VMOVDQU8.Z      -16(R12), K1, Z8
-	VPXORQ          Z8, Z4, Z4
-	VMOVDQU8.Z      Z4, K1, Z9
-	VMOVDQU8        Z9, K1, -16(R12)
-	VMOVDQU8.Z      48(R12), K2, Z8
-	VPXORQ          Z8, Z5, Z5
-	VMOVDQU8.Z      Z5, K2, Z10
-	VMOVDQU8        Z10, K2, 48(R12)
-	MOVQ            32(BX), R15
-	BZHIQ           R15, R13, AX
-	KMOVQ           AX, K3
-	MOVQ            24(BX), AX
-	VMOVDQU8.Z      (AX), K3, X8
-	VPXORQ          Z8, Z9, Z9
-	VPSHUFB         Z27, Z9, Z9
-	VPSHUFB         Z27, Z10, Z10
-	LEAQ            -16(CX), AX
-	VMOVQ           AX, X8
-	VPINSRQ         $0x01, R15, X8, X8
-	VPSLLQ          $0x03, X8, X8
-	VSHUFI64X2      $0x00, Z8, Z8, Z8
-	LEAQ            15(CX), AX
-	SHRQ            $0x04, AX
-	LEAQ            (AX)(AX*1), R12
-	MOVL            $0x00000003, BX
-	SHLXQ           R12, BX, BX
-	KMOVQ           BX, K3
-	VPXORQ          Z8, Z9, K3, Z9
-	KSHIFTRQ        $0x08, K3, K3
-	VPXORQ          Z8, Z10, K3, Z10
-	INCQ            AX
-	NEGQ            AX
-	SHLQ            $0x04, AX
-	ADDQ            R10, AX
-	VMOVDQU64       768(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z9, Z14
-	VPCLMULQDQ      $0x00, Z8, Z9, Z18
-	VPSHUFD         $0x4e, Z9, Z29
-	VPXORQ          Z29, Z9, Z9
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z9, Z22
-	VMOVDQU64       832(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z10, Z29
-	VPXORQ          Z29, Z14, Z14
-	VPCLMULQDQ      $0x00, Z8, Z10, Z30
-	VPXORQ          Z30, Z18, Z18
-	VPSHUFD         $0x4e, Z10, Z29
-	VPXORQ          Z29, Z10, Z10
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z10, Z29
-	VPXORQ          Z29, Z22, Z22
-	MOVQ            24(DI), BX
-	MOVQ            48(BX), R12
-	MOVQ            56(BX), CX
-	MOVQ            CX, AX
-	BZHIQ           AX, R13, AX
-	ANDQ            $-65536, AX
-	KMOVQ           AX, K4
-	MOVQ            CX, AX
-	SUBQ            $+64, AX
-	CMOVQLT         DX, AX
-	BZHIQ           AX, R13, AX
-	KMOVQ           AX, K5
-	VMOVDQU8.Z      -16(R12), K4, Z8
-	VPXORQ          Z8, Z6, Z6
-	VMOVDQU8.Z      Z6, K4, Z9
-	VMOVDQU8        Z9, K4, -16(R12)
-	VMOVDQU8.Z      48(R12), K5, Z8
-	VPXORQ          Z8, Z7, Z7
-	VMOVDQU8.Z      Z7, K5, Z10
-	VMOVDQU8        Z10, K5, 48(R12)
-	MOVQ            32(BX), R15
-	BZHIQ           R15, R13, AX
-	KMOVQ           AX, K6
-	MOVQ            24(BX), AX
-	VMOVDQU8.Z      (AX), K6, X8
-	VPXORQ          Z8, Z9, Z9
-	VPSHUFB         Z27, Z9, Z9
-	VPSHUFB         Z27, Z10, Z10
-	LEAQ            -16(CX), AX
-	VMOVQ           AX, X8
-	VPINSRQ         $0x01, R15, X8, X8
-	VPSLLQ          $0x03, X8, X8
-	VSHUFI64X2      $0x00, Z8, Z8, Z8
-	LEAQ            15(CX), AX
-	SHRQ            $0x04, AX
-	LEAQ            (AX)(AX*1), R12
-	MOVL            $0x00000003, BX
-	SHLXQ           R12, BX, BX
-	KMOVQ           BX, K6
-	VPXORQ          Z8, Z9, K6, Z9
-	KSHIFTRQ        $0x08, K6, K6
-	VPXORQ          Z8, Z10, K6, Z10
-	INCQ            AX
-	NEGQ            AX
-	SHLQ            $0x04, AX
-	ADDQ            R11, AX
-	VMOVDQU64       768(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z9, Z15
-	VPCLMULQDQ      $0x00, Z8, Z9, Z19
-	VPSHUFD         $0x4e, Z9, Z29
-	VPXORQ          Z29, Z9, Z9
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z9, Z23
-	VMOVDQU64       832(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z10, Z29
-	VPXORQ          Z29, Z15, Z15
-	VPCLMULQDQ      $0x00, Z8, Z10, Z30
-	VPXORQ          Z30, Z19, Z19
-	VPSHUFD         $0x4e, Z10, Z29
-	VPXORQ          Z29, Z10, Z10
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z10, Z29
-	VPXORQ          Z29, Z23, Z23
-	VSHUFI64X2      $0x44, Z13, Z12, Z0
-	VSHUFI64X2      $0xee, Z13, Z12, Z1
-	VPXORQ          Z0, Z1, Z0
-	VSHUFI64X2      $0x44, Z15, Z14, Z2
-	VSHUFI64X2      $0xee, Z15, Z14, Z3
-	VPXORQ          Z2, Z3, Z2
-	VSHUFI64X2      $0x88, Z2, Z0, Z1
-	VSHUFI64X2      $0xdd, Z2, Z0, Z3
-	VPXORQ          Z1, Z3, Z12
-	VSHUFI64X2      $0x44, Z17, Z16, Z0
-	VSHUFI64X2      $0xee, Z17, Z16, Z1
-	VPXORQ          Z0, Z1, Z0
-	VSHUFI64X2      $0x44, Z19, Z18, Z2
-	VSHUFI64X2      $0xee, Z19, Z18, Z3
-	VPXORQ          Z2, Z3, Z2
-	VSHUFI64X2      $0x88, Z2, Z0, Z1
-	VSHUFI64X2      $0xdd, Z2, Z0, Z3
-	VPXORQ          Z1, Z3, Z16
-	VSHUFI64X2      $0x44, Z21, Z20, Z0
-	VSHUFI64X2      $0xee, Z21, Z20, Z1
-	VPXORQ          Z0, Z1, Z0
-	VSHUFI64X2      $0x44, Z23, Z22, Z2
-	VSHUFI64X2      $0xee, Z23, Z22, Z3
-	VPXORQ          Z2, Z3, Z2
-	VSHUFI64X2      $0x88, Z2, Z0, Z1
-	VSHUFI64X2      $0xdd, Z2, Z0, Z3
-	VPXORQ          Z1, Z3, Z20
-	VPTERNLOGQ      $0x96, Z12, Z16, Z20
-	VPCLMULQDQ      $0x01, Z16, Z28, Z0
-	VPSHUFD         $0x4e, Z16, Z16
-	VPTERNLOGQ      $0x96, Z0, Z16, Z20
-	VPCLMULQDQ      $0x01, Z20, Z28, Z0
-	VPSHUFD         $0x4e, Z20, Z20
-	VPTERNLOGQ      $0x96, Z0, Z20, Z12
-	VPSHUFB         Z27, Z12, Z12
-	VPXORQ          Z26, Z12, Z0
-	MOVQ            (DI), CX
-	MOVQ            48(CX), BX
-	ADDQ            56(CX), BX
-	VMOVDQU         X0, -16(BX)
-	MOVB            $0x01, 72(CX)
-	MOVQ            8(DI), CX
-	MOVQ            48(CX), BX
-	ADDQ            56(CX), BX
-	VEXTRACTI64X2   $0x01, Z0, -16(BX)
-	MOVB            $0x01, 72(CX)
-	MOVQ            16(DI), CX
-	MOVQ            48(CX), BX
-	ADDQ            56(CX), BX
-	VEXTRACTI64X2   $0x02, Z0, -16(BX)
-	MOVB            $0x01, 72(CX)
-	MOVQ            24(DI), CX
-	MOVQ            48(CX), BX
-	ADDQ            56(CX), BX
-	VEXTRACTI64X2   $0x03, Z0, -16(BX)
-	MOVB            $0x01, 72(CX)
-	ADDQ            $0x20, DI
-	SUBQ            $0x04, SI
-	JNZ             small512Seal256_loop
+	CMPQ            CX, $0x40
+	JLT             small512Seal256_0_part
+	VEXTRACTI64X2   $0x01, Z9, (R12)
+	VEXTRACTI64X4   $0x01, Z9, 16(R12)
+	JEQ             small512Seal256_0_stored
+	CMPQ            CX, $0x50
+	JNE             small512Seal256_0_second
+	VMOVDQU         X10, 48(R12)
+	JMP             small512Seal256_0_stored
+
+small512Seal256_0_second:
+	VMOVDQU8 Z10, K2, 48(R12)
+	JMP      small512Seal256_0_stored
+
+small512Seal256_0_part:
+	VMOVDQU8 Z9, K1, -16(R12)
+
+small512Seal256_0_stored:
+	MOVQ          32(BX), R15
+	BZHIQ         R15, R13, AX
+	KMOVQ         AX, K3
+	MOVQ          24(BX), AX
+	VMOVDQU8.Z    (AX), K3, X8
+	VPXORQ        Z8, Z9, Z9
+	VPSHUFB       Z27, Z9, Z9
+	VPSHUFB       Z27, Z10, Z10
+	LEAQ          -16(CX), AX
+	VMOVQ         AX, X8
+	VPINSRQ       $0x01, R15, X8, X8
+	VPSLLQ        $0x03, X8, X8
+	VSHUFI64X2    $0x00, Z8, Z8, Z8
+	LEAQ          15(CX), AX
+	SHRQ          $0x04, AX
+	LEAQ          (AX)(AX*1), R12
+	MOVL          $0x00000003, BX
+	SHLXQ         R12, BX, BX
+	KMOVQ         BX, K3
+	VPXORQ        Z8, Z9, K3, Z9
+	KSHIFTRQ      $0x08, K3, K3
+	VPXORQ        Z8, Z10, K3, Z10
+	INCQ          AX
+	NEGQ          AX
+	SHLQ          $0x04, AX
+	ADDQ          R8, AX
+	VMOVDQU64     768(AX), Z8
+	VPCLMULQDQ    $0x11, Z8, Z9, Z12
+	VPCLMULQDQ    $0x00, Z8, Z9, Z16
+	VPSHUFD       $0x4e, Z9, Z29
+	VPXORQ        Z29, Z9, Z9
+	VPSHUFD       $0x4e, Z8, Z30
+	VPXORQ        Z30, Z8, Z8
+	VPCLMULQDQ    $0x00, Z8, Z9, Z20
+	VMOVDQU64     832(AX), Z8
+	VPCLMULQDQ    $0x11, Z8, Z10, Z29
+	VPXORQ        Z29, Z12, Z12
+	VPCLMULQDQ    $0x00, Z8, Z10, Z30
+	VPXORQ        Z30, Z16, Z16
+	VPSHUFD       $0x4e, Z10, Z29
+	VPXORQ        Z29, Z10, Z10
+	VPSHUFD       $0x4e, Z8, Z30
+	VPXORQ        Z30, Z8, Z8
+	VPCLMULQDQ    $0x00, Z8, Z10, Z29
+	VPXORQ        Z29, Z20, Z20
+	MOVQ          8(DI), BX
+	MOVQ          48(BX), R12
+	MOVQ          56(BX), CX
+	MOVQ          CX, AX
+	BZHIQ         AX, R13, AX
+	ANDQ          $-65536, AX
+	KMOVQ         AX, K4
+	MOVQ          CX, AX
+	SUBQ          $+64, AX
+	CMOVQLT       DX, AX
+	BZHIQ         AX, R13, AX
+	KMOVQ         AX, K5
+	VMOVDQU8.Z    -16(R12), K4, Z8
+	VPXORQ        Z8, Z2, Z2
+	VMOVDQU8.Z    Z2, K4, Z9
+	VMOVDQU8.Z    48(R12), K5, Z8
+	VPXORQ        Z8, Z3, Z3
+	VMOVDQU8.Z    Z3, K5, Z10
+	CMPQ          CX, $0x40
+	JLT           small512Seal256_1_part
+	VEXTRACTI64X2 $0x01, Z9, (R12)
+	VEXTRACTI64X4 $0x01, Z9, 16(R12)
+	JEQ           small512Seal256_1_stored
+	CMPQ          CX, $0x50
+	JNE           small512Seal256_1_second
+	VMOVDQU       X10, 48(R12)
+	JMP           small512Seal256_1_stored
+
+small512Seal256_1_second:
+	VMOVDQU8 Z10, K5, 48(R12)
+	JMP      small512Seal256_1_stored
+
+small512Seal256_1_part:
+	VMOVDQU8 Z9, K4, -16(R12)
+
+small512Seal256_1_stored:
+	MOVQ          32(BX), R15
+	BZHIQ         R15, R13, AX
+	KMOVQ         AX, K6
+	MOVQ          24(BX), AX
+	VMOVDQU8.Z    (AX), K6, X8
+	VPXORQ        Z8, Z9, Z9
+	VPSHUFB       Z27, Z9, Z9
+	VPSHUFB       Z27, Z10, Z10
+	LEAQ          -16(CX), AX
+	VMOVQ         AX, X8
+	VPINSRQ       $0x01, R15, X8, X8
+	VPSLLQ        $0x03, X8, X8
+	VSHUFI64X2    $0x00, Z8, Z8, Z8
+	LEAQ          15(CX), AX
+	SHRQ          $0x04, AX
+	LEAQ          (AX)(AX*1), R12
+	MOVL          $0x00000003, BX
+	SHLXQ         R12, BX, BX
+	KMOVQ         BX, K6
+	VPXORQ        Z8, Z9, K6, Z9
+	KSHIFTRQ      $0x08, K6, K6
+	VPXORQ        Z8, Z10, K6, Z10
+	INCQ          AX
+	NEGQ          AX
+	SHLQ          $0x04, AX
+	ADDQ          R9, AX
+	VMOVDQU64     768(AX), Z8
+	VPCLMULQDQ    $0x11, Z8, Z9, Z13
+	VPCLMULQDQ    $0x00, Z8, Z9, Z17
+	VPSHUFD       $0x4e, Z9, Z29
+	VPXORQ        Z29, Z9, Z9
+	VPSHUFD       $0x4e, Z8, Z30
+	VPXORQ        Z30, Z8, Z8
+	VPCLMULQDQ    $0x00, Z8, Z9, Z21
+	VMOVDQU64     832(AX), Z8
+	VPCLMULQDQ    $0x11, Z8, Z10, Z29
+	VPXORQ        Z29, Z13, Z13
+	VPCLMULQDQ    $0x00, Z8, Z10, Z30
+	VPXORQ        Z30, Z17, Z17
+	VPSHUFD       $0x4e, Z10, Z29
+	VPXORQ        Z29, Z10, Z10
+	VPSHUFD       $0x4e, Z8, Z30
+	VPXORQ        Z30, Z8, Z8
+	VPCLMULQDQ    $0x00, Z8, Z10, Z29
+	VPXORQ        Z29, Z21, Z21
+	MOVQ          16(DI), BX
+	MOVQ          48(BX), R12
+	MOVQ          56(BX), CX
+	MOVQ          CX, AX
+	BZHIQ         AX, R13, AX
+	ANDQ          $-65536, AX
+	KMOVQ         AX, K1
+	MOVQ          CX, AX
+	SUBQ          $+64, AX
+	CMOVQLT       DX, AX
+	BZHIQ         AX, R13, AX
+	KMOVQ         AX, K2
+	VMOVDQU8.Z    -16(R12), K1, Z8
+	VPXORQ        Z8, Z4, Z4
+	VMOVDQU8.Z    Z4, K1, Z9
+	VMOVDQU8.Z    48(R12), K2, Z8
+	VPXORQ        Z8, Z5, Z5
+	VMOVDQU8.Z    Z5, K2, Z10
+	CMPQ          CX, $0x40
+	JLT           small512Seal256_2_part
+	VEXTRACTI64X2 $0x01, Z9, (R12)
+	VEXTRACTI64X4 $0x01, Z9, 16(R12)
+	JEQ           small512Seal256_2_stored
+	CMPQ          CX, $0x50
+	JNE           small512Seal256_2_second
+	VMOVDQU       X10, 48(R12)
+	JMP           small512Seal256_2_stored
+
+small512Seal256_2_second:
+	VMOVDQU8 Z10, K2, 48(R12)
+	JMP      small512Seal256_2_stored
+
+small512Seal256_2_part:
+	VMOVDQU8 Z9, K1, -16(R12)
+
+small512Seal256_2_stored:
+	MOVQ          32(BX), R15
+	BZHIQ         R15, R13, AX
+	KMOVQ         AX, K3
+	MOVQ          24(BX), AX
+	VMOVDQU8.Z    (AX), K3, X8
+	VPXORQ        Z8, Z9, Z9
+	VPSHUFB       Z27, Z9, Z9
+	VPSHUFB       Z27, Z10, Z10
+	LEAQ          -16(CX), AX
+	VMOVQ         AX, X8
+	VPINSRQ       $0x01, R15, X8, X8
+	VPSLLQ        $0x03, X8, X8
+	VSHUFI64X2    $0x00, Z8, Z8, Z8
+	LEAQ          15(CX), AX
+	SHRQ          $0x04, AX
+	LEAQ          (AX)(AX*1), R12
+	MOVL          $0x00000003, BX
+	SHLXQ         R12, BX, BX
+	KMOVQ         BX, K3
+	VPXORQ        Z8, Z9, K3, Z9
+	KSHIFTRQ      $0x08, K3, K3
+	VPXORQ        Z8, Z10, K3, Z10
+	INCQ          AX
+	NEGQ          AX
+	SHLQ          $0x04, AX
+	ADDQ          R10, AX
+	VMOVDQU64     768(AX), Z8
+	VPCLMULQDQ    $0x11, Z8, Z9, Z14
+	VPCLMULQDQ    $0x00, Z8, Z9, Z18
+	VPSHUFD       $0x4e, Z9, Z29
+	VPXORQ        Z29, Z9, Z9
+	VPSHUFD       $0x4e, Z8, Z30
+	VPXORQ        Z30, Z8, Z8
+	VPCLMULQDQ    $0x00, Z8, Z9, Z22
+	VMOVDQU64     832(AX), Z8
+	VPCLMULQDQ    $0x11, Z8, Z10, Z29
+	VPXORQ        Z29, Z14, Z14
+	VPCLMULQDQ    $0x00, Z8, Z10, Z30
+	VPXORQ        Z30, Z18, Z18
+	VPSHUFD       $0x4e, Z10, Z29
+	VPXORQ        Z29, Z10, Z10
+	VPSHUFD       $0x4e, Z8, Z30
+	VPXORQ        Z30, Z8, Z8
+	VPCLMULQDQ    $0x00, Z8, Z10, Z29
+	VPXORQ        Z29, Z22, Z22
+	MOVQ          24(DI), BX
+	MOVQ          48(BX), R12
+	MOVQ          56(BX), CX
+	MOVQ          CX, AX
+	BZHIQ         AX, R13, AX
+	ANDQ          $-65536, AX
+	KMOVQ         AX, K4
+	MOVQ          CX, AX
+	SUBQ          $+64, AX
+	CMOVQLT       DX, AX
+	BZHIQ         AX, R13, AX
+	KMOVQ         AX, K5
+	VMOVDQU8.Z    -16(R12), K4, Z8
+	VPXORQ        Z8, Z6, Z6
+	VMOVDQU8.Z    Z6, K4, Z9
+	VMOVDQU8.Z    48(R12), K5, Z8
+	VPXORQ        Z8, Z7, Z7
+	VMOVDQU8.Z    Z7, K5, Z10
+	CMPQ          CX, $0x40
+	JLT           small512Seal256_3_part
+	VEXTRACTI64X2 $0x01, Z9, (R12)
+	VEXTRACTI64X4 $0x01, Z9, 16(R12)
+	JEQ           small512Seal256_3_stored
+	CMPQ          CX, $0x50
+	JNE           small512Seal256_3_second
+	VMOVDQU       X10, 48(R12)
+	JMP           small512Seal256_3_stored
+
+small512Seal256_3_second:
+	VMOVDQU8 Z10, K5, 48(R12)
+	JMP      small512Seal256_3_stored
+
+small512Seal256_3_part:
+	VMOVDQU8 Z9, K4, -16(R12)
+
+small512Seal256_3_stored:
+	MOVQ          32(BX), R15
+	BZHIQ         R15, R13, AX
+	KMOVQ         AX, K6
+	MOVQ          24(BX), AX
+	VMOVDQU8.Z    (AX), K6, X8
+	VPXORQ        Z8, Z9, Z9
+	VPSHUFB       Z27, Z9, Z9
+	VPSHUFB       Z27, Z10, Z10
+	LEAQ          -16(CX), AX
+	VMOVQ         AX, X8
+	VPINSRQ       $0x01, R15, X8, X8
+	VPSLLQ        $0x03, X8, X8
+	VSHUFI64X2    $0x00, Z8, Z8, Z8
+	LEAQ          15(CX), AX
+	SHRQ          $0x04, AX
+	LEAQ          (AX)(AX*1), R12
+	MOVL          $0x00000003, BX
+	SHLXQ         R12, BX, BX
+	KMOVQ         BX, K6
+	VPXORQ        Z8, Z9, K6, Z9
+	KSHIFTRQ      $0x08, K6, K6
+	VPXORQ        Z8, Z10, K6, Z10
+	INCQ          AX
+	NEGQ          AX
+	SHLQ          $0x04, AX
+	ADDQ          R11, AX
+	VMOVDQU64     768(AX), Z8
+	VPCLMULQDQ    $0x11, Z8, Z9, Z15
+	VPCLMULQDQ    $0x00, Z8, Z9, Z19
+	VPSHUFD       $0x4e, Z9, Z29
+	VPXORQ        Z29, Z9, Z9
+	VPSHUFD       $0x4e, Z8, Z30
+	VPXORQ        Z30, Z8, Z8
+	VPCLMULQDQ    $0x00, Z8, Z9, Z23
+	VMOVDQU64     832(AX), Z8
+	VPCLMULQDQ    $0x11, Z8, Z10, Z29
+	VPXORQ        Z29, Z15, Z15
+	VPCLMULQDQ    $0x00, Z8, Z10, Z30
+	VPXORQ        Z30, Z19, Z19
+	VPSHUFD       $0x4e, Z10, Z29
+	VPXORQ        Z29, Z10, Z10
+	VPSHUFD       $0x4e, Z8, Z30
+	VPXORQ        Z30, Z8, Z8
+	VPCLMULQDQ    $0x00, Z8, Z10, Z29
+	VPXORQ        Z29, Z23, Z23
+	VSHUFI64X2    $0x44, Z13, Z12, Z0
+	VSHUFI64X2    $0xee, Z13, Z12, Z1
+	VPXORQ        Z0, Z1, Z0
+	VSHUFI64X2    $0x44, Z15, Z14, Z2
+	VSHUFI64X2    $0xee, Z15, Z14, Z3
+	VPXORQ        Z2, Z3, Z2
+	VSHUFI64X2    $0x88, Z2, Z0, Z1
+	VSHUFI64X2    $0xdd, Z2, Z0, Z3
+	VPXORQ        Z1, Z3, Z12
+	VSHUFI64X2    $0x44, Z17, Z16, Z0
+	VSHUFI64X2    $0xee, Z17, Z16, Z1
+	VPXORQ        Z0, Z1, Z0
+	VSHUFI64X2    $0x44, Z19, Z18, Z2
+	VSHUFI64X2    $0xee, Z19, Z18, Z3
+	VPXORQ        Z2, Z3, Z2
+	VSHUFI64X2    $0x88, Z2, Z0, Z1
+	VSHUFI64X2    $0xdd, Z2, Z0, Z3
+	VPXORQ        Z1, Z3, Z16
+	VSHUFI64X2    $0x44, Z21, Z20, Z0
+	VSHUFI64X2    $0xee, Z21, Z20, Z1
+	VPXORQ        Z0, Z1, Z0
+	VSHUFI64X2    $0x44, Z23, Z22, Z2
+	VSHUFI64X2    $0xee, Z23, Z22, Z3
+	VPXORQ        Z2, Z3, Z2
+	VSHUFI64X2    $0x88, Z2, Z0, Z1
+	VSHUFI64X2    $0xdd, Z2, Z0, Z3
+	VPXORQ        Z1, Z3, Z20
+	VPTERNLOGQ    $0x96, Z12, Z16, Z20
+	VPCLMULQDQ    $0x01, Z16, Z28, Z0
+	VPSHUFD       $0x4e, Z16, Z16
+	VPTERNLOGQ    $0x96, Z0, Z16, Z20
+	VPCLMULQDQ    $0x01, Z20, Z28, Z0
+	VPSHUFD       $0x4e, Z20, Z20
+	VPTERNLOGQ    $0x96, Z0, Z20, Z12
+	VPSHUFB       Z27, Z12, Z12
+	VPXORQ        Z26, Z12, Z0
+	MOVQ          (DI), CX
+	MOVQ          48(CX), BX
+	ADDQ          56(CX), BX
+	VMOVDQU       X0, -16(BX)
+	MOVB          $0x01, 72(CX)
+	MOVQ          8(DI), CX
+	MOVQ          48(CX), BX
+	ADDQ          56(CX), BX
+	VEXTRACTI64X2 $0x01, Z0, -16(BX)
+	MOVB          $0x01, 72(CX)
+	MOVQ          16(DI), CX
+	MOVQ          48(CX), BX
+	ADDQ          56(CX), BX
+	VEXTRACTI64X2 $0x02, Z0, -16(BX)
+	MOVB          $0x01, 72(CX)
+	MOVQ          24(DI), CX
+	MOVQ          48(CX), BX
+	ADDQ          56(CX), BX
+	VEXTRACTI64X2 $0x03, Z0, -16(BX)
+	MOVB          $0x01, 72(CX)
+	ADDQ          $0x20, DI
+	SUBQ          $0x04, SI
+	JNZ           small512Seal256_loop
 	VZEROUPPER
 	RET
 
@@ -6267,7 +6467,8 @@ large512Seal256_loop:
 	VMOVDQU8.Z      (R12), K6, Z20
 	VPXORQ          Z20, Z0, Z0
 	VMOVDQU8.Z      Z0, K6, Z8
-	VMOVDQU8        Z8, K6, (R12)
+	VEXTRACTI64X2   $0x01, Z8, 16(R12)
+	VEXTRACTI64X4   $0x01, Z8, 32(R12)
 	VPSHUFB         Z27, Z8, Z8
 	VPXORQ          64(R12), Z1, Z9
 	VMOVDQU64       Z9, 64(R12)
@@ -6534,7 +6735,8 @@ large512Seal256_only6:
 	VMOVDQU8.Z      (R12), K6, Z20
 	VPXORQ          Z20, Z0, Z0
 	VMOVDQU8.Z      Z0, K6, Z8
-	VMOVDQU8        Z8, K6, (R12)
+	VEXTRACTI64X2   $0x01, Z8, 16(R12)
+	VEXTRACTI64X4   $0x01, Z8, 32(R12)
 	VPSHUFB         Z27, Z8, Z8
 	VPXORQ          64(R12), Z1, Z9
 	VMOVDQU64       Z9, 64(R12)
@@ -6739,7 +6941,8 @@ large512Seal256_only4:
 	VMOVDQU8.Z      (R12), K6, Z20
 	VPXORQ          Z20, Z0, Z0
 	VMOVDQU8.Z      Z0, K6, Z8
-	VMOVDQU8        Z8, K6, (R12)
+	VEXTRACTI64X2   $0x01, Z8, 16(R12)
+	VEXTRACTI64X4   $0x01, Z8, 32(R12)
 	VPSHUFB         Z27, Z8, Z8
 	MOVQ            CX, AX
 	SUBQ            $+64, AX
@@ -7119,7 +7322,8 @@ large512Seal256_chunk:
 	VMOVDQU8.Z      (R12), K6, Z20
 	VPXORQ          Z20, Z0, Z0
 	VMOVDQU8.Z      Z0, K6, Z8
-	VMOVDQU8        Z8, K6, (R12)
+	VEXTRACTI64X2   $0x01, Z8, 16(R12)
+	VEXTRACTI64X4   $0x01, Z8, 32(R12)
 	VPSHUFB         Z27, Z8, Z8
 	VPXORQ          64(R12), Z1, Z9
 	VMOVDQU64       Z9, 64(R12)
@@ -8798,310 +9002,374 @@ small512Open256_loop:
 	KMOVQ           AX, K2
 	VMOVDQU8.Z      -16(R12), K1, Z9
 	VPXORQ          Z9, Z0, Z0
-	VMOVDQU8        Z0, K1, -16(R12)
 	VMOVDQU8.Z      48(R12), K2, Z10
 	VPXORQ          Z10, Z1, Z1
-	VMOVDQU8        Z1, K2, 48(R12)
-	MOVQ            32(BX), R15
-	BZHIQ           R15, R13, AX
-	KMOVQ           AX, K3
-	MOVQ            24(BX), AX
-	VMOVDQU8.Z      (AX), K3, X8
-	VPXORQ          Z8, Z9, Z9
-	VPSHUFB         Z27, Z9, Z9
-	VPSHUFB         Z27, Z10, Z10
-	LEAQ            -16(CX), AX
-	VMOVQ           AX, X8
-	VPINSRQ         $0x01, R15, X8, X8
-	VPSLLQ          $0x03, X8, X8
-	VSHUFI64X2      $0x00, Z8, Z8, Z8
-	LEAQ            15(CX), AX
-	SHRQ            $0x04, AX
-	LEAQ            (AX)(AX*1), R12
-	MOVL            $0x00000003, BX
-	SHLXQ           R12, BX, BX
-	KMOVQ           BX, K3
-	VPXORQ          Z8, Z9, K3, Z9
-	KSHIFTRQ        $0x08, K3, K3
-	VPXORQ          Z8, Z10, K3, Z10
-	INCQ            AX
-	NEGQ            AX
-	SHLQ            $0x04, AX
-	ADDQ            R8, AX
-	VMOVDQU64       768(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z9, Z12
-	VPCLMULQDQ      $0x00, Z8, Z9, Z16
-	VPSHUFD         $0x4e, Z9, Z29
-	VPXORQ          Z29, Z9, Z9
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z9, Z20
-	VMOVDQU64       832(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z10, Z29
-	VPXORQ          Z29, Z12, Z12
-	VPCLMULQDQ      $0x00, Z8, Z10, Z30
-	VPXORQ          Z30, Z16, Z16
-	VPSHUFD         $0x4e, Z10, Z29
-	VPXORQ          Z29, Z10, Z10
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z10, Z29
-	VPXORQ          Z29, Z20, Z20
-	MOVQ            8(DI), BX
-	MOVQ            48(BX), R12
-	MOVQ            56(BX), CX
-	MOVQ            CX, AX
-	BZHIQ           AX, R13, AX
-	ANDQ            $-65536, AX
-	KMOVQ           AX, K4
-	MOVQ            CX, AX
-	SUBQ            $+64, AX
-	CMOVQLT         DX, AX
-	BZHIQ           AX, R13, AX
-	KMOVQ           AX, K5
-	VMOVDQU8.Z      -16(R12), K4, Z9
-	VPXORQ          Z9, Z2, Z2
-	VMOVDQU8        Z2, K4, -16(R12)
-	VMOVDQU8.Z      48(R12), K5, Z10
-	VPXORQ          Z10, Z3, Z3
-	VMOVDQU8        Z3, K5, 48(R12)
-	MOVQ            32(BX), R15
-	BZHIQ           R15, R13, AX
-	KMOVQ           AX, K6
-	MOVQ            24(BX), AX
-	VMOVDQU8.Z      (AX), K6, X8
-	VPXORQ          Z8, Z9, Z9
-	VPSHUFB         Z27, Z9, Z9
-	VPSHUFB         Z27, Z10, Z10
-	LEAQ            -16(CX), AX
-	VMOVQ           AX, X8
-	VPINSRQ         $0x01, R15, X8, X8
-	VPSLLQ          $0x03, X8, X8
-	VSHUFI64X2      $0x00, Z8, Z8, Z8
-	LEAQ            15(CX), AX
-	SHRQ            $0x04, AX
-	LEAQ            (AX)(AX*1), R12
-	MOVL            $0x00000003, BX
-	SHLXQ           R12, BX, BX
-	KMOVQ           BX, K6
-	VPXORQ          Z8, Z9, K6, Z9
-	KSHIFTRQ        $0x08, K6, K6
-	VPXORQ          Z8, Z10, K6, Z10
-	INCQ            AX
-	NEGQ            AX
-	SHLQ            $0x04, AX
-	ADDQ            R9, AX
-	VMOVDQU64       768(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z9, Z13
-	VPCLMULQDQ      $0x00, Z8, Z9, Z17
-	VPSHUFD         $0x4e, Z9, Z29
-	VPXORQ          Z29, Z9, Z9
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z9, Z21
-	VMOVDQU64       832(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z10, Z29
-	VPXORQ          Z29, Z13, Z13
-	VPCLMULQDQ      $0x00, Z8, Z10, Z30
-	VPXORQ          Z30, Z17, Z17
-	VPSHUFD         $0x4e, Z10, Z29
-	VPXORQ          Z29, Z10, Z10
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z10, Z29
-	VPXORQ          Z29, Z21, Z21
-	MOVQ            16(DI), BX
-	MOVQ            48(BX), R12
-	MOVQ            56(BX), CX
-	MOVQ            CX, AX
-	BZHIQ           AX, R13, AX
-	ANDQ            $-65536, AX
-	KMOVQ           AX, K1
-	MOVQ            CX, AX
-	SUBQ            $+64, AX
-	CMOVQLT         DX, AX
-	BZHIQ           AX, R13, AX
-	KMOVQ           AX, K2
-	VMOVDQU8.Z      -16(R12), K1, Z9
-	VPXORQ          Z9, Z4, Z4
-	VMOVDQU8        Z4, K1, -16(R12)
-	VMOVDQU8.Z      48(R12), K2, Z10
-	VPXORQ          Z10, Z5, Z5
-	VMOVDQU8        Z5, K2, 48(R12)
-	MOVQ            32(BX), R15
-	BZHIQ           R15, R13, AX
-	KMOVQ           AX, K3
-	MOVQ            24(BX), AX
-	VMOVDQU8.Z      (AX), K3, X8
-	VPXORQ          Z8, Z9, Z9
-	VPSHUFB         Z27, Z9, Z9
-	VPSHUFB         Z27, Z10, Z10
-	LEAQ            -16(CX), AX
-	VMOVQ           AX, X8
-	VPINSRQ         $0x01, R15, X8, X8
-	VPSLLQ          $0x03, X8, X8
-	VSHUFI64X2      $0x00, Z8, Z8, Z8
-	LEAQ            15(CX), AX
-	SHRQ            $0x04, AX
-	LEAQ            (AX)(AX*1), R12
-	MOVL            $0x00000003, BX
-	SHLXQ           R12, BX, BX
-	KMOVQ           BX, K3
-	VPXORQ          Z8, Z9, K3, Z9
-	KSHIFTRQ        $0x08, K3, K3
-	VPXORQ          Z8, Z10, K3, Z10
-	INCQ            AX
-	NEGQ            AX
-	SHLQ            $0x04, AX
-	ADDQ            R10, AX
-	VMOVDQU64       768(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z9, Z14
-	VPCLMULQDQ      $0x00, Z8, Z9, Z18
-	VPSHUFD         $0x4e, Z9, Z29
-	VPXORQ          Z29, Z9, Z9
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z9, Z22
-	VMOVDQU64       832(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z10, Z29
-	VPXORQ          Z29, Z14, Z14
-	VPCLMULQDQ      $0x00, Z8, Z10, Z30
-	VPXORQ          Z30, Z18, Z18
-	VPSHUFD         $0x4e, Z10, Z29
-	VPXORQ          Z29, Z10, Z10
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z10, Z29
-	VPXORQ          Z29, Z22, Z22
-	MOVQ            24(DI), BX
-	MOVQ            48(BX), R12
-	MOVQ            56(BX), CX
-	MOVQ            CX, AX
-	BZHIQ           AX, R13, AX
-	ANDQ            $-65536, AX
-	KMOVQ           AX, K4
-	MOVQ            CX, AX
-	SUBQ            $+64, AX
-	CMOVQLT         DX, AX
-	BZHIQ           AX, R13, AX
-	KMOVQ           AX, K5
-	VMOVDQU8.Z      -16(R12), K4, Z9
-	VPXORQ          Z9, Z6, Z6
-	VMOVDQU8        Z6, K4, -16(R12)
-	VMOVDQU8.Z      48(R12), K5, Z10
-	VPXORQ          Z10, Z7, Z7
-	VMOVDQU8        Z7, K5, 48(R12)
-	MOVQ            32(BX), R15
-	BZHIQ           R15, R13, AX
-	KMOVQ           AX, K6
-	MOVQ            24(BX), AX
-	VMOVDQU8.Z      (AX), K6, X8
-	VPXORQ          Z8, Z9, Z9
-	VPSHUFB         Z27, Z9, Z9
-	VPSHUFB         Z27, Z10, Z10
-	LEAQ            -16(CX), AX
-	VMOVQ           AX, X8
-	VPINSRQ         $0x01, R15, X8, X8
-	VPSLLQ          $0x03, X8, X8
-	VSHUFI64X2      $0x00, Z8, Z8, Z8
-	LEAQ            15(CX), AX
-	SHRQ            $0x04, AX
-	LEAQ            (AX)(AX*1), R12
-	MOVL            $0x00000003, BX
-	SHLXQ           R12, BX, BX
-	KMOVQ           BX, K6
-	VPXORQ          Z8, Z9, K6, Z9
-	KSHIFTRQ        $0x08, K6, K6
-	VPXORQ          Z8, Z10, K6, Z10
-	INCQ            AX
-	NEGQ            AX
-	SHLQ            $0x04, AX
-	ADDQ            R11, AX
-	VMOVDQU64       768(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z9, Z15
-	VPCLMULQDQ      $0x00, Z8, Z9, Z19
-	VPSHUFD         $0x4e, Z9, Z29
-	VPXORQ          Z29, Z9, Z9
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z9, Z23
-	VMOVDQU64       832(AX), Z8
-	VPCLMULQDQ      $0x11, Z8, Z10, Z29
-	VPXORQ          Z29, Z15, Z15
-	VPCLMULQDQ      $0x00, Z8, Z10, Z30
-	VPXORQ          Z30, Z19, Z19
-	VPSHUFD         $0x4e, Z10, Z29
-	VPXORQ          Z29, Z10, Z10
-	VPSHUFD         $0x4e, Z8, Z30
-	VPXORQ          Z30, Z8, Z8
-	VPCLMULQDQ      $0x00, Z8, Z10, Z29
-	VPXORQ          Z29, Z23, Z23
-	VSHUFI64X2      $0x44, Z13, Z12, Z0
-	VSHUFI64X2      $0xee, Z13, Z12, Z1
-	VPXORQ          Z0, Z1, Z0
-	VSHUFI64X2      $0x44, Z15, Z14, Z2
-	VSHUFI64X2      $0xee, Z15, Z14, Z3
-	VPXORQ          Z2, Z3, Z2
-	VSHUFI64X2      $0x88, Z2, Z0, Z1
-	VSHUFI64X2      $0xdd, Z2, Z0, Z3
-	VPXORQ          Z1, Z3, Z12
-	VSHUFI64X2      $0x44, Z17, Z16, Z0
-	VSHUFI64X2      $0xee, Z17, Z16, Z1
-	VPXORQ          Z0, Z1, Z0
-	VSHUFI64X2      $0x44, Z19, Z18, Z2
-	VSHUFI64X2      $0xee, Z19, Z18, Z3
-	VPXORQ          Z2, Z3, Z2
-	VSHUFI64X2      $0x88, Z2, Z0, Z1
-	VSHUFI64X2      $0xdd, Z2, Z0, Z3
-	VPXORQ          Z1, Z3, Z16
-	VSHUFI64X2      $0x44, Z21, Z20, Z0
-	VSHUFI64X2      $0xee, Z21, Z20, Z1
-	VPXORQ          Z0, Z1, Z0
-	VSHUFI64X2      $0x44, Z23, Z22, Z2
-	VSHUFI64X2      $0xee, Z23, Z22, Z3
-	VPXORQ          Z2, Z3, Z2
-	VSHUFI64X2      $0x88, Z2, Z0, Z1
-	VSHUFI64X2      $0xdd, Z2, Z0, Z3
-	VPXORQ          Z1, Z3, Z20
-	VPTERNLOGQ      $0x96, Z12, Z16, Z20
-	VPCLMULQDQ      $0x01, Z16, Z28, Z0
-	VPSHUFD         $0x4e, Z16, Z16
-	VPTERNLOGQ      $0x96, Z0, Z16, Z20
-	VPCLMULQDQ      $0x01, Z20, Z28, Z0
-	VPSHUFD         $0x4e, Z20, Z20
-	VPTERNLOGQ      $0x96, Z0, Z20, Z12
-	VPSHUFB         Z27, Z12, Z12
-	VPXORQ          Z26, Z12, Z0
-	MOVQ            (DI), R8
-	MOVQ            48(R8), BX
-	ADDQ            56(R8), BX
-	VMOVDQU         -16(BX), X1
-	MOVQ            8(DI), R9
-	MOVQ            48(R9), BX
-	ADDQ            56(R9), BX
-	VINSERTI64X2    $0x01, -16(BX), Z1, Z1
-	MOVQ            16(DI), R10
-	MOVQ            48(R10), BX
-	ADDQ            56(R10), BX
-	VINSERTI64X2    $0x02, -16(BX), Z1, Z1
-	MOVQ            24(DI), R11
-	MOVQ            48(R11), BX
-	ADDQ            56(R11), BX
-	VINSERTI64X2    $0x03, -16(BX), Z1, Z1
-	VPXORQ          Z0, Z1, Z0
-	VPTESTMQ        Z0, Z0, K1
-	KMOVQ           K1, AX
-	TESTB           $0x03, AL
-	SETEQ           72(R8)
-	TESTB           $0x0c, AL
-	SETEQ           72(R9)
-	TESTB           $0x30, AL
-	SETEQ           72(R10)
-	TESTB           $0xc0, AL
-	SETEQ           72(R11)
-	ADDQ            $0x20, DI
-	SUBQ            $0x04, SI
-	JNZ             small512Open256_loop
+	CMPQ            CX, $0x40
+	JLT             small512Open256_0_part
+	VEXTRACTI64X2   $0x01, Z0, (R12)
+	VEXTRACTI64X4   $0x01, Z0, 16(R12)
+	JEQ             small512Open256_0_stored
+	CMPQ            CX, $0x50
+	JNE             small512Open256_0_second
+	VMOVDQU         X1, 48(R12)
+	JMP             small512Open256_0_stored
+
+small512Open256_0_second:
+	VMOVDQU8 Z1, K2, 48(R12)
+	JMP      small512Open256_0_stored
+
+small512Open256_0_part:
+	VMOVDQU8 Z0, K1, -16(R12)
+
+small512Open256_0_stored:
+	MOVQ          32(BX), R15
+	BZHIQ         R15, R13, AX
+	KMOVQ         AX, K3
+	MOVQ          24(BX), AX
+	VMOVDQU8.Z    (AX), K3, X8
+	VPXORQ        Z8, Z9, Z9
+	VPSHUFB       Z27, Z9, Z9
+	VPSHUFB       Z27, Z10, Z10
+	LEAQ          -16(CX), AX
+	VMOVQ         AX, X8
+	VPINSRQ       $0x01, R15, X8, X8
+	VPSLLQ        $0x03, X8, X8
+	VSHUFI64X2    $0x00, Z8, Z8, Z8
+	LEAQ          15(CX), AX
+	SHRQ          $0x04, AX
+	LEAQ          (AX)(AX*1), R12
+	MOVL          $0x00000003, BX
+	SHLXQ         R12, BX, BX
+	KMOVQ         BX, K3
+	VPXORQ        Z8, Z9, K3, Z9
+	KSHIFTRQ      $0x08, K3, K3
+	VPXORQ        Z8, Z10, K3, Z10
+	INCQ          AX
+	NEGQ          AX
+	SHLQ          $0x04, AX
+	ADDQ          R8, AX
+	VMOVDQU64     768(AX), Z8
+	VPCLMULQDQ    $0x11, Z8, Z9, Z12
+	VPCLMULQDQ    $0x00, Z8, Z9, Z16
+	VPSHUFD       $0x4e, Z9, Z29
+	VPXORQ        Z29, Z9, Z9
+	VPSHUFD       $0x4e, Z8, Z30
+	VPXORQ        Z30, Z8, Z8
+	VPCLMULQDQ    $0x00, Z8, Z9, Z20
+	VMOVDQU64     832(AX), Z8
+	VPCLMULQDQ    $0x11, Z8, Z10, Z29
+	VPXORQ        Z29, Z12, Z12
+	VPCLMULQDQ    $0x00, Z8, Z10, Z30
+	VPXORQ        Z30, Z16, Z16
+	VPSHUFD       $0x4e, Z10, Z29
+	VPXORQ        Z29, Z10, Z10
+	VPSHUFD       $0x4e, Z8, Z30
+	VPXORQ        Z30, Z8, Z8
+	VPCLMULQDQ    $0x00, Z8, Z10, Z29
+	VPXORQ        Z29, Z20, Z20
+	MOVQ          8(DI), BX
+	MOVQ          48(BX), R12
+	MOVQ          56(BX), CX
+	MOVQ          CX, AX
+	BZHIQ         AX, R13, AX
+	ANDQ          $-65536, AX
+	KMOVQ         AX, K4
+	MOVQ          CX, AX
+	SUBQ          $+64, AX
+	CMOVQLT       DX, AX
+	BZHIQ         AX, R13, AX
+	KMOVQ         AX, K5
+	VMOVDQU8.Z    -16(R12), K4, Z9
+	VPXORQ        Z9, Z2, Z2
+	VMOVDQU8.Z    48(R12), K5, Z10
+	VPXORQ        Z10, Z3, Z3
+	CMPQ          CX, $0x40
+	JLT           small512Open256_1_part
+	VEXTRACTI64X2 $0x01, Z2, (R12)
+	VEXTRACTI64X4 $0x01, Z2, 16(R12)
+	JEQ           small512Open256_1_stored
+	CMPQ          CX, $0x50
+	JNE           small512Open256_1_second
+	VMOVDQU       X3, 48(R12)
+	JMP           small512Open256_1_stored
+
+small512Open256_1_second:
+	VMOVDQU8 Z3, K5, 48(R12)
+	JMP      small512Open256_1_stored
+
+small512Open256_1_part:
+	VMOVDQU8 Z2, K4, -16(R12)
+
+small512Open256_1_stored:
+	MOVQ          32(BX), R15
+	BZHIQ         R15, R13, AX
+	KMOVQ         AX, K6
+	MOVQ          24(BX), AX
+	VMOVDQU8.Z    (AX), K6, X8
+	VPXORQ        Z8, Z9, Z9
+	VPSHUFB       Z27, Z9, Z9
+	VPSHUFB       Z27, Z10, Z10
+	LEAQ          -16(CX), AX
+	VMOVQ         AX, X8
+	VPINSRQ       $0x01, R15, X8, X8
+	VPSLLQ        $0x03, X8, X8
+	VSHUFI64X2    $0x00, Z8, Z8, Z8
+	LEAQ          15(CX), AX
+	SHRQ          $0x04, AX
+	LEAQ          (AX)(AX*1), R12
+	MOVL          $0x00000003, BX
+	SHLXQ         R12, BX, BX
+	KMOVQ         BX, K6
+	VPXORQ        Z8, Z9, K6, Z9
+	KSHIFTRQ      $0x08, K6, K6
+	VPXORQ        Z8, Z10, K6, Z10
+	INCQ          AX
+	NEGQ          AX
+	SHLQ          $0x04, AX
+	ADDQ          R9, AX
+	VMOVDQU64     768(AX), Z8
+	VPCLMULQDQ    $0x11, Z8, Z9, Z13
+	VPCLMULQDQ    $0x00, Z8, Z9, Z17
+	VPSHUFD       $0x4e, Z9, Z29
+	VPXORQ        Z29, Z9, Z9
+	VPSHUFD       $0x4e, Z8, Z30
+	VPXORQ        Z30, Z8, Z8
+	VPCLMULQDQ    $0x00, Z8, Z9, Z21
+	VMOVDQU64     832(AX), Z8
+	VPCLMULQDQ    $0x11, Z8, Z10, Z29
+	VPXORQ        Z29, Z13, Z13
+	VPCLMULQDQ    $0x00, Z8, Z10, Z30
+	VPXORQ        Z30, Z17, Z17
+	VPSHUFD       $0x4e, Z10, Z29
+	VPXORQ        Z29, Z10, Z10
+	VPSHUFD       $0x4e, Z8, Z30
+	VPXORQ        Z30, Z8, Z8
+	VPCLMULQDQ    $0x00, Z8, Z10, Z29
+	VPXORQ        Z29, Z21, Z21
+	MOVQ          16(DI), BX
+	MOVQ          48(BX), R12
+	MOVQ          56(BX), CX
+	MOVQ          CX, AX
+	BZHIQ         AX, R13, AX
+	ANDQ          $-65536, AX
+	KMOVQ         AX, K1
+	MOVQ          CX, AX
+	SUBQ          $+64, AX
+	CMOVQLT       DX, AX
+	BZHIQ         AX, R13, AX
+	KMOVQ         AX, K2
+	VMOVDQU8.Z    -16(R12), K1, Z9
+	VPXORQ        Z9, Z4, Z4
+	VMOVDQU8.Z    48(R12), K2, Z10
+	VPXORQ        Z10, Z5, Z5
+	CMPQ          CX, $0x40
+	JLT           small512Open256_2_part
+	VEXTRACTI64X2 $0x01, Z4, (R12)
+	VEXTRACTI64X4 $0x01, Z4, 16(R12)
+	JEQ           small512Open256_2_stored
+	CMPQ          CX, $0x50
+	JNE           small512Open256_2_second
+	VMOVDQU       X5, 48(R12)
+	JMP           small512Open256_2_stored
+
+small512Open256_2_second:
+	VMOVDQU8 Z5, K2, 48(R12)
+	JMP      small512Open256_2_stored
+
+small512Open256_2_part:
+	VMOVDQU8 Z4, K1, -16(R12)
+
+small512Open256_2_stored:
+	MOVQ          32(BX), R15
+	BZHIQ         R15, R13, AX
+	KMOVQ         AX, K3
+	MOVQ          24(BX), AX
+	VMOVDQU8.Z    (AX), K3, X8
+	VPXORQ        Z8, Z9, Z9
+	VPSHUFB       Z27, Z9, Z9
+	VPSHUFB       Z27, Z10, Z10
+	LEAQ          -16(CX), AX
+	VMOVQ         AX, X8
+	VPINSRQ       $0x01, R15, X8, X8
+	VPSLLQ        $0x03, X8, X8
+	VSHUFI64X2    $0x00, Z8, Z8, Z8
+	LEAQ          15(CX), AX
+	SHRQ          $0x04, AX
+	LEAQ          (AX)(AX*1), R12
+	MOVL          $0x00000003, BX
+	SHLXQ         R12, BX, BX
+	KMOVQ         BX, K3
+	VPXORQ        Z8, Z9, K3, Z9
+	KSHIFTRQ      $0x08, K3, K3
+	VPXORQ        Z8, Z10, K3, Z10
+	INCQ          AX
+	NEGQ          AX
+	SHLQ          $0x04, AX
+	ADDQ          R10, AX
+	VMOVDQU64     768(AX), Z8
+	VPCLMULQDQ    $0x11, Z8, Z9, Z14
+	VPCLMULQDQ    $0x00, Z8, Z9, Z18
+	VPSHUFD       $0x4e, Z9, Z29
+	VPXORQ        Z29, Z9, Z9
+	VPSHUFD       $0x4e, Z8, Z30
+	VPXORQ        Z30, Z8, Z8
+	VPCLMULQDQ    $0x00, Z8, Z9, Z22
+	VMOVDQU64     832(AX), Z8
+	VPCLMULQDQ    $0x11, Z8, Z10, Z29
+	VPXORQ        Z29, Z14, Z14
+	VPCLMULQDQ    $0x00, Z8, Z10, Z30
+	VPXORQ        Z30, Z18, Z18
+	VPSHUFD       $0x4e, Z10, Z29
+	VPXORQ        Z29, Z10, Z10
+	VPSHUFD       $0x4e, Z8, Z30
+	VPXORQ        Z30, Z8, Z8
+	VPCLMULQDQ    $0x00, Z8, Z10, Z29
+	VPXORQ        Z29, Z22, Z22
+	MOVQ          24(DI), BX
+	MOVQ          48(BX), R12
+	MOVQ          56(BX), CX
+	MOVQ          CX, AX
+	BZHIQ         AX, R13, AX
+	ANDQ          $-65536, AX
+	KMOVQ         AX, K4
+	MOVQ          CX, AX
+	SUBQ          $+64, AX
+	CMOVQLT       DX, AX
+	BZHIQ         AX, R13, AX
+	KMOVQ         AX, K5
+	VMOVDQU8.Z    -16(R12), K4, Z9
+	VPXORQ        Z9, Z6, Z6
+	VMOVDQU8.Z    48(R12), K5, Z10
+	VPXORQ        Z10, Z7, Z7
+	CMPQ          CX, $0x40
+	JLT           small512Open256_3_part
+	VEXTRACTI64X2 $0x01, Z6, (R12)
+	VEXTRACTI64X4 $0x01, Z6, 16(R12)
+	JEQ           small512Open256_3_stored
+	CMPQ          CX, $0x50
+	JNE           small512Open256_3_second
+	VMOVDQU       X7, 48(R12)
+	JMP           small512Open256_3_stored
+
+small512Open256_3_second:
+	VMOVDQU8 Z7, K5, 48(R12)
+	JMP      small512Open256_3_stored
+
+small512Open256_3_part:
+	VMOVDQU8 Z6, K4, -16(R12)
+
+small512Open256_3_stored:
+	MOVQ         32(BX), R15
+	BZHIQ        R15, R13, AX
+	KMOVQ        AX, K6
+	MOVQ         24(BX), AX
+	VMOVDQU8.Z   (AX), K6, X8
+	VPXORQ       Z8, Z9, Z9
+	VPSHUFB      Z27, Z9, Z9
+	VPSHUFB      Z27, Z10, Z10
+	LEAQ         -16(CX), AX
+	VMOVQ        AX, X8
+	VPINSRQ      $0x01, R15, X8, X8
+	VPSLLQ       $0x03, X8, X8
+	VSHUFI64X2   $0x00, Z8, Z8, Z8
+	LEAQ         15(CX), AX
+	SHRQ         $0x04, AX
+	LEAQ         (AX)(AX*1), R12
+	MOVL         $0x00000003, BX
+	SHLXQ        R12, BX, BX
+	KMOVQ        BX, K6
+	VPXORQ       Z8, Z9, K6, Z9
+	KSHIFTRQ     $0x08, K6, K6
+	VPXORQ       Z8, Z10, K6, Z10
+	INCQ         AX
+	NEGQ         AX
+	SHLQ         $0x04, AX
+	ADDQ         R11, AX
+	VMOVDQU64    768(AX), Z8
+	VPCLMULQDQ   $0x11, Z8, Z9, Z15
+	VPCLMULQDQ   $0x00, Z8, Z9, Z19
+	VPSHUFD      $0x4e, Z9, Z29
+	VPXORQ       Z29, Z9, Z9
+	VPSHUFD      $0x4e, Z8, Z30
+	VPXORQ       Z30, Z8, Z8
+	VPCLMULQDQ   $0x00, Z8, Z9, Z23
+	VMOVDQU64    832(AX), Z8
+	VPCLMULQDQ   $0x11, Z8, Z10, Z29
+	VPXORQ       Z29, Z15, Z15
+	VPCLMULQDQ   $0x00, Z8, Z10, Z30
+	VPXORQ       Z30, Z19, Z19
+	VPSHUFD      $0x4e, Z10, Z29
+	VPXORQ       Z29, Z10, Z10
+	VPSHUFD      $0x4e, Z8, Z30
+	VPXORQ       Z30, Z8, Z8
+	VPCLMULQDQ   $0x00, Z8, Z10, Z29
+	VPXORQ       Z29, Z23, Z23
+	VSHUFI64X2   $0x44, Z13, Z12, Z0
+	VSHUFI64X2   $0xee, Z13, Z12, Z1
+	VPXORQ       Z0, Z1, Z0
+	VSHUFI64X2   $0x44, Z15, Z14, Z2
+	VSHUFI64X2   $0xee, Z15, Z14, Z3
+	VPXORQ       Z2, Z3, Z2
+	VSHUFI64X2   $0x88, Z2, Z0, Z1
+	VSHUFI64X2   $0xdd, Z2, Z0, Z3
+	VPXORQ       Z1, Z3, Z12
+	VSHUFI64X2   $0x44, Z17, Z16, Z0
+	VSHUFI64X2   $0xee, Z17, Z16, Z1
+	VPXORQ       Z0, Z1, Z0
+	VSHUFI64X2   $0x44, Z19, Z18, Z2
+	VSHUFI64X2   $0xee, Z19, Z18, Z3
+	VPXORQ       Z2, Z3, Z2
+	VSHUFI64X2   $0x88, Z2, Z0, Z1
+	VSHUFI64X2   $0xdd, Z2, Z0, Z3
+	VPXORQ       Z1, Z3, Z16
+	VSHUFI64X2   $0x44, Z21, Z20, Z0
+	VSHUFI64X2   $0xee, Z21, Z20, Z1
+	VPXORQ       Z0, Z1, Z0
+	VSHUFI64X2   $0x44, Z23, Z22, Z2
+	VSHUFI64X2   $0xee, Z23, Z22, Z3
+	VPXORQ       Z2, Z3, Z2
+	VSHUFI64X2   $0x88, Z2, Z0, Z1
+	VSHUFI64X2   $0xdd, Z2, Z0, Z3
+	VPXORQ       Z1, Z3, Z20
+	VPTERNLOGQ   $0x96, Z12, Z16, Z20
+	VPCLMULQDQ   $0x01, Z16, Z28, Z0
+	VPSHUFD      $0x4e, Z16, Z16
+	VPTERNLOGQ   $0x96, Z0, Z16, Z20
+	VPCLMULQDQ   $0x01, Z20, Z28, Z0
+	VPSHUFD      $0x4e, Z20, Z20
+	VPTERNLOGQ   $0x96, Z0, Z20, Z12
+	VPSHUFB      Z27, Z12, Z12
+	VPXORQ       Z26, Z12, Z0
+	MOVQ         (DI), R8
+	MOVQ         48(R8), BX
+	ADDQ         56(R8), BX
+	VMOVDQU      -16(BX), X1
+	MOVQ         8(DI), R9
+	MOVQ         48(R9), BX
+	ADDQ         56(R9), BX
+	VINSERTI64X2 $0x01, -16(BX), Z1, Z1
+	MOVQ         16(DI), R10
+	MOVQ         48(R10), BX
+	ADDQ         56(R10), BX
+	VINSERTI64X2 $0x02, -16(BX), Z1, Z1
+	MOVQ         24(DI), R11
+	MOVQ         48(R11), BX
+	ADDQ         56(R11), BX
+	VINSERTI64X2 $0x03, -16(BX), Z1, Z1
+	VPXORQ       Z0, Z1, Z0
+	VPTESTMQ     Z0, Z0, K1
+	KMOVQ        K1, AX
+	TESTB        $0x03, AL
+	SETEQ        72(R8)
+	TESTB        $0x0c, AL
+	SETEQ        72(R9)
+	TESTB        $0x30, AL
+	SETEQ        72(R10)
+	TESTB        $0xc0, AL
+	SETEQ        72(R11)
+	ADDQ         $0x20, DI
+	SUBQ         $0x04, SI
+	JNZ          small512Open256_loop
 	VZEROUPPER
 	RET
 
@@ -9303,7 +9571,8 @@ large512Open256_loop:
 	VMOVDQA64       X0, X29
 	VMOVDQU8.Z      (R12), K6, Z8
 	VPXORQ          Z8, Z0, Z0
-	VMOVDQU8        Z0, K6, (R12)
+	VEXTRACTI64X2   $0x01, Z0, 16(R12)
+	VEXTRACTI64X4   $0x01, Z0, 32(R12)
 	VPSHUFB         Z27, Z8, Z8
 	VMOVDQU64       64(R12), Z9
 	VPXORQ          Z9, Z1, Z1
@@ -9570,7 +9839,8 @@ large512Open256_only6:
 	VMOVDQA64       X0, X29
 	VMOVDQU8.Z      (R12), K6, Z8
 	VPXORQ          Z8, Z0, Z0
-	VMOVDQU8        Z0, K6, (R12)
+	VEXTRACTI64X2   $0x01, Z0, 16(R12)
+	VEXTRACTI64X4   $0x01, Z0, 32(R12)
 	VPSHUFB         Z27, Z8, Z8
 	VMOVDQU64       64(R12), Z9
 	VPXORQ          Z9, Z1, Z1
@@ -9773,7 +10043,8 @@ large512Open256_only4:
 	VMOVDQA64       X0, X29
 	VMOVDQU8.Z      (R12), K6, Z8
 	VPXORQ          Z8, Z0, Z0
-	VMOVDQU8        Z0, K6, (R12)
+	VEXTRACTI64X2   $0x01, Z0, 16(R12)
+	VEXTRACTI64X4   $0x01, Z0, 32(R12)
 	VPSHUFB         Z27, Z8, Z8
 	MOVQ            CX, AX
 	SUBQ            $+64, AX
@@ -10148,7 +10419,8 @@ large512Open256_chunk:
 	KMOVQ           AX, K1
 	VMOVDQU8.Z      (R12), K6, Z8
 	VPXORQ          Z8, Z0, Z0
-	VMOVDQU8        Z0, K6, (R12)
+	VEXTRACTI64X2   $0x01, Z0, 16(R12)
+	VEXTRACTI64X4   $0x01, Z0, 32(R12)
 	VPSHUFB         Z27, Z8, Z8
 	VMOVDQU64       64(R12), Z9
 	VPXORQ          Z9, Z1, Z1

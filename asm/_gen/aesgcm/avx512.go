@@ -125,8 +125,9 @@ func small512(rounds int, open bool) {
 		first, second, lens := k[p%2*3], k[p%2*3+1], k[p%2*3+2]
 		mask512(first, RCX, 0, true)
 		mask512(second, RCX, 64, false)
-		data512(zmm[2*p], Z8, Z9, mem(R12, -leader), first, open)
-		data512(zmm[2*p+1], Z8, Z10, mem(R12, 64-leader), second, open)
+		a := data512(zmm[2*p], Z8, Z9, mem(R12, -leader), first, open)
+		b := data512(zmm[2*p+1], Z8, Z10, mem(R12, 64-leader), second, open)
+		storeSmall(fmt.Sprintf("%s_%d", n, p), RCX, a, b, first, second, mem(R12, -leader))
 		// Associated data into the first lane.
 		MOVQ(mem(RBX, opAADLen), R15)
 		BZHIQ(R15, R13, RAX)
@@ -206,28 +207,64 @@ func small512(rounds int, open bool) {
 	RET()
 }
 
-// data512 turns the keystream ks into output at at, under a mask or, where k is
-// nil, all of it, and leaves the ciphertext in c, zero beyond the mask.
-func data512(ks, t, c VecPhysical, at Mem, k Op, open bool) {
+// data512 makes output of the keystream ks for what stands at at, under a mask
+// or, where k is nil, all of it, and leaves the ciphertext in c, zero beyond the
+// mask. It returns where the output is: a store is the caller's.
+func data512(ks, t, c VecPhysical, at Mem, k Op, open bool) (out VecPhysical) {
 	m, masked := k.(OpmaskPhysical)
 	switch {
 	case open && masked:
 		VMOVDQU8_Z(at, m, c)
 		VPXORQ(c, ks, ks)
-		VMOVDQU8(ks, m, at)
+		return ks
 	case open:
 		VMOVDQU64(at, c)
 		VPXORQ(c, ks, ks)
-		VMOVDQU64(ks, at)
+		return ks
 	case masked:
 		VMOVDQU8_Z(at, m, t)
 		VPXORQ(t, ks, ks)
 		VMOVDQU8_Z(ks, m, c)
-		VMOVDQU8(c, m, at)
-	default:
-		VPXORQ(at, ks, c)
-		VMOVDQU64(c, at)
+		return c
 	}
+	VPXORQ(at, ks, c)
+	return c
+}
+
+// store512 stores a vector under a mask, or where k is nil all of it. A masked
+// store costs as much as six whole ones on Zen 5, so where it can be avoided it
+// is: see behindLeader.
+func store512(v VecPhysical, k Op, at Mem) {
+	if m, masked := k.(OpmaskPhysical); masked {
+		VMOVDQU8(v, m, at)
+		return
+	}
+	VMOVDQU64(v, at)
+}
+
+// behindLeader stores the first vector of a packet, all of whose bytes are the
+// packet's but the leader.
+func behindLeader(v VecPhysical, at Mem) {
+	VEXTRACTI64X2(Imm(1), v, at.Offset(leader))
+	VEXTRACTI64X4(Imm(1), v, at.Offset(2*leader))
+}
+
+// storeSmall stores both vectors of a small packet of which r bytes are left.
+func storeSmall(label string, r Register, a, b VecPhysical, ka, kb OpmaskPhysical, at Mem) {
+	CMPQ(r, Imm(64))
+	JLT(LabelRef(label + "_part"))
+	behindLeader(a, at)
+	JEQ(LabelRef(label + "_stored"))
+	CMPQ(r, Imm(80))
+	JNE(LabelRef(label + "_second"))
+	VMOVDQU(b.AsX(), at.Offset(64)) // one block more: 64 bytes in all
+	JMP(LabelRef(label + "_stored"))
+	Label(label + "_second")
+	store512(b, kb, at.Offset(64))
+	JMP(LabelRef(label + "_stored"))
+	Label(label + "_part")
+	store512(a, ka, at)
+	Label(label + "_stored")
 }
 
 // lengths512 adds t, the lengths in every lane, to the last block of a part of
@@ -330,7 +367,12 @@ func last512(m int, first, open bool) {
 		case first && i == 0:
 			mask = K6 // all but the leader
 		}
-		data512(zmm[i], Z20, zmm[8+i], mem(R12, 64*i), mask, open)
+		out := data512(zmm[i], Z20, zmm[8+i], mem(R12, 64*i), mask, open)
+		if mask == Op(K6) {
+			behindLeader(out, mem(R12, 0))
+		} else {
+			store512(out, mask, mem(R12, 64*i))
+		}
 		VPSHUFB(Z27, zmm[8+i], zmm[8+i])
 	}
 	lengths512(RCX, m, zmm[8+m-2], zmm[8+m-1], Z31, K5)
@@ -359,7 +401,12 @@ func full512(first, open bool) {
 		case first && i == 0:
 			mask = K6
 		}
-		data512(zmm[i], Z20, zmm[8+i], mem(R12, 64*i), mask, open)
+		out := data512(zmm[i], Z20, zmm[8+i], mem(R12, 64*i), mask, open)
+		if mask == Op(K6) {
+			behindLeader(out, mem(R12, 0))
+		} else {
+			store512(out, mask, mem(R12, 64*i))
+		}
 		VPSHUFB(Z27, zmm[8+i], zmm[8+i])
 	}
 	ADDQ(I32(fullBytes), R12)
