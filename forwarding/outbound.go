@@ -123,6 +123,8 @@ func (w *worker) fit(m, transit int) int {
 			w.tellPrivate(k, p, &w.limits.timeExceeded, wire.ICMPTimeExceeded, wire.CodeTTLExceeded, 0)
 			w.drop(k, drop.OutboundTTL)
 			continue
+		case len(p) > limit && a.tables.Fragment && !ours && !p.DF() && w.fragment(k, p, limit):
+			continue
 		case len(p) > limit:
 			if !ours && p.DF() {
 				w.tellPrivate(k, p, &w.limits.tooBig, wire.ICMPUnreachable, wire.CodeFragmentationNeeded, uint32(limit))
@@ -170,6 +172,40 @@ func (w *worker) encapsulate(out int, k pktbuf.Packet, sa *outboundSA, n, limit 
 	k.Len = uint16(size)
 	w.crypt.Encapsulate(sa.key, sa.entry.SPI, sa.entry.Seq, w.pool.Bytes(k), n, fill, next)
 	w.fwd[out], w.peers[out] = k, sa.peer
+	return true
+}
+
+// fragment sends a packet that may be fragmented in pieces of at most limit
+// bytes (RFC 791, section 3.2), with the next batch, and frees it. It returns
+// false, and has done nothing, where it cannot: the packet has options, of which
+// some would go into all pieces, or there is no room for so many.
+func (w *worker) fragment(k pktbuf.Packet, p wire.IPv4, limit int) bool {
+	room := (limit - wire.IPv4Len) &^ 7
+	if p.HeaderLen() != wire.IPv4Len || room < 8 {
+		return false
+	}
+	payload := p.Payload()
+	if int(wire.Be16(p[6:])&0x1fff)+len(payload)/8 > 0x1fff {
+		return false // ends beyond what a packet can have: nobody could put it together
+	}
+	n := (len(payload) + room - 1) / room
+	if n > len(w.local)-w.nlocal || n > w.pool.Available() {
+		return false
+	}
+	p.DecrementTTL()
+	for at := 0; at < len(payload); at += room {
+		part := payload[at:min(at+room, len(payload))]
+		e, b, ok := w.own(wire.IPv4Len + len(part))
+		if !ok {
+			break // the receiver does without the rest, as with any loss
+		}
+		f := wire.IPv4(b)
+		copy(f, p[:wire.IPv4Len])
+		copy(f[wire.IPv4Len:], part)
+		f.SetFragment(len(f), at/8, at+len(part) < len(payload))
+		w.intoTunnel(e)
+	}
+	w.pool.Put(k)
 	return true
 }
 

@@ -36,7 +36,8 @@ type genHeader struct {
 	OuterSet     uint8 // see Tables
 	OuterCopy    uint8
 	DF           DF
-	_            [3]byte
+	Fragment     uint8
+	_            [2]byte
 	Private      interfaceEntry
 }
 
@@ -131,6 +132,9 @@ func Build(dst []byte, s *Spec, prev *Tables, generation uint64, maxRoutes int) 
 		h.OuterCopy |= 3
 	}
 	h.DF = s.DF
+	if s.Fragment {
+		h.Fragment = 1
+	}
 	if s.Private != nil {
 		h.HasPrivate = 1
 		h.Private = makeInterface(s.Private, 0x2a)
@@ -325,6 +329,7 @@ type Tables struct {
 	OuterSet     uint8 // the outer traffic class, or TOS
 	OuterCopy    uint8 // bits of it that come from the inner header
 	DF           DF
+	Fragment     bool
 	LPM          lpm.Table4 // values are route slots
 	LPM6         lpm.Table6 // likewise
 	peers        [][16]byte
@@ -348,7 +353,7 @@ func Open(b []byte) (*Tables, error) {
 	t := &Tables{
 		Generation: h.Generation, MTU: int(h.MTU), TFC: h.TFC != 0, ProtocolPort: h.ProtocolPort,
 		V6: h.V6 != 0, Resync: h.Resync != 0, ReplayWindow: h.ReplayWindow,
-		OuterSet: h.OuterSet, OuterCopy: h.OuterCopy, DF: h.DF,
+		OuterSet: h.OuterSet, OuterCopy: h.OuterCopy, DF: h.DF, Fragment: h.Fragment != 0,
 	}
 	if t.ReplayWindow < MinReplayWindow || t.ReplayWindow > MaxReplayWindow {
 		return nil, fmt.Errorf("%w: replay window %d", ErrCorrupt, t.ReplayWindow)

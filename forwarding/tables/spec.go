@@ -90,6 +90,7 @@ type Spec struct {
 	CopyDSCP     bool   // give the outer header the inner DSCP
 	DSCP         uint8  // of the outer header, where the inner one is not copied
 	DF           DF     // of the outer header of IPv4
+	Fragment     bool   // packets of IPv4 that are too big and may be fragmented
 }
 
 // DF says how the outer header's flag "do not fragment" is set.

@@ -67,6 +67,21 @@ func (p IPv4) SetECN(ecn uint8) {
 	PutBe16(p[10:], cksum.Update16(Be16(p[10:]), old, Be16(p[0:])))
 }
 
+// SetFragment makes the header, without options, that of a piece which begins
+// offset units of 8 bytes into what it was before, and sums it anew. More says
+// that another piece follows.
+func (p IPv4) SetFragment(total, offset int, more bool) {
+	_ = p[IPv4Len-1]
+	PutBe16(p[2:], uint16(total))
+	v := Be16(p[6:]) + uint16(offset) // a piece of a fragment lies behind that one's offset
+	if more {
+		v |= 0x2000
+	}
+	PutBe16(p[6:], v)
+	PutBe16(p[10:], 0)
+	PutBe16(p[10:], cksum.Sum(p[:IPv4Len], 0))
+}
+
 // TTL returns the time to live.
 func (p IPv4) TTL() uint8 { return p[8] }
 

@@ -159,7 +159,7 @@ func TestESP(t *testing.T) {
 		{`<replay-window>4096</replay-window><resynchronise>true</resynchronise>`, tables.Spec{ReplayWindow: 4096, Resync: true}},
 		{`<ecn>true</ecn><dscp>46</dscp><df>copy</df>`, tables.Spec{ReplayWindow: 128, ECN: true, DSCP: 46, DF: tables.DFCopy}},
 		{`<dscp>copy</dscp><df>clear</df>`, tables.Spec{ReplayWindow: 128, CopyDSCP: true, DF: tables.DFClear}},
-		{`<dscp>63</dscp><df>set</df>`, tables.Spec{ReplayWindow: 128, DSCP: 63}},
+		{`<dscp>63</dscp><df>set</df><fragment>true</fragment>`, tables.Spec{ReplayWindow: 128, DSCP: 63, Fragment: true}},
 	} {
 		c.want.MTU, c.want.ProtocolPort = tables.DefaultMTU, tables.DefaultProtocolPort
 		got, err := Spec(tree(t, `<esp xmlns="vita:esp-gateway-ext">`+c.xml+`</esp>`))

@@ -27,6 +27,7 @@ func init() {
 		&testCase{name: "df-copy", spec: with(spec, func(s *tables.Spec) { s.DF = tables.DFCopy }), sas: sas, input: classes},
 		&testCase{name: "ecn6", spec: with(spec6, func(s *tables.Spec) { s.ECN = true }), sas: sas, input: ecn6},
 		&testCase{name: "dscp-copy6", spec: with(spec6, func(s *tables.Spec) { s.CopyDSCP = true }), sas: sas, input: ecn6},
+		&testCase{name: "fragment", spec: with(spec, func(s *tables.Spec) { s.MTU, s.Fragment = 401, true }), sas: sas, input: fragment},
 		&testCase{name: "pmtu", spec: spec, sas: sas, input: pmtu},
 		&testCase{name: "pmtu6", spec: spec6, sas: sas, input: pmtu6},
 	)
@@ -158,4 +159,25 @@ func pmtu6() (private, public [][]byte) {
 	send(1283)
 	send(1280)
 	return private, public
+}
+
+// fragment has packets too big for a tunnel that takes 401 bytes.
+func fragment() (private, public [][]byte) {
+	frame := func(n int, change func(b []byte)) {
+		f := toPrivate(ip{src: "10.1.0.7", dst: "10.2.0.9", proto: 17, payload: text(n - 20)})
+		change(f[14:])
+		private = append(private, fixed(f))
+	}
+	none := func([]byte) {}
+	frame(401, none)
+	frame(402, none)                            // two pieces
+	frame(20+3*376, none)                       // three, all full
+	frame(20+3*376+1, none)                     // and one of a byte
+	frame(700, func(b []byte) { b[6] = 0x40 })  // may not be: answered
+	frame(700, func(b []byte) { b[8] = 1 })     // too old: answered
+	frame(1220, func(b []byte) { b[6] = 0x20 }) // a first fragment: all pieces have others behind
+	frame(1220, func(b []byte) { b[7] = 150 })  // the last fragment, from 1200 on
+	big := toPrivate(ip{src: "10.1.0.7", dst: "10.2.0.9", proto: 17, payload: text(700)})
+	private = append(private, options(big)) // options: dropped
+	return private, nil
 }
