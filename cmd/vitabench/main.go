@@ -50,9 +50,10 @@ func (c *common) print(result any, rows ...string) error {
 }
 
 type cli struct {
-	AEAD      aeadCmd `cmd:"" name:"aead" help:"AES-GCM in batches, beside Go's own in the same run."`
-	LPM       lpmCmd  `cmd:"" name:"lpm" help:"Longest-prefix match, beside bart in the same run."`
-	Softbench softCmd `cmd:"" help:"The whole data plane over ports of memory, the public one looped back."`
+	AEAD      aeadCmd   `cmd:"" name:"aead" help:"AES-GCM in batches, beside Go's own in the same run."`
+	LPM       lpmCmd    `cmd:"" name:"lpm" help:"Longest-prefix match, beside bart in the same run."`
+	Softbench softCmd   `cmd:"" help:"The whole data plane over ports of memory, the public one looped back."`
+	Commit    CommitCmd `cmd:"" help:"The management plane: commits, reads and sessions over loopback."`
 }
 
 func main() {

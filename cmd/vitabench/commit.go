@@ -1,0 +1,364 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"vita/mgmt/access"
+	"vita/mgmt/datastore"
+	"vita/mgmt/netconf"
+	"vita/mgmt/restconf"
+)
+
+// CommitCmd measures the management plane: both servers in this process over
+// loopback, durable commits, no data plane behind them.
+type CommitCmd struct {
+	Routes int  `default:"1000" help:"Routes that are configured."`
+	Rounds int  `default:"100" help:"Times that each operation is measured."`
+	JSON   bool `name:"json" help:"Print one JSON object."`
+}
+
+// commitResult is what is printed. Memory and processor time are those of
+// server and client together.
+type commitResult struct {
+	Routes        int     `json:"routes"`
+	LoadS         float64 `json:"load_s"`
+	Commit        spread  `json:"netconf_commit_ms"`
+	Put           spread  `json:"restconf_put_ms"`
+	Subtree       spread  `json:"get_one_subtree_ms"`
+	XPath         spread  `json:"get_one_xpath_ms"`
+	GetAllMBs     float64 `json:"get_all_mb_s"`
+	RSSMB         float64 `json:"rss_mb"`
+	SessionsPerS  float64 `json:"sessions_per_s"`
+	CPUPerCommitM float64 `json:"cpu_ms_per_commit"`
+}
+
+type spread struct {
+	Median float64 `json:"median"`
+	P95    float64 `json:"p95"`
+}
+
+const (
+	benchUser     = "bench"
+	benchPassword = "a password of the benchmark"
+	endOfMessage  = "]]>]]>"
+)
+
+// plane is both servers and what a client needs.
+type plane struct {
+	netconf, restconf string
+	config            *ssh.ClientConfig
+	web               *http.Client
+	close             func() error
+}
+
+func startPlane() (*plane, error) {
+	dir, err := os.MkdirTemp("", "vitabench")
+	if err != nil {
+		return nil, err
+	}
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := ssh.NewSignerFromKey(key)
+	if err != nil {
+		return nil, err
+	}
+	users, err := access.OpenUsers(dir)
+	if err != nil {
+		return nil, err
+	}
+	hash, err := access.HashPassword(benchPassword)
+	if err != nil {
+		return nil, err
+	}
+	line := string(ssh.MarshalAuthorizedKey(signer.PublicKey()))
+	if err := users.Add(access.User{Name: benchUser, PasswordHash: hash, Keys: []string{line}}); err != nil {
+		return nil, err
+	}
+	host, err := access.HostKey(dir)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := access.Certificate(dir)
+	if err != nil {
+		return nil, err
+	}
+	store, err := datastore.Open(datastore.Options{Dir: dir})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &plane{}
+	ended := make(chan error, 2)
+	serve := func(fn func(context.Context, net.Listener) error) (string, error) {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return "", err
+		}
+		go func() { ended <- fn(ctx, ln) }()
+		return ln.Addr().String(), nil
+	}
+	if p.netconf, err = serve(netconf.New(netconf.Options{Datastore: store, Users: users, HostKey: host}).Serve); err != nil {
+		cancel()
+		return nil, err
+	}
+	if p.restconf, err = serve(restconf.New(restconf.Options{Datastore: store, Users: users, Certificate: cert}).Serve); err != nil {
+		cancel()
+		return nil, err
+	}
+	p.config = &ssh.ClientConfig{
+		User: benchUser, Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, HostKeyCallback: ssh.FixedHostKey(host.PublicKey()),
+	}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true} // our own, in this process
+	p.web = &http.Client{Transport: transport}
+	p.close = func() error {
+		transport.CloseIdleConnections()
+		cancel()
+		return errors.Join(<-ended, <-ended, store.Close(), os.RemoveAll(dir))
+	}
+	return p, nil
+}
+
+// session is a NETCONF client with the framing of base:1.0.
+type session struct {
+	conn *ssh.Client
+	in   io.WriteCloser
+	out  io.Reader
+	buf  []byte
+}
+
+func (p *plane) connect() (*session, error) {
+	conn, err := ssh.Dial("tcp", p.netconf, p.config)
+	if err != nil {
+		return nil, err
+	}
+	ch, err := conn.NewSession()
+	if err != nil {
+		return nil, err
+	}
+	s := &session{conn: conn}
+	if s.in, err = ch.StdinPipe(); err != nil {
+		return nil, err
+	}
+	if s.out, err = ch.StdoutPipe(); err != nil {
+		return nil, err
+	}
+	if err := ch.RequestSubsystem("netconf"); err != nil {
+		return nil, err
+	}
+	hello := `<hello xmlns="urn:ietf:params:xml:ns:netconf:base:1.0"><capabilities><capability>urn:ietf:params:netconf:base:1.0</capability></capabilities></hello>`
+	if _, err := io.WriteString(s.in, hello+endOfMessage); err != nil {
+		return nil, err
+	}
+	_, err = s.read()
+	return s, err
+}
+
+func (s *session) read() ([]byte, error) {
+	s.buf = s.buf[:0]
+	chunk := make([]byte, 256<<10)
+	for {
+		n, err := s.out.Read(chunk)
+		s.buf = append(s.buf, chunk[:n]...)
+		if bytes.HasSuffix(s.buf, []byte(endOfMessage)) {
+			return s.buf, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// rpc carries out an operation; want is what its reply has to hold.
+func (s *session) rpc(op, want string) ([]byte, error) {
+	if _, err := io.WriteString(s.in, `<rpc message-id="1" xmlns="urn:ietf:params:xml:ns:netconf:base:1.0">`+op+`</rpc>`+endOfMessage); err != nil {
+		return nil, err
+	}
+	reply, err := s.read()
+	if err == nil && !bytes.Contains(reply, []byte(want)) {
+		return nil, fmt.Errorf("reply without %s: %.500s", want, reply)
+	}
+	return reply, err
+}
+
+func benchRoute(n int) string {
+	return fmt.Sprintf(`<route4 xmlns="vita:esp-gateway"><id>site%d</id><net>10.%d.%d.%d/32</net><spi>%d</spi><preshared-key>%064x</preshared-key><gateway><ip>203.0.113.1</ip></gateway></route4>`,
+		n, n>>16, n>>8&255, n&255, 1000+n, n)
+}
+
+func edited(config string) string {
+	return `<edit-config><target><candidate/></target><config>` + config + `</config></edit-config>`
+}
+
+// measure times fn for each round.
+func measure(rounds int, fn func(i int) error) (spread, error) {
+	times := make([]float64, rounds)
+	for i := range rounds {
+		start := time.Now()
+		if err := fn(i); err != nil {
+			return spread{}, err
+		}
+		times[i] = float64(time.Since(start)) / 1e6
+	}
+	slices.Sort(times)
+	return spread{times[rounds/2], times[rounds*95/100]}, nil
+}
+
+// Run measures and prints.
+func (c *CommitCmd) Run() error {
+	if c.Routes < 1 || c.Routes > 1<<20 || c.Rounds < 1 {
+		return errors.New("--routes is 1 to 1048576, --rounds at least 1")
+	}
+	p, err := startPlane()
+	if err != nil {
+		return err
+	}
+	r, err := c.measure(p)
+	if err := errors.Join(err, p.close()); err != nil {
+		return err
+	}
+	return (&common{JSON: c.JSON}).print(r,
+		fmt.Sprintf("%d routes loaded in %.2f s, %.0f MB resident", r.Routes, r.LoadS, r.RSSMB),
+		fmt.Sprintf("edit-config and commit of one  %7.3f ms, p95 %.3f, processor %.3f", r.Commit.Median, r.Commit.P95, r.CPUPerCommitM),
+		fmt.Sprintf("RESTCONF PUT of one            %7.3f ms, p95 %.3f", r.Put.Median, r.Put.P95),
+		fmt.Sprintf("get one by subtree             %7.3f ms, p95 %.3f", r.Subtree.Median, r.Subtree.P95),
+		fmt.Sprintf("get one by XPath               %7.3f ms, p95 %.3f", r.XPath.Median, r.XPath.P95),
+		fmt.Sprintf("get-config of all              %7.1f MB/s", r.GetAllMBs),
+		fmt.Sprintf("sessions                       %7.1f a second", r.SessionsPerS))
+}
+
+func (c *CommitCmd) measure(p *plane) (r commitResult, err error) {
+	r.Routes = c.Routes
+	s, err := p.connect()
+	if err != nil {
+		return r, err
+	}
+	var all strings.Builder
+	all.WriteString(`<private-interface4 xmlns="vita:esp-gateway"><ifname>eth0</ifname><ip>10.0.0.1</ip><nexthop-ip>10.0.0.2</nexthop-ip></private-interface4>` +
+		`<public-interface4 xmlns="vita:esp-gateway"><ip>192.0.2.1</ip><ifname>eth1</ifname><nexthop-ip>192.0.2.2</nexthop-ip></public-interface4>`)
+	for n := range c.Routes {
+		all.WriteString(benchRoute(n))
+	}
+	const ok = "<ok/>"
+	start := time.Now()
+	if _, err = s.rpc(edited(all.String()), ok); err != nil {
+		return r, err
+	}
+	if _, err = s.rpc("<commit/>", ok); err != nil {
+		return r, err
+	}
+	r.LoadS = time.Since(start).Seconds()
+
+	// The first commit waits until the load is in the second file as well.
+	if _, err = s.rpc(edited(`<mtu xmlns="vita:esp-gateway">1400</mtu>`), ok); err != nil {
+		return r, err
+	}
+	if _, err = s.rpc("<commit/>", ok); err != nil {
+		return r, err
+	}
+	before := processorTime()
+	if r.Commit, err = measure(c.Rounds, func(i int) error {
+		if _, err := s.rpc(edited(benchRoute(c.Routes+i)), ok); err != nil {
+			return err
+		}
+		_, err := s.rpc("<commit/>", ok)
+		return err
+	}); err != nil {
+		return r, err
+	}
+	r.CPUPerCommitM = float64(processorTime()-before) / 1e6 / float64(c.Rounds)
+	if r.Put, err = measure(c.Rounds, p.put); err != nil {
+		return r, err
+	}
+	one := fmt.Sprintf("site%d", c.Routes/2)
+	get := func(filter string) func(int) error {
+		return func(int) error {
+			_, err := s.rpc(`<get-config><source><running/></source>`+filter+`</get-config>`, "<id>"+one+"</id>")
+			return err
+		}
+	}
+	if r.Subtree, err = measure(c.Rounds, get(`<filter><route4 xmlns="vita:esp-gateway"><id>`+one+`</id></route4></filter>`)); err != nil {
+		return r, err
+	}
+	if r.XPath, err = measure(c.Rounds, get(`<filter type="xpath" xmlns:v="vita:esp-gateway" select="/v:route4[v:id='`+one+`']"/>`)); err != nil {
+		return r, err
+	}
+	start = time.Now()
+	reply, err := s.rpc(`<get-config><source><running/></source></get-config>`, "</data>")
+	if err != nil {
+		return r, err
+	}
+	r.GetAllMBs = float64(len(reply)) / 1e6 / time.Since(start).Seconds()
+	r.RSSMB = resident()
+	start = time.Now()
+	for range c.Rounds {
+		one, err := p.connect()
+		if err != nil {
+			return r, err
+		}
+		if _, err := one.rpc("<close-session/>", ok); err != nil {
+			return r, err
+		}
+		_ = one.conn.Close() // the server may have been faster
+	}
+	r.SessionsPerS = float64(c.Rounds) / time.Since(start).Seconds()
+	return r, s.conn.Close()
+}
+
+func (p *plane) put(i int) error {
+	q, err := http.NewRequest(http.MethodPut, "https://"+p.restconf+"/restconf/data/vita-esp-gateway:route4=site0/spi",
+		strings.NewReader(fmt.Sprintf(`{"vita-esp-gateway:spi":%d}`, 1<<24+i)))
+	if err != nil {
+		return err
+	}
+	q.SetBasicAuth(benchUser, benchPassword)
+	q.Header.Set("Content-Type", "application/yang-data+json")
+	resp, err := p.web.Do(q)
+	if err != nil {
+		return err
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusNoContent {
+		err = fmt.Errorf("PUT: %s: %s", resp.Status, body)
+	}
+	return errors.Join(err, resp.Body.Close())
+}
+
+// processorTime is what this process has used.
+func processorTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// resident is this process's memory in MB.
+func resident() float64 {
+	var pages, rss float64
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	if _, err := fmt.Sscan(string(text), &pages, &rss); err != nil {
+		return 0
+	}
+	return rss * float64(os.Getpagesize()) / 1e6
+}
