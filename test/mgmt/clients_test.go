@@ -124,6 +124,11 @@ func TestCurl(t *testing.T) {
 	if status, body := s.curl("-X", "DELETE", data+"/vita-esp-gateway:tfc"); status != "204" {
 		t.Fatalf("DELETE: %s %s", status, body)
 	}
+	for _, version := range []string{"--http1.1", "--http2"} {
+		if status, body := s.curl(version, "-H", "If-Match: \"stale\"", "-X", "DELETE", data+"/vita-esp-gateway:mtu"); status != "412" {
+			t.Fatalf("stale If-Match by %s: %s %s", version, status, body)
+		}
+	}
 	if status, body := s.curl("-u", user+":wrong", data); status != "401" {
 		t.Fatalf("wrong password: %s %s", status, body)
 	}
