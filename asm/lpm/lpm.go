@@ -208,24 +208,6 @@ func (t *table) checkDepth(levels int) error {
 	return nil
 }
 
-// step looks slot v up in node e. It returns a value and true, or the index of
-// the next node and false. An index that leaves the table is a miss.
-func (t *table) step(e, v uint32) (uint32, bool) {
-	if int(e) >= len(t.nodes) {
-		return Miss, true
-	}
-	n := &t.nodes[e]
-	upTo := uint64(2)<<v - 1 // bits 0 to v; for v = 63 the shift yields 0, so all of them
-	if n.children>>v&1 != 0 {
-		return n.childBase + uint32(bits.OnesCount64(n.children&upTo)) - 1, false
-	}
-	l := n.leafBase + uint32(bits.OnesCount64(n.starts&upTo)) - 1
-	if int(l) >= len(t.leaves) {
-		return Miss, true
-	}
-	return t.leaves[l] & Miss, true
-}
-
 // Table4 is an opened table of IPv4 prefixes. The zero Table4 has none. It is
 // valid as long as the memory it was opened on.
 type Table4 struct{ t table }
