@@ -16,7 +16,8 @@ func config6(priv, host, pub, peer, net string) string {
   "vita-esp-gateway:public-interface6": [{"ip": %q, "ifname": %q, "nexthop-ip": %q}],
   "vita-esp-gateway:route6": [{"id": "site", "net": %q, "spi": 1001, "preshared-key": %q, "gateway": [{"ip": %q}]}],
   "vita-esp-gateway:negotiation-ttl": 1,
-  "vita-esp-gateway:sa-ttl": 12
+  "vita-esp-gateway:sa-ttl": 12,
+  "vita-esp-gateway-ext:esp": {"replay-window": 1024, "resynchronise": true, "ecn": true, "dscp": "copy"}
 }}`, lab.PrivIf, priv, host, pub, lab.PubIf, peer, net, psk, peer)
 }
 
@@ -63,6 +64,15 @@ func TestIPv6(t *testing.T) {
 		if !regexp.MustCompile(`"` + leaf + `":"[1-9]`).MatchString(answer) {
 			t.Errorf("%s has not grown: %s", leaf, answer)
 		}
+	}
+	for _, want := range []string{`"direction":"inbound"`, `"direction":"outbound"`, `"route":"site"`, `"last-use":"`, `"side":"private"`, `"side":"public"`, `"vita-esp-gateway-ext:crypto-tier":"`} {
+		if !strings.Contains(answer, want) {
+			t.Errorf("no %s in gateway-state: %s", want, answer)
+		}
+	}
+	drops := restconf(t, a, "200", "GET", "/vita-esp-gateway:gateway-state/vita-esp-gateway-ext:drop=outbound-too-big", "")
+	if !regexp.MustCompile(`"packets":"[1-9]`).MatchString(drops) {
+		t.Errorf("outbound-too-big has not grown: %s", drops)
 	}
 }
 
