@@ -249,7 +249,7 @@ var list = [NumReasons]Info{
 	PublicFragment: {
 		"public-fragment", tables.PublicDispatchFragmentErrors,
 		"A fragment arrived at the public interface. The gateway does not reassemble.",
-		"The path to the peer has a smaller MTU than the peer's public interface.",
+		"The path to the peer has a smaller MTU than the peer's public interface, and the peer lets outer packets be fragmented.",
 		"Lower mtu on the peer until its packets fit the path.",
 	},
 	PublicProtocol: {
@@ -292,7 +292,7 @@ var list = [NumReasons]Info{
 		"esp-replay", none,
 		"An ESP packet was received before, or is too old for the anti-replay window.",
 		"Packets overtake each other by more than the window, or somebody repeats them.",
-		"If it grows without an attack, find what reorders packets on the path.",
+		"If it grows without an attack, find what reorders packets on the path, or raise replay-window.",
 	},
 	ESPAuthentication: {
 		"esp-authentication", none,
