@@ -53,8 +53,8 @@ soak: setup build ## what takes hours: 10^8 damaged frames, a simulated year of 
 	$(GO) test -count 1 -timeout 6h -v -run 'TestYear|TestManyRoutesComeBack|TestFlood' ./keying/keeper -soak
 	$(GO) test -count 1 -timeout 1h -v -run TestManyRoutes ./test/e2e -routes 10000
 
-bench: ## benchmarks of the packet path
-	$(GO) test -run '^$$' -bench . -benchmem ./asm/... ./forwarding/...
+bench: ## the packet path, measured (docs/performance.md)
+	@test/perf/bench.sh
 
 clean: ## removes build/
 	rm -rf build

@@ -59,7 +59,6 @@ func (c *softCmd) Run() error {
 	}
 	if c.Size == "imix" {
 		t.sizes = []int{54, 590, 54, 54, 590, 54, 1514, 54, 590, 54, 54, 590}
-		t.sizes[10] = 54
 	} else {
 		n, err := strconv.Atoi(c.Size)
 		if err != nil || n < header || n > 1514 {
