@@ -232,7 +232,7 @@ func data512(ks, t, c VecPhysical, at Mem, k Op, open bool) (out VecPhysical) {
 }
 
 // store512 stores a vector under a mask, or where k is nil all of it. A masked
-// store costs as much as six whole ones on Zen 5, so where it can be avoided it
+// store costs more than two whole ones on Zen 5, so where it can be avoided it
 // is: see behindLeader.
 func store512(v VecPhysical, k Op, at Mem) {
 	if m, masked := k.(OpmaskPhysical); masked {
