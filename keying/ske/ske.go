@@ -46,11 +46,11 @@ type Params struct {
 
 const saKeysSize = 20
 
-// SAKeys and Pair are what an exchange yields.
-type (
-	SAKeys = exchange.Keys
-	Pair   = exchange.Pair
-)
+// SAKeys are the secrets of one SA.
+type SAKeys = exchange.Keys
+
+// Pair is what an exchange yields, as one end sees it.
+type Pair = exchange.Pair
 
 func setKeys(k *SAKeys, b []byte) {
 	copy(k.Key[:], b)
