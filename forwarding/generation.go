@@ -277,8 +277,10 @@ func (e *Engine) assign(c *change) {
 func (e *Engine) fill(a *assignment, c *change, w *worker, index int) {
 	t, wc := c.tables, &c.tables.Workers[index]
 	a.index = index
-	a.private = side{stats: &w.me.Private, info: &w.me.PrivatePort, kind: &privateKind, hop: e.hop(t.Private, 0)}
-	a.public = side{stats: &w.me.Public, info: &w.me.PublicPort, kind: &publicKind, hop: e.hop(&wc.Public, 1)}
+	a.private = side{stats: &w.me.Private, info: &w.me.PrivatePort, kind: &privateKind, mac: t.Private.MAC}
+	a.public = side{stats: &w.me.Public, info: &w.me.PublicPort, kind: &publicKind, mac: wc.Public.MAC}
+	e.hops(&a.private, t.Private, 0)
+	e.hops(&a.public, &wc.Public, 1)
 	for _, h := range c.keep {
 		if h.w != w {
 			continue
@@ -292,29 +294,40 @@ func (e *Engine) fill(a *assignment, c *change, w *worker, index int) {
 		room := w.pool.FrameSize() - pktbuf.Headroom - wire.EthernetLen
 		s.mtu = min(h.port.Info().MTU, room)
 	}
-	outer := wire.IPv4Len
+	a.outerLen = wire.IPv4Len
 	if a.v6 = t.V6; a.v6 {
-		outer = wire.IPv6Len
+		a.outerLen = wire.IPv6Len
 	}
-	a.innerMTU = min(t.MTU, esp.MaxInner(a.public.mtu, outer))
+	a.innerMTU = min(t.MTU, esp.MaxInner(a.public.mtu, a.outerLen))
 }
 
-// hop makes a worker's view of an interface. The address found for a next hop
-// is shared by all that have the same.
-func (e *Engine) hop(p *tables.Port, side int) neigh.Hop {
-	h := neigh.Hop{MAC: p.MAC}
-	if p.IP.Is4() {
-		ip, next := p.IP.As4(), p.NextHop.As4()
-		h.IP, h.NextHop = wire.Be32(ip[:]), wire.Be32(next[:])
-	} else {
-		h.IP6, h.NextHop6 = p.IP.As16(), p.NextHop.As16()
+// hops makes a worker's view of an interface.
+func (e *Engine) hops(s *side, p *tables.Port, n int) {
+	for _, a := range [...]struct {
+		ip, next netip.Addr
+		mac      wire.MAC
+	}{{p.IP, p.NextHop, p.NextHopMAC}, {p.OtherIP, p.OtherNextHop, p.OtherNextHopMAC}} {
+		h := neigh.Hop{MAC: p.MAC}
+		switch {
+		case a.ip.Is4():
+			ip, next := a.ip.As4(), a.next.As4()
+			h.IP, h.NextHop = wire.Be32(ip[:]), wire.Be32(next[:])
+			s.hop = e.cell(h, cellKey{p.Link, n, a.next}, &a.mac)
+		case a.ip.Is6():
+			h.IP6, h.NextHop6 = a.ip.As16(), a.next.As16()
+			s.hop6 = e.cell(h, cellKey{p.Link, n, a.next}, &a.mac)
+		}
 	}
-	if p.NextHopMAC != [6]byte{} {
+}
+
+// cell adds to a view the address of the next hop: one that is configured, or
+// the one found, which is shared by all that have the same.
+func (e *Engine) cell(h neigh.Hop, key cellKey, mac *wire.MAC) neigh.Hop {
+	if *mac != (wire.MAC{}) {
 		h.Static, h.Cell = true, new(neigh.Cell)
-		h.Cell.Store(&p.NextHopMAC)
+		h.Cell.Store(mac)
 		return h
 	}
-	key := cellKey{p.Link, side, p.NextHop}
 	if e.cells[key] == nil {
 		e.cells[key] = new(neigh.Cell)
 	}

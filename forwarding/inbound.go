@@ -20,25 +20,36 @@ import (
 //	public Rx -> classify -> SA by SPI -> replay check -> open -> mark -> inner header
 //	  -> policy: whose source is it -> fit -> Ethernet -> private Tx
 //
-// As in outbound.go, inbound6.go has what is different for IPv6.
+// As in outbound.go, inbound6.go has what is different for IPv6. Up to the
+// cipher that is the family of the tunnels, behind it the one of what was in
+// them.
 func (w *worker) inbound() int {
 	a := w.a
 	n := a.public.port.Rx(w.rx[:])
-	if a.v6 {
-		return w.inbound6(n)
-	}
 	m := 0
-	for _, k := range w.rx[:n] {
-		m = w.classifyPublic(k, m)
+	if a.v6 {
+		for _, k := range w.rx[:n] {
+			m = w.classifyPublic6(k, m)
+		}
+	} else {
+		for _, k := range w.rx[:n] {
+			m = w.classifyPublic(k, m)
+		}
 	}
 	if m == 0 {
 		return n
 	}
 	w.crypt.Open()
-	m = w.decapsulated(m)
+	m4, m6 := w.decapsulated(m)
 	w.crypt.Reset()
-	a.tables.LPM.Lookup(w.value[:m], w.addr[:m])
-	w.deliver(m)
+	if m4 > 0 {
+		a.tables.LPM.Lookup(w.value[:m4], w.addr[:m4])
+		w.deliver(m4)
+	}
+	if m6 > 0 {
+		a.tables.LPM6.Lookup(w.value[:m6], w.addr6[:m6])
+		w.deliver6(m6)
+	}
 	return n
 }
 
@@ -169,80 +180,82 @@ func (w *worker) resynchronise(sa *tables.SA, key *esp.Key, seq uint64, b []byte
 	return seq
 }
 
-// decapsulated keeps, of the opened packets, what is authentic and carries a
-// well-formed packet: inner packets in fwd, their sources in addr.
-func (w *worker) decapsulated(m int) int {
-	out := 0
+// decapsulated keeps, of the m opened packets, what is authentic and carries a
+// well-formed packet, in the part of its family: inner packets in fwd and fwd6,
+// their sources in addr and addr6. It returns how many there are of each.
+func (w *worker) decapsulated(m int) (m4, m6 int) {
 	for i := range m {
 		k, sa := w.fwd[i], w.sas[i]
-		payload, ok := w.opened(i, k, sa, wire.ProtoIPv4)
-		if !ok {
+		if !w.crypt.OK(i) {
+			sa.DecryptErrors++
+			sa.Failures++
+			w.drop(k, drop.ESPAuthentication)
 			continue
 		}
-		p, check := wire.ParseIPv4(payload)
+		sa.Failures = 0
+		// Only now may the window move: before, anybody could move it.
+		if !esp.Mark(sa, w.mem.Window(sa, w.index[i]), w.seqs[i]) {
+			sa.DecryptErrors++
+			w.drop(k, drop.ESPReplay)
+			continue
+		}
+		sa.Packets++
+		sa.LastUsed = w.now
+		payload, next, ok := esp.Trim(w.pool.Bytes(k))
 		switch {
-		case check == wire.Malformed:
+		case !ok:
 			sa.ProtocolErrors++
-			w.drop(k, drop.InboundMalformed)
-			continue
-		case check == wire.BadChecksum:
-			w.drop(k, drop.InboundChecksum)
-			continue
-		case wire.Martian(p.Src()) || wire.Martian(p.Dst()):
-			w.drop(k, drop.InboundMartian)
-			continue
+			w.drop(k, drop.ESPTrailer)
+		case next == wire.ProtoIPv4 && w.a.private.hop.Cell != nil:
+			m4 = w.inner(k, sa, payload, m4)
+		case next == wire.ProtoIPv6 && w.a.private.hop6.Cell != nil:
+			m6 = w.inner6(k, sa, payload, m6)
+		case next == wire.ProtoNone:
+			w.drop(k, drop.ESPDummy)
+		default:
+			sa.ProtocolErrors++
+			w.drop(k, drop.InboundProtocol)
 		}
-		if outer := w.pool.Bytes(k.Grow(wire.IPv4Len))[1] & 3; outer != wire.NotECT {
-			ecn, ok := wire.DecapsulateECN(p.TOS(), outer)
-			if !ok {
-				w.drop(k, drop.InboundCongestion)
-				continue
-			}
-			p.SetECN(ecn)
-		}
-		k = k.Grow(-esp.HeaderLen)
-		k.Len = uint16(len(p)) // without traffic flow padding
-		w.fwd[out], w.sas[out], w.addr[out] = k, sa, p.Src()
-		out++
 	}
-	return out
+	return m4, m6
 }
 
-// opened returns what the i-th packet of the opened batch carries, if it is
-// authentic and carries a packet of the protocol want. Otherwise it has dropped
-// the packet.
-func (w *worker) opened(i int, k pktbuf.Packet, sa *tables.SA, want uint8) (payload []byte, ok bool) {
-	if !w.crypt.OK(i) {
-		sa.DecryptErrors++
-		sa.Failures++
-		w.drop(k, drop.ESPAuthentication)
-		return nil, false
-	}
-	sa.Failures = 0
-	// Only now may the window move: before, anybody could move it.
-	if !esp.Mark(sa, w.mem.Window(sa, w.index[i]), w.seqs[i]) {
-		sa.DecryptErrors++
-		w.drop(k, drop.ESPReplay)
-		return nil, false
-	}
-	sa.Packets++
-	sa.LastUsed = w.now
-	payload, next, ok := esp.Trim(w.pool.Bytes(k))
-	switch {
-	case !ok:
-		sa.ProtocolErrors++
-		w.drop(k, drop.ESPTrailer)
-		return nil, false
-	case next == wire.ProtoNone:
-		w.drop(k, drop.ESPDummy)
-		return nil, false
-	case next != want:
-		sa.ProtocolErrors++
-		w.drop(k, drop.InboundProtocol)
-		return nil, false
-	}
+// inner puts an inner packet at place m of its part, and returns the next place.
+func (w *worker) inner(k pktbuf.Packet, sa *tables.SA, payload []byte, m int) int {
 	sa.Bytes += uint64(len(payload))
-	return payload, true
+	p, check := wire.ParseIPv4(payload)
+	switch {
+	case check == wire.Malformed:
+		sa.ProtocolErrors++
+		w.drop(k, drop.InboundMalformed)
+		return m
+	case check == wire.BadChecksum:
+		w.drop(k, drop.InboundChecksum)
+		return m
+	case wire.Martian(p.Src()) || wire.Martian(p.Dst()):
+		w.drop(k, drop.InboundMartian)
+		return m
+	}
+	if outer := w.outerECN(k); outer != wire.NotECT {
+		ecn, ok := wire.DecapsulateECN(p.TOS(), outer)
+		if !ok {
+			w.drop(k, drop.InboundCongestion)
+			return m
+		}
+		p.SetECN(ecn)
+	}
+	k = k.Grow(-esp.HeaderLen)
+	k.Len = uint16(len(p)) // without traffic flow padding
+	w.fwd[m], w.sas[m], w.addr[m] = k, sa, p.Src()
+	return m + 1
+}
+
+// outerECN returns the ECN field of the header in front of an ESP packet.
+func (w *worker) outerECN(k pktbuf.Packet) uint8 {
+	if w.a.v6 {
+		return wire.IPv6(w.pool.Bytes(k.Grow(wire.IPv6Len))).Class() & 3
+	}
+	return wire.IPv4(w.pool.Bytes(k.Grow(wire.IPv4Len))).TOS() & 3
 }
 
 // deliver sends inner packets to the private network, if their source belongs
@@ -278,7 +291,7 @@ func (w *worker) deliver(m int) {
 		}
 		p.DecrementTTL()
 		k = k.Grow(wire.EthernetLen)
-		wire.Ethernet(w.pool.Bytes(k)).Put(&mac, &s.hop.MAC, wire.TypeIPv4)
+		wire.Ethernet(w.pool.Bytes(k)).Put(&mac, &s.mac, wire.TypeIPv4)
 		w.push(s, k)
 	}
 }
@@ -336,7 +349,7 @@ func (w *worker) fromControl() int {
 func (w *worker) sendMessage(e *tables.Entry) {
 	s := &w.a.public
 	peer := e.Peer()
-	mac, ok := s.hop.Cell.Load()
+	mac, ok := w.nextHop()
 	if !ok || peer.Addr().Is4() == w.a.v6 {
 		w.note(drop.OutboundNoNextHop)
 		return
@@ -356,7 +369,7 @@ func (w *worker) sendMessage(e *tables.Entry) {
 	if !ok {
 		return
 	}
-	wire.Ethernet(f).Put(&mac, &s.hop.MAC, typ)
+	wire.Ethernet(f).Put(&mac, &s.mac, typ)
 	p := f[wire.EthernetLen:]
 	u := wire.UDP(p[header:])
 	u.Put(w.a.tables.ProtocolPort, peer.Port(), udpLen)
@@ -364,8 +377,8 @@ func (w *worker) sendMessage(e *tables.Entry) {
 	var pseudo uint32
 	if w.a.v6 {
 		to := peer.Addr().As16()
-		wire.PutIPv6(p, udpLen, wire.ProtoUDP, outerTTL, &s.hop.IP6, &to)
-		pseudo = cksum.Pseudo6(s.hop.IP6, to, wire.ProtoUDP, uint32(udpLen))
+		wire.PutIPv6(p, udpLen, wire.ProtoUDP, outerTTL, &s.hop6.IP6, &to)
+		pseudo = cksum.Pseudo6(s.hop6.IP6, to, wire.ProtoUDP, uint32(udpLen))
 	} else {
 		to := peer.Addr().As4()
 		wire.PutIPv4(p, total, false, outerTTL, wire.ProtoUDP, s.hop.IP, wire.Be32(to[:]))

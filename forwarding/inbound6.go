@@ -7,27 +7,10 @@ import (
 	"vita/forwarding/drop"
 	"vita/forwarding/esp"
 	"vita/forwarding/icmp"
+	"vita/forwarding/tables"
 	"vita/forwarding/wire"
 	"vita/internal/pktbuf"
 )
-
-// inbound6 is inbound for IPv6 and the n frames received.
-func (w *worker) inbound6(n int) int {
-	a := w.a
-	m := 0
-	for _, k := range w.rx[:n] {
-		m = w.classifyPublic6(k, m)
-	}
-	if m == 0 {
-		return n
-	}
-	w.crypt.Open()
-	m = w.decapsulated6(m)
-	w.crypt.Reset()
-	a.tables.LPM6.Lookup(w.value[:m], w.addr6[:m])
-	w.deliver6(m)
-	return n
-}
 
 func (w *worker) classifyPublic6(k pktbuf.Packet, m int) int {
 	s := &w.a.public
@@ -47,7 +30,7 @@ func (w *worker) classifyPublic6(k pktbuf.Packet, m int) int {
 	case discovery(p):
 		w.nd(s, k, f, p)
 		return m
-	case group || *p.Dst() != s.hop.IP6:
+	case group || *p.Dst() != s.hop6.IP6:
 		w.drop(k, drop.PublicNotForUs)
 		return m
 	}
@@ -69,52 +52,44 @@ func (w *worker) classifyPublic6(k pktbuf.Packet, m int) int {
 	return m
 }
 
-func (w *worker) decapsulated6(m int) int {
-	out := 0
-	for i := range m {
-		k, sa := w.fwd[i], w.sas[i]
-		payload, ok := w.opened(i, k, sa, wire.ProtoIPv6)
-		if !ok {
-			continue
-		}
-		p, ok := wire.ParseIPv6(payload)
-		switch {
-		case !ok:
-			sa.ProtocolErrors++
-			w.drop(k, drop.InboundMalformed)
-			continue
-		case wire.Martian6(p.Src()) || wire.Martian6(p.Dst()):
-			w.drop(k, drop.InboundMartian)
-			continue
-		}
-		if outer := wire.IPv6(w.pool.Bytes(k.Grow(wire.IPv6Len))).Class() & 3; outer != wire.NotECT {
-			ecn, ok := wire.DecapsulateECN(p.Class(), outer)
-			if !ok {
-				w.drop(k, drop.InboundCongestion)
-				continue
-			}
-			p.SetClass(p.Class()&^3 | ecn)
-		}
-		k = k.Grow(-esp.HeaderLen)
-		k.Len = uint16(len(p)) // without traffic flow padding
-		w.fwd[out], w.sas[out], w.addr6[out] = k, sa, *p.Src()
-		out++
+func (w *worker) inner6(k pktbuf.Packet, sa *tables.SA, payload []byte, m int) int {
+	sa.Bytes += uint64(len(payload))
+	p, ok := wire.ParseIPv6(payload)
+	switch {
+	case !ok:
+		sa.ProtocolErrors++
+		w.drop(k, drop.InboundMalformed)
+		return m
+	case wire.Martian6(p.Src()) || wire.Martian6(p.Dst()):
+		w.drop(k, drop.InboundMartian)
+		return m
 	}
-	return out
+	if outer := w.outerECN(k); outer != wire.NotECT {
+		ecn, ok := wire.DecapsulateECN(p.Class(), outer)
+		if !ok {
+			w.drop(k, drop.InboundCongestion)
+			return m
+		}
+		p.SetClass(p.Class()&^3 | ecn)
+	}
+	k = k.Grow(-esp.HeaderLen)
+	k.Len = uint16(len(p)) // without traffic flow padding
+	w.fwd6[m], w.sas6[m], w.addr6[m] = k, sa, *p.Src()
+	return m + 1
 }
 
 func (w *worker) deliver6(m int) {
 	a := w.a
 	s := &a.private
-	mac, reachable := s.hop.Cell.Load()
+	mac, reachable := s.hop6.Cell.Load()
 	for i := range m {
-		k := w.fwd[i]
+		k := w.fwd6[i]
 		p := wire.IPv6(w.pool.Bytes(k))
 		switch {
-		case w.value[i] != w.sas[i].Route:
+		case w.value[i] != w.sas6[i].Route:
 			w.drop(k, drop.InboundPolicy)
 			continue
-		case *p.Dst() == s.hop.IP6:
+		case *p.Dst() == s.hop6.IP6:
 			w.localInbound6(k, p)
 			continue
 		case p.HopLimit() <= 1:
@@ -131,7 +106,7 @@ func (w *worker) deliver6(m int) {
 		}
 		p.DecrementHopLimit()
 		k = k.Grow(wire.EthernetLen)
-		wire.Ethernet(w.pool.Bytes(k)).Put(&mac, &s.hop.MAC, wire.TypeIPv6)
+		wire.Ethernet(w.pool.Bytes(k)).Put(&mac, &s.mac, wire.TypeIPv6)
 		w.push(s, k)
 	}
 }

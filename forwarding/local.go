@@ -44,20 +44,10 @@ func (w *worker) arp(s *side, k pktbuf.Packet, f wire.Ethernet) {
 
 // ask asks for the next hop's address.
 func (w *worker) ask(s *side) {
-	n := neigh.FrameLen
-	if w.a.v6 {
-		n = neigh.FrameLen6
-	}
-	k, f, ok := w.own(n)
-	if !ok {
-		return
-	}
-	if w.a.v6 {
-		s.hop.Solicit(f)
-	} else {
+	if k, f, ok := w.own(neigh.FrameLen); ok {
 		s.hop.Request(f)
+		w.push(s, k)
 	}
-	w.push(s, k)
 }
 
 // localPrivate takes a packet from the private network to our private address.
@@ -82,7 +72,7 @@ func (w *worker) icmpAt(s *side, g icmp.Group, malformed drop.Reason, k pktbuf.P
 	k = k.Grow(wire.EthernetLen)
 	f := wire.Ethernet(w.pool.Bytes(k))
 	to := *f.Src()
-	f.Put(&to, &s.hop.MAC, wire.TypeIPv4)
+	f.Put(&to, &s.mac, wire.TypeIPv4)
 	w.push(s, k)
 }
 
@@ -130,7 +120,7 @@ func (w *worker) tell(s *side, k pktbuf.Packet, p wire.IPv4, l *icmp.Limiter, ty
 		return
 	}
 	to := *wire.Ethernet(w.pool.Bytes(k.Grow(wire.EthernetLen))).Src()
-	wire.Ethernet(b).Put(&to, &s.hop.MAC, wire.TypeIPv4)
+	wire.Ethernet(b).Put(&to, &s.mac, wire.TypeIPv4)
 	n := icmp.Error(b[wire.EthernetLen:], p, s.hop.IP, typ, code, rest)
 	e.Len = uint16(wire.EthernetLen + n)
 	w.push(s, e)

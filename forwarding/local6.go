@@ -21,6 +21,14 @@ func discovery(p wire.IPv6) bool {
 	return t >= wire.ICMP6RouterSolicitation && t <= wire.ICMP6Redirect
 }
 
+// ask6 is ask for IPv6.
+func (w *worker) ask6(s *side) {
+	if k, f, ok := w.own(neigh.FrameLen6); ok {
+		s.hop6.Solicit(f)
+		w.push(s, k)
+	}
+}
+
 // nd takes in a discovery packet, and answers it if it asks for us.
 func (w *worker) nd(s *side, k pktbuf.Packet, f wire.Ethernet, p wire.IPv6) {
 	if t := p.Payload()[0]; t != wire.ICMP6NeighbourSolicit && t != wire.ICMP6NeighbourAdvert {
@@ -33,7 +41,7 @@ func (w *worker) nd(s *side, k pktbuf.Packet, f wire.Ethernet, p wire.IPv6) {
 		return
 	}
 	c := &w.me.Counters
-	v := s.hop.HandleND(p, m)
+	v := s.hop6.HandleND(p, m)
 	switch v.Change {
 	case neigh.Added:
 		c[s.kind.added]++
@@ -45,7 +53,7 @@ func (w *worker) nd(s *side, k pktbuf.Packet, f wire.Ethernet, p wire.IPv6) {
 	case v.Request:
 		c[s.kind.nsRequests]++
 		if e, b, ok := w.own(neigh.FrameLen6); ok {
-			s.hop.Advertise(b, f.Src(), p.Src())
+			s.hop6.Advertise(b, f.Src(), p.Src())
 			w.push(s, e)
 		}
 		w.pool.Put(k)
@@ -77,7 +85,7 @@ func (w *worker) icmpAt6(s *side, g icmp.Group, malformed drop.Reason, k pktbuf.
 	k = k.Grow(wire.EthernetLen)
 	f := wire.Ethernet(w.pool.Bytes(k))
 	to := *f.Src()
-	f.Put(&to, &s.hop.MAC, wire.TypeIPv6)
+	f.Put(&to, &s.mac, wire.TypeIPv6)
 	w.push(s, k)
 }
 
@@ -116,8 +124,8 @@ func (w *worker) tell6(s *side, k pktbuf.Packet, p wire.IPv6, l *icmp.Limiter, t
 		return
 	}
 	to := *wire.Ethernet(w.pool.Bytes(k.Grow(wire.EthernetLen))).Src()
-	wire.Ethernet(b).Put(&to, &s.hop.MAC, wire.TypeIPv6)
-	e.Len = uint16(wire.EthernetLen + icmp.Error6(b[wire.EthernetLen:], p, &s.hop.IP6, typ, code, rest))
+	wire.Ethernet(b).Put(&to, &s.mac, wire.TypeIPv6)
+	e.Len = uint16(wire.EthernetLen + icmp.Error6(b[wire.EthernetLen:], p, &s.hop6.IP6, typ, code, rest))
 	w.push(s, e)
 }
 
@@ -145,6 +153,6 @@ func (w *worker) tellInbound6(p wire.IPv6, l *icmp.Limiter, typ, code uint8, res
 	if !ok {
 		return
 	}
-	e.Len = uint16(icmp.Error6(b, p, &w.a.private.hop.IP6, typ, code, rest))
+	e.Len = uint16(icmp.Error6(b, p, &w.a.private.hop6.IP6, typ, code, rest))
 	w.intoTunnel(e)
 }

@@ -21,48 +21,67 @@ const outerTTL = 64
 //
 //	private Rx -> classify -> look routes up -> fit, choose SA -> seal -> outer header -> public Tx
 //
-// What depends on the family stands here for IPv4, and in outbound6.go under
-// the same names for IPv6. Which of the two it is, is asked once a batch.
+// Packets of both families go through the same SAs. What depends on the inner
+// one stands here for IPv4, and in outbound6.go under the same names for IPv6:
+// classify parts the batch, and a part that is empty costs nothing. The outer
+// family is the gateway's and is asked for once a batch.
 func (w *worker) outbound() int {
 	a := w.a
 	n := a.private.port.Rx(w.rx[:])
-	if a.v6 {
-		return w.outbound6(n)
-	}
-	m := 0
+	m4, m6 := 0, 0
 	for _, k := range w.rx[:n] {
-		m = w.classifyPrivate(k, m)
+		m4, m6 = w.classifyPrivate(k, m4, m6)
 	}
-	transit := m
-	m = w.takeLocal(m)
-	if m == 0 {
+	transit4, transit6 := m4, m6
+	if w.nlocal > 0 {
+		m4, m6 = w.takeLocal(m4, m6)
+	}
+	if m4+m6 == 0 {
 		return n
 	}
-	a.tables.LPM.Lookup(w.value[:m], w.addr[:m])
-	m = w.fit(m, transit)
+	m := 0
+	if m4 > 0 {
+		a.tables.LPM.Lookup(w.value[:m4], w.addr[:m4])
+		m = w.fit(m4, transit4)
+	}
+	if m6 > 0 {
+		a.tables.LPM6.Lookup(w.value[:m6], w.addr6[:m6])
+		m = w.fit6(m, m6, transit6)
+	}
 	w.crypt.Seal()
-	w.outer(m)
+	if a.v6 {
+		w.outer6(m)
+	} else {
+		w.outer(m)
+	}
 	w.crypt.Reset()
 	return max(n, m)
 }
 
 // classifyPrivate says what a frame is. What is to be forwarded it puts, from
-// its IP header on, at place m of the batch, and returns the next place.
-func (w *worker) classifyPrivate(k pktbuf.Packet, m int) int {
+// its IP header on, at the end of its family's part of the batch; m4 and m6 are
+// the lengths of the two, as they were and as they are then.
+func (w *worker) classifyPrivate(k pktbuf.Packet, m4, m6 int) (int, int) {
 	s := &w.a.private
 	f, group, ok := w.frameOf(s, k)
 	if !ok {
-		return m
+		return m4, m6
 	}
-	switch f.Type() {
-	case wire.TypeIPv4:
-	case wire.TypeARP:
+	switch t := f.Type(); {
+	case t == wire.TypeIPv4 && s.hop.Cell != nil:
+		return w.classifyPrivate4(k, f, group, m4), m6
+	case t == wire.TypeIPv6 && s.hop6.Cell != nil:
+		return m4, w.classifyPrivate6(k, f, group, m6)
+	case t == wire.TypeARP && s.hop.Cell != nil:
 		w.arp(s, k, f)
-		return m
 	default:
 		w.drop(k, drop.PrivateEthertype)
-		return m
 	}
+	return m4, m6
+}
+
+func (w *worker) classifyPrivate4(k pktbuf.Packet, f wire.Ethernet, group bool, m int) int {
+	s := &w.a.private
 	p, check := wire.ParseIPv4(f[wire.EthernetLen:])
 	switch {
 	case check == wire.Malformed:
@@ -86,13 +105,18 @@ func (w *worker) classifyPrivate(k pktbuf.Packet, m int) int {
 }
 
 // takeLocal adds to the batch the packets of our own that go into the tunnel.
-func (w *worker) takeLocal(m int) int {
+func (w *worker) takeLocal(m4, m6 int) (int, int) {
 	for _, k := range w.local[:w.nlocal] {
-		w.fwd[m], w.addr[m] = k, wire.IPv4(w.pool.Bytes(k)).Dst()
-		m++
+		if p := w.pool.Bytes(k); p[0]>>4 == 4 {
+			w.fwd[m4], w.addr[m4] = k, wire.IPv4(p).Dst()
+			m4++
+		} else {
+			w.fwd6[m6], w.addr6[m6] = k, *wire.IPv6(p).Dst()
+			m6++
+		}
 	}
 	w.nlocal = 0
-	return m
+	return m4, m6
 }
 
 // fit drops what cannot go through the tunnel and tells its senders, and
@@ -100,7 +124,7 @@ func (w *worker) takeLocal(m int) int {
 // Packets from place transit on are our own. It returns how many there are.
 func (w *worker) fit(m, transit int) int {
 	a := w.a
-	_, reachable := a.public.hop.Cell.Load()
+	_, reachable := w.nextHop()
 	out := 0
 	var sa outboundSA // of the packet before, and what fits it
 	var limit int
@@ -110,7 +134,7 @@ func (w *worker) fit(m, transit int) int {
 		ours := i >= transit
 		if int(route) < len(a.tables.Routes) && (sa.entry == nil || sa.route != route) {
 			sa = w.outboundSA(route)
-			limit = w.innerLimit(sa.entry, wire.IPv4Len)
+			limit = w.innerLimit(sa.entry)
 		}
 		switch {
 		case int(route) >= len(a.tables.Routes): // lpm.Miss is larger than any
@@ -146,6 +170,14 @@ func (w *worker) fit(m, transit int) int {
 		out++
 	}
 	return out
+}
+
+// nextHop returns the address of the next hop of the public network.
+func (w *worker) nextHop() (wire.MAC, bool) {
+	if w.a.v6 {
+		return w.a.public.hop6.Cell.Load()
+	}
+	return w.a.public.hop.Cell.Load()
 }
 
 // encapsulate queues a packet of n bytes, of the protocol next, for the cipher,
@@ -268,7 +300,7 @@ func (w *worker) outer(m int) {
 		}
 		k = k.Grow(wire.IPv4Len + wire.EthernetLen)
 		f := wire.Ethernet(w.pool.Bytes(k))
-		f.Put(&mac, &s.hop.MAC, wire.TypeIPv4)
+		f.Put(&mac, &s.mac, wire.TypeIPv4)
 		id := uint16(0)
 		if !w.df[i] { // then fragments must be told apart (RFC 6864, section 4)
 			w.ident++

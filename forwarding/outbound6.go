@@ -2,40 +2,13 @@ package forwarding
 
 import (
 	"vita/forwarding/drop"
+	"vita/forwarding/tables"
 	"vita/forwarding/wire"
 	"vita/internal/pktbuf"
 )
 
-// outbound6 is outbound for IPv6 and the n frames received.
-func (w *worker) outbound6(n int) int {
-	a := w.a
-	m := 0
-	for _, k := range w.rx[:n] {
-		m = w.classifyPrivate6(k, m)
-	}
-	transit := m
-	m = w.takeLocal6(m)
-	if m == 0 {
-		return n
-	}
-	a.tables.LPM6.Lookup(w.value[:m], w.addr6[:m])
-	m = w.fit6(m, transit)
-	w.crypt.Seal()
-	w.outer6(m)
-	w.crypt.Reset()
-	return max(n, m)
-}
-
-func (w *worker) classifyPrivate6(k pktbuf.Packet, m int) int {
+func (w *worker) classifyPrivate6(k pktbuf.Packet, f wire.Ethernet, group bool, m int) int {
 	s := &w.a.private
-	f, group, ok := w.frameOf(s, k)
-	if !ok {
-		return m
-	}
-	if f.Type() != wire.TypeIPv6 {
-		w.drop(k, drop.PrivateEthertype)
-		return m
-	}
 	p, ok := wire.ParseIPv6(f[wire.EthernetLen:])
 	if !ok {
 		w.drop(k, drop.OutboundMalformed)
@@ -45,7 +18,7 @@ func (w *worker) classifyPrivate6(k pktbuf.Packet, m int) int {
 		w.nd(s, k, f, p)
 		return m
 	}
-	forUs := *p.Dst() == s.hop.IP6
+	forUs := *p.Dst() == s.hop6.IP6
 	if group || wire.Martian6(p.Dst()) || wire.Martian6(p.Src()) && (!forUs || !wire.OneStation6(p.Src())) {
 		w.drop(k, drop.OutboundMartian)
 		return m
@@ -56,32 +29,29 @@ func (w *worker) classifyPrivate6(k pktbuf.Packet, m int) int {
 		w.localPrivate6(k, p)
 		return m
 	}
-	w.fwd[m], w.addr6[m] = k, *p.Dst()
+	w.fwd6[m], w.addr6[m] = k, *p.Dst()
 	return m + 1
 }
 
-func (w *worker) takeLocal6(m int) int {
-	for _, k := range w.local[:w.nlocal] {
-		w.fwd[m], w.addr6[m] = k, *wire.IPv6(w.pool.Bytes(k)).Dst()
-		m++
-	}
-	w.nlocal = 0
-	return m
-}
+// minMTU6 is what every link carries in IPv6, and so what a tunnel must, be it
+// that routers fragment the outer packets (RFC 4213, section 3.2.1).
+const minMTU6 = 1280
 
-func (w *worker) fit6(m, transit int) int {
+// fit6 is fit, for the m packets of IPv6, whose ESP packets follow the out that
+// are there already.
+func (w *worker) fit6(out, m, transit int) int {
 	a := w.a
-	_, reachable := a.public.hop.Cell.Load()
-	out := 0
+	_, reachable := w.nextHop()
 	var sa outboundSA // of the packet before, and what fits it
-	var limit int
+	var limit, path int
 	for i := range m {
-		k, route := w.fwd[i], w.value[i]
+		k, route := w.fwd6[i], w.value[i]
 		p := wire.IPv6(w.pool.Bytes(k))
 		ours := i >= transit
 		if int(route) < len(a.tables.Routes) && (sa.entry == nil || sa.route != route) {
 			sa = w.outboundSA(route)
-			limit = w.innerLimit(sa.entry, wire.IPv6Len)
+			path = w.innerLimit(sa.entry)
+			limit = max(path, min(a.innerMTU, minMTU6))
 		}
 		switch {
 		case int(route) >= len(a.tables.Routes):
@@ -104,10 +74,11 @@ func (w *worker) fit6(m, transit int) int {
 			w.drop(k, drop.OutboundNoNextHop)
 			continue
 		}
-		if !w.encapsulate(out, k, &sa, len(p), limit, wire.ProtoIPv6) {
+		if !w.encapsulate(out, k, &sa, len(p), max(path, len(p)), wire.ProtoIPv6) {
 			continue
 		}
 		w.tos[out] = a.tables.OuterSet | p.Class()&a.tables.OuterCopy
+		w.df[out] = a.tables.DF != tables.DFClear && len(p) <= path // IPv6 has no flag to copy: its packets are never fragmented on the way
 		if !ours {
 			p.DecrementHopLimit()
 		}
@@ -118,7 +89,7 @@ func (w *worker) fit6(m, transit int) int {
 
 func (w *worker) outer6(m int) {
 	s := &w.a.public
-	mac, _ := s.hop.Cell.Load()
+	mac, _ := s.hop6.Cell.Load()
 	for i := range m {
 		k := w.fwd[i]
 		if !w.crypt.OK(i) {
@@ -127,9 +98,9 @@ func (w *worker) outer6(m int) {
 		}
 		k = k.Grow(wire.IPv6Len + wire.EthernetLen)
 		f := wire.Ethernet(w.pool.Bytes(k))
-		f.Put(&mac, &s.hop.MAC, wire.TypeIPv6)
+		f.Put(&mac, &s.mac, wire.TypeIPv6)
 		p := wire.IPv6(f[wire.EthernetLen:])
-		wire.PutIPv6(p, len(p)-wire.IPv6Len, wire.ProtoESP, outerTTL, &s.hop.IP6, &w.peers[i])
+		wire.PutIPv6(p, len(p)-wire.IPv6Len, wire.ProtoESP, outerTTL, &s.hop6.IP6, &w.peers[i])
 		p.SetClass(w.tos[i])
 		w.push(s, k)
 	}

@@ -25,12 +25,11 @@ const (
 	pmtuFloor6 = 1280             // of inner packets of IPv6: what every link carries
 )
 
-// innerLimit returns the largest inner packet for an SA, of IPv4 or IPv6 as the
-// outer header has outer bytes.
-func (w *worker) innerLimit(e *tables.SA, outer int) int {
+// innerLimit returns the largest inner packet for an SA.
+func (w *worker) innerLimit(e *tables.SA) int {
 	limit := w.a.innerMTU
 	if e != nil && e.PMTU != 0 && w.now < e.PMTUUntil {
-		limit = min(limit, esp.MaxInner(int(e.PMTU), outer))
+		limit = min(limit, esp.MaxInner(int(e.PMTU), w.a.outerLen))
 	}
 	return limit
 }
@@ -60,7 +59,7 @@ func (w *worker) learnMTU6(p wire.IPv6) {
 		return
 	}
 	q := wire.IPv6(m[wire.ICMPLen:])
-	if len(q) < wire.IPv6Len+wire.ESPLen || q[0]>>4 != 6 || q.Next() != wire.ProtoESP || *q.Src() != w.a.public.hop.IP6 {
+	if len(q) < wire.IPv6Len+wire.ESPLen || q[0]>>4 != 6 || q.Next() != wire.ProtoESP || *q.Src() != w.a.public.hop6.IP6 {
 		return
 	}
 	floor := wire.IPv6Len + esp.Size(pmtuFloor6)

@@ -36,8 +36,10 @@ type side struct {
 	stats *tables.PortStats
 	info  *tables.PortInfo
 	kind  *sideKind
-	hop   neigh.Hop
-	mtu   int // largest layer 3 packet, bytes
+	mac   wire.MAC
+	hop   neigh.Hop // of IPv4; its Cell is nil where the side speaks none
+	hop6  neigh.Hop // of IPv6; likewise
+	mtu   int       // largest layer 3 packet, bytes
 	tx    [txSize]pktbuf.Packet
 	n     int // frames in tx
 }
@@ -73,9 +75,10 @@ type assignment struct {
 	word     uint64 // see tables.Word
 	tables   *tables.Tables
 	index    int  // in tables.Workers; -1: none
-	v6       bool // the family that all packets are of
+	v6       bool // the family of the tunnels
 	private  side
 	public   side
+	outerLen int // bytes of the outer IP header
 	innerMTU int // largest packet that fits the tunnel, bytes
 }
 
@@ -118,16 +121,18 @@ type worker struct {
 	sync      int64 // when to look after ports
 
 	rx    [batchSize]pktbuf.Packet
-	fwd   [esp.BatchSize]pktbuf.Packet
-	addr  [esp.BatchSize]uint32   // looked up
-	addr6 [esp.BatchSize][16]byte // likewise
-	value [esp.BatchSize]uint32   // route slots found
-	peers [esp.BatchSize][16]byte // where to send; IPv4 addresses mapped
-	tos   [esp.BatchSize]uint8    // of the outer headers
-	df    [esp.BatchSize]bool     // likewise, in IPv4
-	ident uint16                  // the last identification of an outer header without DF
-	sas   [esp.BatchSize]*tables.SA
-	index [esp.BatchSize]int // of them
+	fwd   [esp.BatchSize]pktbuf.Packet // of IPv4, and whatever is in the cipher's batch
+	fwd6  [esp.BatchSize]pktbuf.Packet // of IPv6
+	addr  [esp.BatchSize]uint32        // of fwd, looked up
+	addr6 [esp.BatchSize][16]byte      // of fwd6
+	value [esp.BatchSize]uint32        // route slots found
+	peers [esp.BatchSize][16]byte      // where to send; IPv4 addresses mapped
+	tos   [esp.BatchSize]uint8         // of the outer headers
+	df    [esp.BatchSize]bool          // likewise, in IPv4
+	ident uint16                       // the last identification of an outer header without DF
+	sas   [esp.BatchSize]*tables.SA    // of fwd
+	sas6  [esp.BatchSize]*tables.SA    // of fwd6
+	index [esp.BatchSize]int           // of them
 	seqs  [esp.BatchSize]uint64
 	crypt esp.Batch
 
@@ -225,9 +230,14 @@ func (w *worker) adopt(word uint64) {
 	}
 	if old := w.a; old != nil {
 		// Requests for a next hop that stays go on at their pace.
-		for _, s := range [...]struct{ from, to *side }{{&old.private, &a.private}, {&old.public, &a.public}} {
-			if s.from.hop.Cell == s.to.hop.Cell {
-				s.to.hop.Next = s.from.hop.Next
+		for _, h := range [...]struct{ from, to *neigh.Hop }{
+			{&old.private.hop, &a.private.hop},
+			{&old.private.hop6, &a.private.hop6},
+			{&old.public.hop, &a.public.hop},
+			{&old.public.hop6, &a.public.hop6},
+		} {
+			if h.from.Cell == h.to.Cell {
+				h.to.Next = h.from.Next
 			}
 		}
 	}
@@ -277,6 +287,9 @@ func (w *worker) lookAfter() {
 	for _, s := range [...]*side{&a.private, &a.public} {
 		if s.hop.Due(w.now) {
 			w.ask(s)
+		}
+		if s.hop6.Due(w.now) {
+			w.ask6(s)
 		}
 	}
 	if w.now < w.sync {
@@ -357,7 +370,7 @@ func (w *worker) frameOf(s *side, k pktbuf.Packet) (f wire.Ethernet, group, ok b
 		return nil, false, false
 	}
 	group = f[0]&1 != 0
-	if f[6]&1 != 0 || !group && *f.Dst() != s.hop.MAC {
+	if f[6]&1 != 0 || !group && *f.Dst() != s.mac {
 		w.drop(k, s.kind.wrongMAC)
 		return nil, false, false
 	}

@@ -52,23 +52,23 @@ const (
 	Updated
 )
 
-// Hop is one worker's view of an interface: the gateway's own addresses and
-// the next hop.
+// Hop is one worker's view of an interface in one family: the gateway's own
+// addresses and the next hop.
 type Hop struct {
 	MAC     wire.MAC // own
-	IP      uint32   // own, of a gateway of IPv4
+	IP      uint32   // own, of IPv4
 	NextHop uint32
 
-	IP6, NextHop6 [16]byte // of a gateway of IPv6
+	IP6, NextHop6 [16]byte // of IPv6
 
-	Static bool // the address was configured: nothing is sent or learnt
-	Cell   *Cell
+	Static bool  // the address was configured: nothing is sent or learnt
+	Cell   *Cell // nil: the interface does not speak the family
 	Next   int64 // when the next request is due, clock.Mono
 }
 
 // Due reports whether a request must be sent now, and notes when the next is.
 func (h *Hop) Due(now int64) bool {
-	if h.Static || now < h.Next {
+	if h.Cell == nil || h.Static || now < h.Next {
 		return false
 	}
 	wait := Retry

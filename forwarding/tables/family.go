@@ -6,14 +6,14 @@ import (
 	"net/netip"
 )
 
-// v6 reports the gateway's family: that of its private interface, or of its
-// first route where it has none.
+// v6 reports the gateway's family: that of its private interface's first
+// address, or of its first route's gateway where it has none.
 func (s *Spec) v6() bool {
 	switch {
 	case s.Private != nil:
 		return isV6(s.Private.IP)
-	case len(s.Routes) > 0 && len(s.Routes[0].Nets) > 0:
-		return isV6(s.Routes[0].Nets[0].Addr())
+	case len(s.Routes) > 0 && len(s.Routes[0].Gateways) > 0:
+		return isV6(s.Routes[0].Gateways[0].IP)
 	}
 	return false
 }

@@ -49,7 +49,12 @@ type interfaceEntry struct {
 	_          [2]byte
 	IP         [16]byte // IPv4 addresses mapped into IPv6
 	NextHop    [16]byte
-	Name       [MaxLink]byte
+
+	OtherIP, OtherNextHop [16]byte // zero: none
+	OtherNextHopMAC       [6]byte
+	_                     [2]byte
+
+	Name [MaxLink]byte
 }
 
 type workerEntry struct {
@@ -153,6 +158,9 @@ func Build(dst []byte, s *Spec, prev *Tables, generation uint64, maxRoutes int) 
 
 func makeInterface(i *Interface, macPrefix byte) interfaceEntry {
 	e := interfaceEntry{MAC: i.mac(macPrefix), NextHopMAC: i.NextHopMAC, IP: i.IP.As16(), NextHop: i.NextHop.As16()}
+	if i.OtherIP.IsValid() {
+		e.OtherIP, e.OtherNextHop, e.OtherNextHopMAC = i.OtherIP.As16(), i.OtherNextHop.As16(), i.OtherNextHopMAC
+	}
 	if i.Link.PCI != "" {
 		e.PCI = 1
 	}
@@ -301,6 +309,9 @@ type Port struct {
 	NextHopMAC [6]byte // zero: to be resolved
 	IP         netip.Addr
 	NextHop    netip.Addr
+
+	OtherIP, OtherNextHop netip.Addr // of the other family; invalid: none
+	OtherNextHopMAC       [6]byte
 }
 
 // WorkerConfig is a worker as a generation has it.
@@ -323,15 +334,15 @@ type Tables struct {
 	Private      *Port // nil: none
 	Workers      []WorkerConfig
 	Routes       []RouteEntry // by slot
-	V6           bool         // the gateway's family: LPM6 has the nets, not LPM
+	V6           bool         // the gateway's family: that of the tunnels
 	Resync       bool         // see Spec
 	ReplayWindow uint16
 	OuterSet     uint8 // the outer traffic class, or TOS
 	OuterCopy    uint8 // bits of it that come from the inner header
 	DF           DF
 	Fragment     bool
-	LPM          lpm.Table4 // values are route slots
-	LPM6         lpm.Table6 // likewise
+	LPM          lpm.Table4 // the nets of IPv4; values are route slots
+	LPM6         lpm.Table6 // those of IPv6
 	peers        [][16]byte
 	names        []byte
 }
@@ -433,6 +444,13 @@ func openInterface(shared *interfaceEntry, v6 bool) (Port, bool) {
 		p.Link.PCI = name
 	} else {
 		p.Link.Ifname = name
+	}
+	if e.OtherIP != [16]byte{} {
+		p.OtherIP, p.OtherNextHop = netip.AddrFrom16(e.OtherIP).Unmap(), netip.AddrFrom16(e.OtherNextHop).Unmap()
+		p.OtherNextHopMAC = e.OtherNextHopMAC
+		if !of(!v6, p.OtherIP) || !of(!v6, p.OtherNextHop) {
+			return Port{}, false
+		}
 	}
 	return p, of(v6, p.IP) && of(v6, p.NextHop)
 }

@@ -49,6 +49,10 @@ type Interface struct {
 	NextHopMAC [6]byte // zero: resolved by ARP or neighbour discovery
 	IP         netip.Addr
 	NextHop    netip.Addr
+
+	// The same of the other family. Only the private interface may have them.
+	OtherIP, OtherNextHop netip.Addr // both or neither
+	OtherNextHopMAC       [6]byte    // zero: resolved
 }
 
 // PublicInterface is an interface to the untrusted network, with the worker
@@ -69,13 +73,14 @@ type Gateway struct {
 // Route is one remote site.
 type Route struct {
 	ID       string
-	SPI      uint32 // names the route in key exchange
-	Nets     []netip.Prefix
-	Gateways []Gateway // in a queue without one, that of the lowest queue is used
+	SPI      uint32         // names the route in key exchange
+	Nets     []netip.Prefix // of either family
+	Gateways []Gateway      // in a queue without one, that of the lowest queue is used
 }
 
-// Spec describes a whole gateway, all of whose addresses and nets are of one
-// family. The zero Spec is a gateway that does nothing.
+// Spec describes a whole gateway. Its public addresses, and so the tunnels, are
+// of one family, which is that of Private.IP. What goes through the tunnels may
+// be of both. The zero Spec is a gateway that does nothing.
 type Spec struct {
 	Private      *Interface
 	Public       []PublicInterface
@@ -147,6 +152,9 @@ func (s *Spec) Validate() error {
 		if err := s.Private.validate("private interface", v6); err != nil {
 			return err
 		}
+		if err := s.Private.validateOther(v6); err != nil {
+			return err
+		}
 	}
 	if len(s.Public) > MaxWorkers {
 		return specError("%d public interfaces: at most %d", len(s.Public), MaxWorkers)
@@ -156,6 +164,9 @@ func (s *Spec) Validate() error {
 		p := &s.Public[i]
 		if err := p.validate(fmt.Sprintf("public interface %s", p.IP), v6); err != nil {
 			return err
+		}
+		if p.OtherIP.IsValid() || p.OtherNextHop.IsValid() {
+			return specError("public interface %s: has an address of the other family", p.IP)
 		}
 		if p.NATIP.IsValid() && !of(v6, p.NATIP) {
 			return specError("public interface %s: nat-ip %s is not %s", p.IP, p.NATIP, familyName(v6))
@@ -184,6 +195,20 @@ func (i *Interface) validate(what string, v6 bool) error {
 	return nil
 }
 
+// validateOther checks what an interface has of the other family than the
+// gateway's.
+func (i *Interface) validateOther(v6 bool) error {
+	switch {
+	case !i.OtherIP.IsValid() && !i.OtherNextHop.IsValid() && i.OtherNextHopMAC == [6]byte{}:
+		return nil
+	case !of(!v6, i.OtherIP) || !of(!v6, i.OtherNextHop):
+		return specError("private interface: ip %s and next hop %s must both be %s", i.OtherIP, i.OtherNextHop, familyName(!v6))
+	case i.OtherNextHopMAC[0]&1 != 0:
+		return specError("private interface: a MAC address is a group address")
+	}
+	return nil
+}
+
 func (s *Spec) validateRoutes(v6 bool) error {
 	ids, nets := make(map[string]bool, len(s.Routes)), make(map[netip.Prefix]string)
 	for i := range s.Routes {
@@ -199,8 +224,11 @@ func (s *Spec) validateRoutes(v6 bool) error {
 			return specError("route %q: needs a net and a gateway", r.ID)
 		}
 		for _, n := range r.Nets {
-			if !n.IsValid() || !of(v6, n.Addr()) {
-				return specError("route %q: net %s is not %s", r.ID, n, familyName(v6))
+			if !n.IsValid() || !of(v6, n.Addr()) && !of(!v6, n.Addr()) {
+				return specError("route %q: net %s is none", r.ID, n)
+			}
+			if s.Private != nil && !s.Private.OtherIP.IsValid() && !of(v6, n.Addr()) {
+				return specError("route %q: net %s: the private interface has no address of %s", r.ID, n, familyName(!v6))
 			}
 			n = n.Masked()
 			if other, ok := nets[n]; ok {
