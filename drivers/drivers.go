@@ -57,6 +57,11 @@ type Info struct {
 	Queues   int     // hardware queues this port serves
 	ZeroCopy bool    // the device reads and writes the pool itself
 	LinkUp   bool
+
+	// How full the queues are, where Backlog says that the driver knows it.
+	Backlog   bool
+	RxWaiting int // frames received that Rx has not taken
+	TxWaiting int // frames taken by Tx that the device has not sent
 }
 
 // Config asks for a port.

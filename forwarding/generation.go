@@ -107,11 +107,15 @@ func (e *Engine) prepare(word uint64) error {
 	if t.Generation != gen {
 		return fmt.Errorf("tables of generation %d, want %d", t.Generation, gen)
 	}
+	if most := int(e.mem.Header.MaxRoutes); len(t.Routes) > most {
+		return fmt.Errorf("%w: %d route slots, have room for %d", tables.ErrCorrupt, len(t.Routes), most)
+	}
 	c := &change{word: word, tables: t}
 	if err := e.openAll(c); err != nil {
 		e.undo(c)
 		return err
 	}
+	e.clearCounts(t)
 	e.assign(c)
 	e.pending = c
 	return nil

@@ -126,18 +126,18 @@ func (w *worker) classifyESP(k pktbuf.Packet, m int) int {
 	}
 	if len(b) < esp.MinLen {
 		sa.RxErrors++
-		w.drop(k, drop.ESPTooShort)
+		w.dropIn(k, sa, drop.ESPTooShort)
 		return m
 	}
 	if w.ended(sa, 0) {
 		sa.RxErrors++
-		w.drop(k, drop.ESPSAEnded)
+		w.dropIn(k, sa, drop.ESPSAEnded)
 		return m
 	}
 	seq, ok := esp.Infer(sa.Seq, e.SeqLow(), sa.Replay)
 	if !ok || esp.Seen(sa, w.mem.Window(sa, i), seq) {
 		sa.DecryptErrors++
-		w.drop(k, drop.ESPReplay)
+		w.dropIn(k, sa, drop.ESPReplay)
 		return m
 	}
 	if sa.Failures >= esp.ResyncAfter && w.a.tables.Resync && w.now >= w.resync {
@@ -189,32 +189,35 @@ func (w *worker) decapsulated(m int) (m4, m6 int) {
 		if !w.crypt.OK(i) {
 			sa.DecryptErrors++
 			sa.Failures++
-			w.drop(k, drop.ESPAuthentication)
+			w.dropIn(k, sa, drop.ESPAuthentication)
 			continue
 		}
 		sa.Failures = 0
 		// Only now may the window move: before, anybody could move it.
 		if !esp.Mark(sa, w.mem.Window(sa, w.index[i]), w.seqs[i]) {
 			sa.DecryptErrors++
-			w.drop(k, drop.ESPReplay)
+			w.dropIn(k, sa, drop.ESPReplay)
 			continue
 		}
 		sa.Packets++
 		sa.LastUsed = w.now
+		c := w.counts(sa.Route)
+		c.ReceivedPackets++
+		c.LastUsed = w.now
 		payload, next, ok := esp.Trim(w.pool.Bytes(k))
 		switch {
 		case !ok:
 			sa.ProtocolErrors++
-			w.drop(k, drop.ESPTrailer)
+			w.dropIn(k, sa, drop.ESPTrailer)
 		case next == wire.ProtoIPv4 && w.a.private.hop.Cell != nil:
 			m4 = w.inner(k, sa, payload, m4)
 		case next == wire.ProtoIPv6 && w.a.private.hop6.Cell != nil:
 			m6 = w.inner6(k, sa, payload, m6)
 		case next == wire.ProtoNone:
-			w.drop(k, drop.ESPDummy)
+			w.dropIn(k, sa, drop.ESPDummy)
 		default:
 			sa.ProtocolErrors++
-			w.drop(k, drop.InboundProtocol)
+			w.dropIn(k, sa, drop.InboundProtocol)
 		}
 	}
 	return m4, m6
@@ -223,23 +226,24 @@ func (w *worker) decapsulated(m int) (m4, m6 int) {
 // inner puts an inner packet at place m of its part, and returns the next place.
 func (w *worker) inner(k pktbuf.Packet, sa *tables.SA, payload []byte, m int) int {
 	sa.Bytes += uint64(len(payload))
+	w.counts(sa.Route).ReceivedBytes += uint64(len(payload))
 	p, check := wire.ParseIPv4(payload)
 	switch {
 	case check == wire.Malformed:
 		sa.ProtocolErrors++
-		w.drop(k, drop.InboundMalformed)
+		w.dropIn(k, sa, drop.InboundMalformed)
 		return m
 	case check == wire.BadChecksum:
-		w.drop(k, drop.InboundChecksum)
+		w.dropIn(k, sa, drop.InboundChecksum)
 		return m
 	case wire.Martian(p.Src()) || wire.Martian(p.Dst()):
-		w.drop(k, drop.InboundMartian)
+		w.dropIn(k, sa, drop.InboundMartian)
 		return m
 	}
 	if outer := w.outerECN(k); outer != wire.NotECT {
 		ecn, ok := wire.DecapsulateECN(p.TOS(), outer)
 		if !ok {
-			w.drop(k, drop.InboundCongestion)
+			w.dropIn(k, sa, drop.InboundCongestion)
 			return m
 		}
 		p.SetECN(ecn)
@@ -270,23 +274,23 @@ func (w *worker) deliver(m int) {
 		p := wire.IPv4(w.pool.Bytes(k))
 		switch {
 		case w.value[i] != w.sas[i].Route:
-			w.drop(k, drop.InboundPolicy)
+			w.dropIn(k, w.sas[i], drop.InboundPolicy)
 			continue
 		case p.Dst() == s.hop.IP:
 			w.localInbound(k, p)
 			continue
 		case p.TTL() <= 1:
 			w.tellInbound(p, &w.limits.timeExceeded, wire.ICMPTimeExceeded, wire.CodeTTLExceeded, 0)
-			w.drop(k, drop.InboundTTL)
+			w.dropIn(k, w.sas[i], drop.InboundTTL)
 			continue
 		case len(p) > s.mtu:
 			if p.DF() {
 				w.tellInbound(p, &w.limits.tooBig, wire.ICMPUnreachable, wire.CodeFragmentationNeeded, uint32(s.mtu))
 			}
-			w.drop(k, drop.InboundTooBig)
+			w.dropIn(k, w.sas[i], drop.InboundTooBig)
 			continue
 		case !reachable:
-			w.drop(k, drop.InboundNoNextHop)
+			w.dropIn(k, w.sas[i], drop.InboundNoNextHop)
 			continue
 		}
 		p.DecrementTTL()

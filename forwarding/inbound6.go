@@ -54,20 +54,21 @@ func (w *worker) classifyPublic6(k pktbuf.Packet, m int) int {
 
 func (w *worker) inner6(k pktbuf.Packet, sa *tables.SA, payload []byte, m int) int {
 	sa.Bytes += uint64(len(payload))
+	w.counts(sa.Route).ReceivedBytes += uint64(len(payload))
 	p, ok := wire.ParseIPv6(payload)
 	switch {
 	case !ok:
 		sa.ProtocolErrors++
-		w.drop(k, drop.InboundMalformed)
+		w.dropIn(k, sa, drop.InboundMalformed)
 		return m
 	case wire.Martian6(p.Src()) || wire.Martian6(p.Dst()):
-		w.drop(k, drop.InboundMartian)
+		w.dropIn(k, sa, drop.InboundMartian)
 		return m
 	}
 	if outer := w.outerECN(k); outer != wire.NotECT {
 		ecn, ok := wire.DecapsulateECN(p.Class(), outer)
 		if !ok {
-			w.drop(k, drop.InboundCongestion)
+			w.dropIn(k, sa, drop.InboundCongestion)
 			return m
 		}
 		p.SetClass(p.Class()&^3 | ecn)
@@ -87,21 +88,21 @@ func (w *worker) deliver6(m int) {
 		p := wire.IPv6(w.pool.Bytes(k))
 		switch {
 		case w.value[i] != w.sas6[i].Route:
-			w.drop(k, drop.InboundPolicy)
+			w.dropIn(k, w.sas6[i], drop.InboundPolicy)
 			continue
 		case *p.Dst() == s.hop6.IP6:
 			w.localInbound6(k, p)
 			continue
 		case p.HopLimit() <= 1:
 			w.tellInbound6(p, &w.limits.timeExceeded, wire.ICMP6TimeExceeded, wire.CodeHopLimitExceeded, 0)
-			w.drop(k, drop.InboundTTL)
+			w.dropIn(k, w.sas6[i], drop.InboundTTL)
 			continue
 		case len(p) > s.mtu:
 			w.tellInbound6(p, &w.limits.tooBig, wire.ICMP6TooBig, 0, uint32(s.mtu))
-			w.drop(k, drop.InboundTooBig)
+			w.dropIn(k, w.sas6[i], drop.InboundTooBig)
 			continue
 		case !reachable:
-			w.drop(k, drop.InboundNoNextHop)
+			w.dropIn(k, w.sas6[i], drop.InboundNoNextHop)
 			continue
 		}
 		p.DecrementHopLimit()

@@ -145,7 +145,7 @@ func (w *worker) fit(m, transit int) int {
 			continue
 		case !ours && p.TTL() <= 1:
 			w.tellPrivate(k, p, &w.limits.timeExceeded, wire.ICMPTimeExceeded, wire.CodeTTLExceeded, 0)
-			w.drop(k, drop.OutboundTTL)
+			w.dropOut(k, &sa, drop.OutboundTTL)
 			continue
 		case len(p) > limit && a.tables.Fragment && !ours && !p.DF() && w.fragment(k, p, limit):
 			continue
@@ -153,10 +153,10 @@ func (w *worker) fit(m, transit int) int {
 			if !ours && p.DF() {
 				w.tellPrivate(k, p, &w.limits.tooBig, wire.ICMPUnreachable, wire.CodeFragmentationNeeded, uint32(limit))
 			}
-			w.drop(k, drop.OutboundTooBig)
+			w.dropOut(k, &sa, drop.OutboundTooBig)
 			continue
 		case !reachable:
-			w.drop(k, drop.OutboundNoNextHop)
+			w.dropOut(k, &sa, drop.OutboundNoNextHop)
 			continue
 		}
 		if !w.encapsulate(out, k, &sa, len(p), limit, wire.ProtoIPv4) {
@@ -191,13 +191,13 @@ func (w *worker) encapsulate(out int, k pktbuf.Packet, sa *outboundSA, n, limit 
 	size := esp.Size(n + fill)
 	switch {
 	case sa.entry == nil:
-		w.drop(k, drop.OutboundNoSA)
+		w.dropOut(k, sa, drop.OutboundNoSA)
 		return false
 	case int(k.Off) < outerRoom || size-esp.HeaderLen > n+w.pool.Tailroom(k):
-		w.drop(k, drop.OutboundNoRoom)
+		w.dropOut(k, sa, drop.OutboundNoRoom)
 		return false
-	case !w.spend(sa.entry, n):
-		w.drop(k, drop.OutboundSAEnded)
+	case !w.spend(sa, n):
+		w.dropOut(k, sa, drop.OutboundSAEnded)
 		return false
 	}
 	k = k.Grow(esp.HeaderLen)
@@ -243,34 +243,37 @@ func (w *worker) fragment(k pktbuf.Packet, p wire.IPv4, limit int) bool {
 
 // outboundSA is what a route sends by; entry is nil where it has nothing.
 type outboundSA struct {
-	route uint32
-	entry *tables.SA
-	key   *esp.Key
-	peer  [16]byte
+	route  uint32
+	counts *tables.RouteCounts
+	entry  *tables.SA
+	key    *esp.Key
+	peer   [16]byte
 }
 
 // outboundSA looks up what a route sends by. The reference comes from memory
 // that vitad writes: everything about it is checked.
 func (w *worker) outboundSA(route uint32) outboundSA {
+	none := outboundSA{route: route, counts: w.counts(route)}
 	ref := atomic.LoadUint32(&w.active[route])
 	i := tables.SAIndex(ref)
 	if ref == 0 || i >= len(w.mem.SAs) {
-		return outboundSA{}
+		return none
 	}
 	e := &w.mem.SAs[i]
 	if atomic.LoadUint32(&e.Ref) != ref || e.Route != route || e.Direction != tables.Outbound || int(e.Worker) != w.slot {
-		return outboundSA{}
+		return none
 	}
-	s := outboundSA{route: route, entry: e, key: w.keys.at(i), peer: w.a.tables.Peer(route, w.a.index)}
+	s := outboundSA{route: route, counts: none.counts, entry: e, key: w.keys.at(i), peer: w.a.tables.Peer(route, w.a.index)}
 	if s.key == nil || s.peer == [16]byte{} {
-		return outboundSA{}
+		return none
 	}
 	return s
 }
 
 // spend takes the next sequence number of an SA for a packet of n bytes, or
 // reports that a hard limit forbids it (RFC 4301, 4.4.2.1).
-func (w *worker) spend(e *tables.SA, n int) bool {
+func (w *worker) spend(sa *outboundSA, n int) bool {
+	e, c := sa.entry, sa.counts
 	if w.ended(e, n) || e.Seq >= e.LastSeq {
 		return false
 	}
@@ -278,6 +281,9 @@ func (w *worker) spend(e *tables.SA, n int) bool {
 	e.Packets++
 	e.Bytes += uint64(n)
 	e.LastUsed = w.now
+	c.SentPackets++
+	c.SentBytes += uint64(n)
+	c.LastUsed = w.now
 	return true
 }
 

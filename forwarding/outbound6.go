@@ -62,16 +62,16 @@ func (w *worker) fit6(out, m, transit int) int {
 			continue
 		case !ours && p.HopLimit() <= 1:
 			w.tell6(&a.private, k, p, &w.limits.timeExceeded, wire.ICMP6TimeExceeded, wire.CodeHopLimitExceeded, 0)
-			w.drop(k, drop.OutboundTTL)
+			w.dropOut(k, &sa, drop.OutboundTTL)
 			continue
 		case len(p) > limit:
 			if !ours {
 				w.tell6(&a.private, k, p, &w.limits.tooBig, wire.ICMP6TooBig, 0, uint32(limit))
 			}
-			w.drop(k, drop.OutboundTooBig)
+			w.dropOut(k, &sa, drop.OutboundTooBig)
 			continue
 		case !reachable:
-			w.drop(k, drop.OutboundNoNextHop)
+			w.dropOut(k, &sa, drop.OutboundNoNextHop)
 			continue
 		}
 		if !w.encapsulate(out, k, &sa, len(p), max(path, len(p)), wire.ProtoIPv6) {

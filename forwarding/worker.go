@@ -98,7 +98,9 @@ type worker struct {
 	cpu    int // to be bound to; -1: none
 	mem    *tables.Memory
 	me     *tables.Worker
-	active []uint32 // the worker's row: SA reference by route slot
+	active []uint32             // the worker's row: SA reference by route slot
+	routes []tables.RouteCounts // likewise: what it counts
+	none   tables.RouteCounts   // of a slot that is not there
 	spis   *spiTable
 	keys   *keyStore
 	pool   *pktbuf.Pool
@@ -298,11 +300,10 @@ func (w *worker) lookAfter() {
 	w.sync = w.now + int64(syncEvery)
 	for _, s := range [...]*side{&a.private, &a.public} {
 		s.port.Sync()
-		up := uint8(0)
-		if s.port.Info().LinkUp {
-			up = 1
-		}
-		s.info.LinkUp = up
+		i := s.port.Info()
+		s.info.LinkUp, s.info.Backlog = bit(i.LinkUp), bit(i.Backlog)
+		atomic.StoreUint32(&s.info.RxWait, uint32(i.RxWaiting))
+		atomic.StoreUint32(&s.info.TxWait, uint32(i.TxWaiting))
 	}
 }
 

@@ -80,11 +80,14 @@ func (c *stateCmd) Run(s *session) error { return show(s, operator.State, c.Path
 type topCmd struct {
 	Interval time.Duration `default:"1s" help:"Time between two looks."`
 	Rounds   int           `help:"End after so many; default: on Ctrl-C."`
+	Each     bool          `help:"Also what is counted of each route and security association."`
 }
 
 func (c *topCmd) Run(s *session) error {
 	return with(s, func(o *operator.Client) error {
-		return o.Top(s, os.Stdout, c.Interval, c.Rounds, term.IsTerminal(int(os.Stdout.Fd())))
+		return o.Top(s, os.Stdout, operator.TopOptions{
+			Interval: c.Interval, Rounds: c.Rounds, Screen: term.IsTerminal(int(os.Stdout.Fd())), Each: c.Each,
+		})
 	})
 }
 

@@ -166,7 +166,12 @@ func (p *Port) Fd() int { return p.epoll }
 // Info describes the port.
 func (p *Port) Info() drivers.Info {
 	i := p.netif
-	return drivers.Info{Driver: "af-xdp", Name: i.Name, MAC: i.MAC, MTU: i.MTU, Queues: len(p.queues), ZeroCopy: p.zeroCopy, LinkUp: i.Up}
+	info := drivers.Info{Driver: "af-xdp", Name: i.Name, MAC: i.MAC, MTU: i.MTU, Queues: len(p.queues), ZeroCopy: p.zeroCopy, LinkUp: i.Up, Backlog: true}
+	for _, q := range p.queues {
+		info.RxWaiting += q.Rx.Consume(ringEntries)
+		info.TxWaiting += q.sending
+	}
+	return info
 }
 
 // Close ends the sockets, takes the program off with the interface's last port,

@@ -375,7 +375,14 @@ func (p *Port) Fd() int { return p.fd }
 
 // Info describes the port.
 func (p *Port) Info() drivers.Info {
-	return drivers.Info{Driver: "memory", Name: p.name, MAC: p.end.mac, MTU: p.end.o.MTU, Queues: len(p.queues), LinkUp: true}
+	e := p.end
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	i := drivers.Info{Driver: "memory", Name: p.name, MAC: e.mac, MTU: e.o.MTU, Queues: len(p.queues), LinkUp: true, Backlog: true}
+	for _, q := range p.queues {
+		i.RxWaiting += int(e.rings[q].tail - e.rings[q].head)
+	}
+	return i
 }
 
 // Stats returns the port's counters.

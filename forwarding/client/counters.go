@@ -107,6 +107,11 @@ type PortInfo struct {
 	Queues   int // hardware queues that the port serves
 	ZeroCopy bool
 	LinkUp   bool
+
+	// As of the last second, where Backlog says that the driver knows it.
+	Backlog   bool
+	RxWaiting int // frames received that the worker has not taken
+	TxWaiting int // frames that the device has not sent
 }
 
 // Ports describes the open ports: a private and a public one for each worker.
@@ -141,6 +146,7 @@ func readPort(shared *tables.PortInfo) (PortInfo, bool) {
 			return PortInfo{
 				Driver: tables.Text(p.Driver[:]), Name: tables.Text(p.Name[:]), MTU: int(p.MTU), MAC: p.MAC,
 				Queues: int(p.Queues), ZeroCopy: p.ZeroCopy != 0, LinkUp: p.LinkUp != 0,
+				Backlog: p.Backlog != 0, RxWaiting: int(p.RxWait), TxWaiting: int(p.TxWait),
 			}, p.Open != 0
 		}
 	}

@@ -125,7 +125,13 @@ type SAInfo struct {
 	Bytes     uint64 // of inner packets
 	Seq       uint64 // last sent, or highest received
 
+	MaxPackets uint64 // hard limit; 0: none
+	MaxBytes   uint64 // hard limit, of inner packets; 0: none
+	LastSeq    uint64 // hard limit
+
 	RxErrors, ProtocolErrors, DecryptErrors uint64
+
+	Drops []Drop // reasons that have occurred
 }
 
 // SAs returns all SAs that the engine holds.
@@ -179,7 +185,11 @@ func (c *Client) info(sa *tables.SA, live *tables.Tables) (SAInfo, bool) {
 		RxErrors:       atomic.LoadUint64(&sa.RxErrors),
 		ProtocolErrors: atomic.LoadUint64(&sa.ProtocolErrors),
 		DecryptErrors:  atomic.LoadUint64(&sa.DecryptErrors),
+		MaxPackets:     sa.MaxPackets, MaxBytes: sa.MaxBytes, LastSeq: sa.LastSeq,
 	}
+	var drops [tables.DropSlots]uint64
+	addDrops(&drops, &sa.Drops)
+	info.Drops = listDrops(&drops)
 	if live != nil {
 		info.Route = live.RouteID(int(sa.Route))
 	}

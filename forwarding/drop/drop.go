@@ -105,6 +105,37 @@ func (r Reason) Info() Info {
 // String returns the reason's name.
 func (r Reason) String() string { return r.Info().Name }
 
+// slots numbers the reasons that are counted for each route and SA, too: those
+// of packets of which it is known what route they belong to.
+var slots = func() (t [NumReasons]int8) {
+	for i := range t {
+		t[i] = -1
+	}
+	for i, r := range routed {
+		t[r] = int8(i)
+	}
+	return t
+}()
+
+var routed = []Reason{
+	OutboundTTL, OutboundTooBig, OutboundNoSA, OutboundSAEnded, OutboundNoRoom, OutboundNoNextHop,
+	ESPTooShort, ESPSAEnded, ESPReplay, ESPAuthentication, ESPTrailer, ESPDummy,
+	InboundProtocol, InboundMalformed, InboundChecksum, InboundMartian, InboundCongestion,
+	InboundPolicy, InboundTTL, InboundTooBig, InboundNoNextHop,
+}
+
+// Slot returns a reason's place in what is counted for each route and SA, or -1
+// where it has none.
+func (r Reason) Slot() int { return int(slots[r]) }
+
+// InSlot is the inverse of Slot. It reports false for a slot that is not used.
+func InSlot(slot int) (Reason, bool) {
+	if slot < 0 || slot >= len(routed) {
+		return 0, false
+	}
+	return routed[slot], true
+}
+
 const none = tables.NoCounter
 
 var list = [NumReasons]Info{

@@ -12,7 +12,7 @@ import (
 // any layout in this package; both processes must have the same.
 const (
 	Magic   = 0x656e6967_61746976 // "vitaengi", little endian
-	Version = 6
+	Version = 7
 )
 
 // WorkerSlots is how many worker slots there are: twice MaxWorkers, because
@@ -62,12 +62,13 @@ type Header struct {
 	workers   extent
 	rings     extent
 	windows   extent
+	routes    extent
 	SATop     uint32 // atomic: entries from here on have never been used
 	_         uint32
 	Release   [64]byte // the engine's version, zero-padded
 	Tier      [32]byte // implementation of AES-GCM, zero-padded
 	CPUs      [16]uint64
-	_         [104]byte
+	_         [88]byte
 
 	// Current is the live generation: its number in the upper 63 bits, and in
 	// the lowest the place (0 or 1) of its tables. vitad stores it, workers
@@ -124,6 +125,24 @@ type SA struct {
 	PMTUUntil      int64  // clock.Mono; until then PMTU holds
 	PMTU           uint32 // outbound: largest outer packet that passes the path; 0: not known
 	_              [20]byte
+
+	Drops [DropSlots]uint64 // by drop.Reason's Slot
+}
+
+// DropSlots is how many drop reasons are counted for each route and SA.
+const DropSlots = 32
+
+// RouteCounts are what one worker counts of a route. The packets and bytes are
+// those of all the route's SAs together, past ones included.
+type RouteCounts struct {
+	SentPackets     uint64
+	SentBytes       uint64 // of inner packets
+	ReceivedPackets uint64 // authentic ones
+	ReceivedBytes   uint64 // likewise
+	LastUsed        int64  // clock.Mono
+	_               [3]uint64
+
+	Drops [DropSlots]uint64 // by drop.Reason's Slot
 }
 
 // SmallWindow is the largest anti-replay window that an SA entry holds itself.
@@ -164,15 +183,16 @@ type PortInfo struct {
 	Open     uint8
 	ZeroCopy uint8
 	LinkUp   uint8
-	_        uint8
+	Backlog  uint8 // the driver says the two numbers below
 	MTU      uint32
 	Queues   uint32
-	_        uint32
+	RxWait   uint32 // frames received that the worker has not taken
+	TxWait   uint32 // frames that the device has not sent
 	MAC      [6]byte
 	_        [2]byte
 	Driver   [32]byte
 	Name     [MaxLink]byte
-	_        [24]byte
+	_        [20]byte
 }
 
 // Worker is one worker's memory. All of it but the port descriptions is
@@ -235,6 +255,7 @@ func (h *Header) layout() uint64 {
 	place(&h.workers, arena.Size[Worker](WorkerSlots))
 	place(&h.rings, arena.Size[ringPair](WorkerSlots))
 	place(&h.windows, arena.Size[[windowWords]uint64](int(h.MaxSAs)))
+	place(&h.routes, arena.Size[RouteCounts](WorkerSlots*int(h.MaxRoutes)))
 	return at
 }
 
@@ -272,6 +293,7 @@ type Memory struct {
 	active  []uint32
 	rings   []ringPair
 	windows [][windowWords]uint64
+	routes  []RouteCounts
 	tables  [2][]byte
 }
 
@@ -295,7 +317,7 @@ func OpenMemory(b []byte) (*Memory, error) {
 	size := want.layout()
 	if size > uint64(len(b)) || want.tables != h.tables || want.sas != h.sas ||
 		want.active != h.active || want.workers != h.workers || want.rings != h.rings ||
-		want.windows != h.windows {
+		want.windows != h.windows || want.routes != h.routes {
 		return nil, fmt.Errorf("%w: areas are not where they belong in %d bytes", ErrCorrupt, len(b))
 	}
 	m := &Memory{
@@ -305,9 +327,10 @@ func OpenMemory(b []byte) (*Memory, error) {
 		active:  arena.View[uint32](h.active.in(b), WorkerSlots*o.MaxRoutes),
 		rings:   arena.View[ringPair](h.rings.in(b), WorkerSlots),
 		windows: arena.View[[windowWords]uint64](h.windows.in(b), o.MaxSAs),
+		routes:  arena.View[RouteCounts](h.routes.in(b), WorkerSlots*o.MaxRoutes),
 		tables:  [2][]byte{h.tables[0].in(b), h.tables[1].in(b)},
 	}
-	if m.SAs == nil || m.Workers == nil || m.active == nil || m.rings == nil || m.windows == nil {
+	if m.SAs == nil || m.Workers == nil || m.active == nil || m.rings == nil || m.windows == nil || m.routes == nil {
 		return nil, fmt.Errorf("%w: memory is not aligned", ErrCorrupt)
 	}
 	return m, nil
@@ -345,6 +368,14 @@ func (m *Memory) Active(worker, route int) *uint32 {
 func (m *Memory) ActiveRow(worker int) []uint32 {
 	routes := int(m.Header.MaxRoutes)
 	return m.active[worker*routes : (worker+1)*routes]
+}
+
+// RouteCounts returns what a worker counts of all route slots. Memory that no
+// worker has written takes no room until it is read: readers leave out workers
+// whose Rounds is 0, and slots without a route.
+func (m *Memory) RouteCounts(worker int) []RouteCounts {
+	routes := int(m.Header.MaxRoutes)
+	return m.routes[worker*routes : (worker+1)*routes]
 }
 
 // ToControl returns the ring by which a worker hands messages to vitad.

@@ -55,13 +55,24 @@ type Prepared interface {
 	Abort()
 }
 
+// State fills in root.GatewayState, which is nil when it is called, with the
+// children that are wanted.
+type State func(root *gen.Vita, wants Wants)
+
+// Wants says of a child of gateway-state, by its name, whether a reader needs
+// it. Some are long lists: what nobody asks for is not made.
+type Wants func(child string) bool
+
+// Everything wants all children.
+func Everything(string) bool { return true }
+
 // Options shapes a Datastore. Dir is required.
 type Options struct {
-	Dir     string               // folder of the database files; made with mode 0700
-	Applier Applier              // nil: nothing is brought into force
-	Log     *slog.Logger         // nil: none
-	State   func(root *gen.Vita) // fills in root.GatewayState, which is nil when it is called; nil: no state
-	OnStep  func(step string)    // called between the steps of a commit, for tests; nil: not called
+	Dir     string            // folder of the database files; made with mode 0700
+	Applier Applier           // nil: nothing is brought into force
+	Log     *slog.Logger      // nil: none
+	State   State             // nil: no state
+	OnStep  func(step string) // called between the steps of a commit, for tests; nil: not called
 }
 
 // Datastore is the configuration. Its methods are safe for concurrent use.
@@ -162,22 +173,22 @@ func (d *Datastore) named(name Name) (*guarded, error) {
 	return nil, rpcerr.New("invalid-value", "", "there is no datastore %q", string(name))
 }
 
-// Read calls fn with a datastore's tree, for running with the state in it if
-// state is set. fn must not keep or change the tree, and must not wait for a
+// Read calls fn with a datastore's tree, for running with the state in it that
+// is wanted; nil wants none. fn must not keep or change the tree, and must not wait for a
 // client: changes of the datastore wait for it.
-func (d *Datastore) Read(name Name, state bool, fn func(root *gen.Vita) error) error {
+func (d *Datastore) Read(name Name, wants Wants, fn func(root *gen.Vita) error) error {
 	g, err := d.named(name)
 	if err != nil {
 		return err
 	}
 	g.RLock()
 	defer g.RUnlock()
-	if !state || d.o.State == nil || name != Running {
+	if wants == nil || d.o.State == nil || name != Running {
 		return fn(g.tree)
 	}
 	view := *g.tree // shares what is in it, and has a place of its own for the state
 	view.GatewayState = nil
-	d.o.State(&view)
+	d.o.State(&view, wants)
 	return fn(&view)
 }
 

@@ -46,7 +46,7 @@ func decode(t testing.TB, config string) *edit.Node {
 func xmlOf(t testing.TB, d *Datastore, name Name) string {
 	t.Helper()
 	var b bytes.Buffer
-	err := d.Read(name, false, func(root *gen.Vita) error {
+	err := d.Read(name, nil, func(root *gen.Vita) error {
 		return yangenc.EncodeXML(&b, root, yangenc.Opts{Content: yangenc.ContentConfig, Secrets: true})
 	})
 	if err != nil {
@@ -360,7 +360,7 @@ func TestCopy(t *testing.T) {
 }
 
 func TestState(t *testing.T) {
-	d, err := Open(Options{Dir: t.TempDir(), State: func(root *gen.Vita) {
+	d, err := Open(Options{Dir: t.TempDir(), State: func(root *gen.Vita, _ Wants) {
 		n := uint64(7)
 		root.GatewayState = &gen.VitaEspGateway_GatewayState{PrivateRouter: &gen.VitaEspGateway_GatewayState_PrivateRouter{RouteErrors: &n}}
 	}})
@@ -370,7 +370,11 @@ func TestState(t *testing.T) {
 	defer d.Close()
 	for _, with := range []bool{true, false} {
 		var b bytes.Buffer
-		if err := d.Read(Running, with, func(root *gen.Vita) error { return yangenc.EncodeJSON(&b, root, yangenc.Opts{}) }); err != nil {
+		var wants Wants
+		if with {
+			wants = Everything
+		}
+		if err := d.Read(Running, wants, func(root *gen.Vita) error { return yangenc.EncodeJSON(&b, root, yangenc.Opts{}) }); err != nil {
 			t.Fatal(err)
 		}
 		if got := strings.Contains(b.String(), `"route-errors":"7"`); got != with {
@@ -396,7 +400,7 @@ func TestConcurrent(t *testing.T) {
 					return
 				default:
 				}
-				_ = d.Read(name, true, func(root *gen.Vita) error {
+				_ = d.Read(name, Everything, func(root *gen.Vita) error {
 					if len(root.Route4)%2 != 0 {
 						t.Errorf("%s has %d routes: half a commit", name, len(root.Route4))
 					}

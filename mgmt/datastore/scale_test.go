@@ -100,7 +100,7 @@ func BenchmarkCommit(b *testing.B) {
 			var m runtime.MemStats
 			runtime.GC()
 			runtime.ReadMemStats(&m)
-			_ = d.Read(Running, false, func(*gen.Vita) error { return nil })
+			_ = d.Read(Running, nil, func(*gen.Vita) error { return nil })
 			if err := d.Close(); err != nil {
 				b.Fatal(err)
 			}

@@ -36,7 +36,7 @@ func (nothing) Abort()   {}
 
 func newServer(t testing.TB) *Server {
 	t.Helper()
-	d, err := datastore.Open(datastore.Options{Dir: t.TempDir(), Applier: nothing{}, State: func(root *gen.Vita) {
+	d, err := datastore.Open(datastore.Options{Dir: t.TempDir(), Applier: nothing{}, State: func(root *gen.Vita, _ datastore.Wants) {
 		n := uint64(7)
 		root.GatewayState = &gen.VitaEspGateway_GatewayState{
 			PrivateRouter: &gen.VitaEspGateway_GatewayState_PrivateRouter{RouteErrors: &n},

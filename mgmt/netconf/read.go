@@ -120,7 +120,7 @@ func (n *session) read(from datastore.Name, content yangenc.Content, p map[strin
 	}
 	o := yangenc.Opts{Filter: sel.subtree, Content: content, Defaults: mode}
 	out.WriteString("<data>")
-	err = n.server.o.Datastore.Read(from, content == yangenc.ContentAll, func(root *gen.Vita) error {
+	err = n.server.o.Datastore.Read(from, yangenc.Wants("gateway-state", nil, o), func(root *gen.Vita) error {
 		if sel.path != nil {
 			all := mode == yangenc.ReportAll || mode == yangenc.ReportAllTagged
 			nodes, err := sel.path.Select(nav.Root(root, nav.Options{Defaults: all, Config: content == yangenc.ContentConfig, More: more}))

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -13,21 +15,27 @@ import (
 // clearScreen moves to the top left and clears, by ECMA-48.
 const clearScreen = "\x1b[H\x1b[2J"
 
-// Top prints all counters that are not zero with their rates, every interval
-// until ctx ends or, with rounds > 0, that many times. Without a screen the
-// tables follow one another.
-func (c *Client) Top(ctx context.Context, w io.Writer, interval time.Duration, rounds int, screen bool) error {
+// TopOptions shape what Top prints.
+type TopOptions struct {
+	Interval time.Duration
+	Rounds   int  // how many tables; 0: until the context ends
+	Screen   bool // one table in the place of the other; false: they follow one another
+	Each     bool // what is counted of each route and association, too
+}
+
+// Top prints all counters that are not zero with their rates.
+func (c *Client) Top(ctx context.Context, w io.Writer, o TopOptions) error {
 	var last map[string]uint64
 	var at time.Time
-	for n := 0; rounds == 0 || n < rounds; n++ {
+	for n := 0; o.Rounds == 0 || n < o.Rounds; n++ {
 		if n > 0 {
 			select {
 			case <-ctx.Done():
 				return nil
-			case <-time.After(interval):
+			case <-time.After(o.Interval):
 			}
 		}
-		lines, _, err := c.Get(ctx, State, "/gateway-state")
+		lines, err := c.counters(ctx, o.Each)
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil
@@ -35,13 +43,39 @@ func (c *Client) Top(ctx context.Context, w io.Writer, interval time.Duration, r
 			return err
 		}
 		now := time.Now()
-		if screen {
+		if o.Screen {
 			fmt.Fprint(w, clearScreen)
 		}
 		last = rates(w, lines, last, now.Sub(at))
 		at = now
 	}
 	return nil
+}
+
+// counters reads the counters; those of each route and association, which can
+// be thousands, only where they are wanted.
+func (c *Client) counters(ctx context.Context, each bool) ([]Line, error) {
+	if each {
+		lines, _, err := c.Get(ctx, State, "/gateway-state")
+		return lines, err
+	}
+	at, err := parse("/gateway-state")
+	if err != nil {
+		return nil, err
+	}
+	var fields []string
+	for _, n := range at.Schema().Children {
+		switch n.Name {
+		case "route", "security-association", "inbound-sa":
+		default:
+			fields = append(fields, n.Name)
+		}
+	}
+	body, err := c.do(ctx, http.MethodGet, running+"/"+at.RESTCONF()+"?fields="+url.QueryEscape(strings.Join(fields, ";")), "", nil)
+	if err != nil {
+		return nil, err
+	}
+	return flatten(at, body)
 }
 
 // rates prints one table and returns the counters for the next.

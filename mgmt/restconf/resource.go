@@ -141,7 +141,7 @@ func (q *request) get() error {
 		o.More = q.s.roots(o.Depth, q.r)
 	}
 	var body bytes.Buffer
-	err = q.s.o.Datastore.Read(q.store, o.Content != yangenc.ContentConfig, func(root *gen.Vita) error {
+	err = q.s.o.Datastore.Read(q.store, yangenc.Wants("gateway-state", q.at, o), func(root *gen.Vita) error {
 		if q.media == mediaXML {
 			return yangenc.EncodeResourceXML(&body, root, q.at, o)
 		}

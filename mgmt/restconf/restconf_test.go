@@ -47,7 +47,7 @@ type client struct {
 func serve(t testing.TB) *client {
 	t.Helper()
 	dir := t.TempDir()
-	d, err := datastore.Open(datastore.Options{Dir: dir, Applier: nothing{}, State: func(root *gen.Vita) {
+	d, err := datastore.Open(datastore.Options{Dir: dir, Applier: nothing{}, State: func(root *gen.Vita, _ datastore.Wants) {
 		n := uint64(1 << 60)
 		root.GatewayState = &gen.VitaEspGateway_GatewayState{
 			PrivateRouter: &gen.VitaEspGateway_GatewayState_PrivateRouter{RouteErrors: &n},

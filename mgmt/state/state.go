@@ -12,12 +12,14 @@ import (
 	"vita/forwarding/tables"
 	"vita/gen"
 	"vita/internal/clock"
+	"vita/mgmt/datastore"
 )
 
 // Source is where the counters come from: *client.Client.
 type Source interface {
 	Counters() *client.Snapshot
 	SAs() []client.SAInfo
+	Routes() []client.RouteInfo
 	Ports() []client.PortInfo
 	Engine() client.EngineInfo
 }
@@ -69,9 +71,10 @@ func set(g *gen.VitaEspGateway_GatewayState, path string, v uint64) bool {
 }
 
 // Fill returns a function that sets a tree's gateway-state to what the sources
-// say at that moment.
-func Fill(engine Source, keys KeySource) func(root *gen.Vita) {
-	return func(root *gen.Vita) {
+// say at that moment. Lists with an entry for each route or association are
+// made only where they are wanted; the rest costs little.
+func Fill(engine Source, keys KeySource) datastore.State {
+	return func(root *gen.Vita, wants datastore.Wants) {
 		g := &gen.VitaEspGateway_GatewayState{}
 		root.GatewayState = g
 		n := engine.Counters()
@@ -84,11 +87,11 @@ func Fill(engine Source, keys KeySource) func(root *gen.Vita) {
 			set(g, "gateway-state/key-manager/"+name, v)
 		}
 		now := clock.Mono()
-		for _, sa := range engine.SAs() {
-			if sa.Direction == client.Inbound {
-				inboundSA(g, sa)
-			}
-			association(g, sa, now)
+		if wants("inbound-sa") || wants("security-association") {
+			associations(g, engine.SAs(), now)
+		}
+		if wants("route") {
+			routes(g, engine.Routes(), now)
 		}
 		extended(g, n, engine)
 	}
@@ -106,7 +109,7 @@ func interfaceStats(g *gen.VitaEspGateway_GatewayState, side string, s client.St
 	}
 }
 
-func inboundSA(g *gen.VitaEspGateway_GatewayState, sa client.SAInfo) {
+func inboundSA(g *gen.VitaEspGateway_GatewayState, sa *client.SAInfo) {
 	if g.InboundSa == nil {
 		g.InboundSa = map[gen.VitaEspGateway_GatewayState_InboundSa_Key]*gen.VitaEspGateway_GatewayState_InboundSa{}
 	}

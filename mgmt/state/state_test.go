@@ -9,19 +9,23 @@ import (
 	"vita/forwarding/drop"
 	"vita/forwarding/tables"
 	"vita/gen"
+	"vita/internal/clock"
 	"vita/keying/keeper"
+	"vita/mgmt/datastore"
 )
 
 type source struct {
-	n   client.Snapshot
-	sas []client.SAInfo
+	n      client.Snapshot
+	sas    []client.SAInfo
+	routes []client.RouteInfo
 }
 
 func (s *source) Counters() *client.Snapshot { return &s.n }
 func (s *source) SAs() []client.SAInfo       { return s.sas }
+func (s *source) Routes() []client.RouteInfo { return s.routes }
 func (s *source) Engine() client.EngineInfo  { return client.EngineInfo{Tier: "generic"} }
 func (s *source) Ports() []client.PortInfo {
-	return []client.PortInfo{{Queue: 1, Name: "eth0", MTU: 1500}, {Queue: 1, Public: true, Name: "eth1", Driver: "afxdp", LinkUp: true}}
+	return []client.PortInfo{{Queue: 1, Name: "eth0", MTU: 1500}, {Queue: 1, Public: true, Name: "eth1", Driver: "afxdp", LinkUp: true, Backlog: true, TxWaiting: 3}}
 }
 
 type keys map[string]uint64
@@ -35,7 +39,7 @@ func TestFill(t *testing.T) {
 	}}
 	s.n.Private.RxPackets, s.n.Public.TxBytes = 5, 6
 	root := &gen.Vita{}
-	Fill(s, keys{"negotiations-initiated": 3})(root)
+	Fill(s, keys{"negotiations-initiated": 3})(root, datastore.Everything)
 	g := root.GatewayState
 	if *g.PrivateInterface.Rxpackets != 5 || *g.PublicInterface.Txbytes != 6 || *g.KeyManager.NegotiationsInitiated != 3 {
 		t.Fatalf("%+v %+v %+v", g.PrivateInterface, g.PublicInterface, g.KeyManager)
@@ -58,7 +62,7 @@ func TestExtended(t *testing.T) {
 	}}
 	s.n.Workers = []client.Load{{Queue: 1, Busy: 5, Idle: 6, Waiting: 2}}
 	root := &gen.Vita{}
-	Fill(s, keys{})(root)
+	Fill(s, keys{})(root, datastore.Everything)
 	g := root.GatewayState
 	out := g.SecurityAssociation[gen.VitaEspGateway_GatewayState_SecurityAssociation_Key{Queue: 1, Direction: "outbound", Spi: 300}]
 	in := g.SecurityAssociation[gen.VitaEspGateway_GatewayState_SecurityAssociation_Key{Queue: 1, Direction: "inbound", Spi: 300}]
@@ -68,11 +72,64 @@ func TestExtended(t *testing.T) {
 	if w := g.Worker[1]; *w.Busy != 5 || *w.Idle != 6 || *w.WaitingMessages != 2 {
 		t.Errorf("%+v", w)
 	}
-	if p := g.Port[gen.VitaEspGateway_GatewayState_Port_Key{Queue: 1, Side: "public"}]; *p.Driver != "afxdp" || !*p.LinkUp {
+	if p := g.Port[gen.VitaEspGateway_GatewayState_Port_Key{Queue: 1, Side: "public"}]; *p.Driver != "afxdp" || !*p.LinkUp || *p.WaitingToReceive != 0 || *p.WaitingToSend != 3 {
 		t.Errorf("%+v", p)
+	}
+	if p := g.Port[gen.VitaEspGateway_GatewayState_Port_Key{Queue: 1, Side: "private"}]; p.WaitingToReceive != nil || p.WaitingToSend != nil {
+		t.Errorf("a driver that cannot tell: %+v", p)
 	}
 	if len(g.Drop) != drop.NumReasons || *g.Drop["esp-replay"].Packets != 0 || *g.CryptoTier != "generic" || len(g.Port) != 2 {
 		t.Errorf("%d reasons, %d ports", len(g.Drop), len(g.Port))
+	}
+}
+
+// TestRoutesAndLifetimes looks at what is counted of routes and associations,
+// and that the lists are made only for those who want them.
+func TestRoutesAndLifetimes(t *testing.T) {
+	now := clock.Mono()
+	ms := int64(1e6)
+	s := &source{
+		routes: []client.RouteInfo{
+			{Route: "a", SentPackets: 1, SentBytes: 2, ReceivedPackets: 3, ReceivedBytes: 4, LastUsed: now - 5000*ms, Drops: []client.Drop{{Reason: drop.OutboundTTL, Packets: 7}, {Reason: drop.ESPReplay, Packets: 8}}},
+			{Route: "b"},
+		},
+		sas: []client.SAInfo{
+			{
+				Queue: 1, SPI: 300, Direction: client.Outbound, Route: "a", Created: now - 1000*ms, Expires: now + 60000*ms,
+				Packets: 10, MaxPackets: 100, Bytes: 2000, MaxBytes: 1000, Drops: []client.Drop{{Reason: drop.OutboundSAEnded, Packets: 1}, {Reason: drop.OutboundNoRoom, Packets: 2}},
+			},
+			{Queue: 1, SPI: 301, Direction: client.Inbound, Created: now - 1000*ms, Expires: now - 1},
+		},
+	}
+	root := &gen.Vita{}
+	Fill(s, keys{})(root, datastore.Everything)
+	g := root.GatewayState
+	a, b := g.Route["a"], g.Route["b"]
+	if len(g.Route) != 2 || *a.SentPackets != 1 || *a.SentBytes != 2 || *a.ReceivedPackets != 3 || *a.ReceivedBytes != 4 ||
+		*a.LastUse < 5000 || *a.LastUse > 60000 || *b.SentPackets != 0 || b.LastUse != nil || b.Drop != nil {
+		t.Errorf("%+v %+v", a, b)
+	}
+	if len(a.Drop) != 2 || *a.Drop["outbound-ttl"].Packets != 7 || *a.Drop["esp-replay"].Packets != 8 || *a.Drop["esp-replay"].Reason != "esp-replay" {
+		t.Errorf("%+v", a.Drop)
+	}
+	out := g.SecurityAssociation[gen.VitaEspGateway_GatewayState_SecurityAssociation_Key{Queue: 1, Direction: "outbound", Spi: 300}]
+	if *out.Age < 1000 || *out.TimeLeft > 60000 || *out.TimeLeft < 30000 || *out.PacketLimit != 100 || *out.PacketsLeft != 90 ||
+		*out.ByteLimit != 1000 || *out.BytesLeft != 0 || len(out.Drop) != 2 || *out.Drop["outbound-no-room"].Packets != 2 {
+		t.Errorf("%+v", out)
+	}
+	in := g.SecurityAssociation[gen.VitaEspGateway_GatewayState_SecurityAssociation_Key{Queue: 1, Direction: "inbound", Spi: 301}]
+	if *in.TimeLeft != 0 || in.PacketLimit != nil || in.ByteLimit != nil || in.Drop != nil {
+		t.Errorf("%+v", in)
+	}
+	for _, c := range []struct {
+		wants       string
+		routes, sas int
+	}{{"route", 2, 0}, {"security-association", 0, 2}, {"inbound-sa", 0, 2}, {"drop", 0, 0}} {
+		root := &gen.Vita{}
+		Fill(s, keys{})(root, func(child string) bool { return child == c.wants })
+		if g := root.GatewayState; len(g.Route) != c.routes || len(g.SecurityAssociation) != c.sas {
+			t.Errorf("who wants %s gets %d routes and %d associations", c.wants, len(g.Route), len(g.SecurityAssociation))
+		}
 	}
 }
 

@@ -241,6 +241,16 @@ func (g *gateway) counters() string {
 		}
 		fmt.Fprintf(&b, "sa %s %d: seq %d, packets %d, bytes %d, rxerrors %d, protocol-errors %d, decrypt-errors %d\n",
 			direction, sa.SPI, sa.Seq, sa.Packets, sa.Bytes, sa.RxErrors, sa.ProtocolErrors, sa.DecryptErrors)
+		for _, d := range sa.Drops {
+			fmt.Fprintf(&b, "sa %s %d drop %s %d\n", direction, sa.SPI, d.Reason, d.Packets)
+		}
+	}
+	for _, r := range g.client.Routes() {
+		fmt.Fprintf(&b, "route %s: sent-packets %d, sent-bytes %d, received-packets %d, received-bytes %d\n",
+			r.Route, r.SentPackets, r.SentBytes, r.ReceivedPackets, r.ReceivedBytes)
+		for _, d := range r.Drops {
+			fmt.Fprintf(&b, "route %s drop %s %d\n", r.Route, d.Reason, d.Packets)
+		}
 	}
 	return b.String()
 }

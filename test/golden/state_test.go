@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"vita/gen"
+	"vita/mgmt/datastore"
 	"vita/mgmt/state"
 )
 
@@ -19,7 +20,7 @@ func (noKeys) Counters() map[string]uint64 { return nil }
 func (g *gateway) compareState(counters string) {
 	g.t.Helper()
 	root := &gen.Vita{}
-	state.Fill(g.client, noKeys{})(root)
+	state.Fill(g.client, noKeys{})(root, datastore.Everything)
 	have := map[string]uint64{}
 	v := reflect.ValueOf(root.GatewayState).Elem()
 	for i := range v.NumField() {
@@ -45,6 +46,15 @@ func (g *gateway) compareState(counters string) {
 		}
 		have[fmt.Sprintf("sa %s %d: seq %d, packets %d, bytes %d, rxerrors %d, protocol-errors %d, decrypt-errors",
 			key.Direction, key.Spi, *sa.SequenceNumber, *sa.Packets, *sa.Bytes, *e.Rxerrors, *e.ProtocolErrors)] = *e.DecryptErrors
+		for reason, d := range sa.Drop {
+			have[fmt.Sprintf("sa %s %d drop %s", key.Direction, key.Spi, reason)] = *d.Packets
+		}
+	}
+	for id, r := range root.GatewayState.Route {
+		have[fmt.Sprintf("route %s: sent-packets %d, sent-bytes %d, received-packets %d, received-bytes", id, *r.SentPackets, *r.SentBytes, *r.ReceivedPackets)] = *r.ReceivedBytes
+		for reason, d := range r.Drop {
+			have[fmt.Sprintf("route %s drop %s", id, reason)] = *d.Packets
+		}
 	}
 	for line := range strings.Lines(counters) {
 		line = strings.TrimSpace(line)

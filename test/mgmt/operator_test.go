@@ -129,7 +129,7 @@ func TestOperatorErrorsNameThePath(t *testing.T) {
 func TestOperatorTop(t *testing.T) {
 	s := start(t)
 	var b bytes.Buffer
-	check(t, s.operator().Top(t.Context(), &b, time.Millisecond, 2, false))
+	check(t, s.operator().Top(t.Context(), &b, operator.TopOptions{Interval: time.Millisecond, Rounds: 2}))
 	if n := strings.Count(b.String(), "per second"); n != 2 {
 		t.Fatalf("%d tables: %s", n, b.String())
 	}

@@ -68,7 +68,7 @@ func start(t *testing.T) *servers {
 	check(t, err)
 	cert, err := access.Certificate(s.dir)
 	check(t, err)
-	d, err := datastore.Open(datastore.Options{Dir: s.dir, Applier: nothing{}, State: func(root *gen.Vita) {
+	d, err := datastore.Open(datastore.Options{Dir: s.dir, Applier: nothing{}, State: func(root *gen.Vita, _ datastore.Wants) {
 		root.GatewayState = &gen.VitaEspGateway_GatewayState{}
 	}})
 	check(t, err)

@@ -1,6 +1,7 @@
 package yangenc
 
 import (
+	"slices"
 	"strings"
 
 	"vita/mgmt/internal/data"
@@ -166,4 +167,40 @@ func within(fs []*filterNode, s data.Struct) (sel selection, ok bool) {
 		sel.nodes = append(sel.nodes, f.children...)
 	}
 	return sel, ok
+}
+
+// Wants returns a function that says of each child of a top-level container, by
+// its name, whether an encoding of the resource at a path could show it; nil
+// where it shows nothing of the container. It may say so of too many: an XPath
+// filter is known only when it is evaluated.
+func Wants(container string, at Path, o Opts) func(child string) bool {
+	if o.Content == ContentConfig || len(at) > 0 && at[0].Schema.Name != container {
+		return nil
+	}
+	if len(at) > 1 {
+		return func(child string) bool { return child == at[1].Schema.Name }
+	}
+	all := func(string) bool { return true }
+	if o.Filter == nil || o.Filter.root == nil {
+		return all
+	}
+	nodes := o.Filter.root.children
+	if len(at) == 0 {
+		nodes = nil
+		for _, f := range o.Filter.root.children {
+			if f.schema == nil || f.schema.Name != container {
+				continue
+			}
+			if f.all() {
+				return all
+			}
+			nodes = append(nodes, f.children...)
+		}
+	}
+	if nodes == nil {
+		return nil
+	}
+	return func(child string) bool {
+		return slices.ContainsFunc(nodes, func(f *filterNode) bool { return f.schema != nil && f.schema.Name == child })
+	}
 }
