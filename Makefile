@@ -22,12 +22,12 @@ demo: setup build ## two gateways on this machine, configured, forwarding, rekey
 	$(GO) run ./test/demo -build build -json build/demo.json
 
 test: setup build lint generate-check ## everything that must pass before a change lands (needs root)
-	$(GO) test -timeout 20m $(shell $(GO) list ./... | grep -v /test/e2e)
-	$(GO) test -timeout 20m -count 1 ./test/e2e
+	$(GO) test -timeout 20m $(shell $(GO) list ./... | grep -vE '/test/(e2e|qemu|interop)')
+	$(GO) test -timeout 20m -count 1 -p 1 ./test/e2e ./test/qemu/... ./test/interop/...
 	$(MAKE) race
 
 check: ## the quick loop: build, vet and the tests that need no root and no peer
-	$(GO) build ./... && $(GO) vet ./... && $(GO) test $(shell $(GO) list ./... | grep -vE '/(test/(e2e|mgmt)|drivers/(afxdp|afpacket)|internal/testnet)$$')
+	$(GO) build ./... && $(GO) vet ./... && $(GO) test $(shell $(GO) list ./... | grep -vE '/(test/(e2e|mgmt|qemu|interop)|drivers/(afxdp|afpacket)|internal/testnet)$$')
 
 fmt: ## formats all Go files
 	$(GO) run $(LINT) fmt

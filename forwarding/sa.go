@@ -220,6 +220,9 @@ func (e *Engine) installSA(r *ctl.Request) (uint32, ctl.Code, error) {
 		Created: now, MaxBytes: r.MaxBytes, MaxPackets: r.MaxPackets, LastSeq: lastSeq, Replay: live.ReplayWindow,
 	}
 	clear(e.mem.Window(sa, i))
+	if r.Seq > 0 {
+		esp.Resume(sa, e.mem.Window(sa, i), r.Seq)
+	}
 	if r.HardTTL > 0 {
 		sa.Expires = now + r.HardTTL
 	}

@@ -2,6 +2,7 @@
 # Installs the peers and tools that the demo and the tests use. Does nothing,
 # and needs no root, where all of them are there.
 set -euo pipefail
+"$(dirname "$0")/setup-vm.sh"
 
 declare -A package=(
 	[ip]=iproute2 [ping]=iputils-ping [traceroute]=traceroute [curl]=curl

@@ -31,6 +31,7 @@ type SA struct {
 	HardTTL    time.Duration // 0: none
 	MaxBytes   uint64        // of inner packets; 0: none
 	MaxPackets uint64        // 0: none
+	Seq        uint64        // where it goes on: last number sent, or highest received, before which all count as received; 0: a new SA
 }
 
 // SARef names an installed SA. It is never 0.
@@ -56,7 +57,7 @@ func (c *Client) InstallSA(ctx context.Context, sa SA) (SARef, error) {
 	r := ctl.Request{
 		Kind: ctl.InstallSA, Route: uint32(slot), SPI: sa.SPI, Queue: sa.Queue, Direction: sa.Direction,
 		Salt: sa.Salt, HardTTL: int64(sa.HardTTL), MaxBytes: sa.MaxBytes, MaxPackets: sa.MaxPackets,
-		KeyLen: uint8(len(sa.Key)),
+		Seq: sa.Seq, KeyLen: uint8(len(sa.Key)),
 	}
 	copy(r.Key[:], sa.Key)
 	reply, err := c.request(ctx, &r)

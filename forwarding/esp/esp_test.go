@@ -326,6 +326,31 @@ func TestReplayAgainstList(t *testing.T) {
 	}
 }
 
+// TestResume: what an SA has continued behind has been seen, what comes next has
+// not, wherever in a word of the window the number lies.
+func TestResume(t *testing.T) {
+	for _, size := range []uint16{64, 128, 4096} {
+		for seq := uint64(1)<<32 - 70; seq < 1<<32+70; seq++ {
+			sa := &tables.SA{Replay: size}
+			ring := sa.Window[:]
+			if size > tables.SmallWindow {
+				ring = make([]uint64, 128)
+			}
+			Resume(sa, ring, seq)
+			for back := range uint64(size) + 1 {
+				if Mark(sa, ring, seq-back) {
+					t.Fatalf("window %d at %#x: %d behind is taken", size, seq, back)
+				}
+			}
+			for _, ahead := range []uint64{3, 1, 2, 64, 200, 137} {
+				if !Mark(sa, ring, seq+ahead) || Mark(sa, ring, seq+ahead) {
+					t.Fatalf("window %d at %#x: %d ahead is not taken, or twice", size, seq, ahead)
+				}
+			}
+		}
+	}
+}
+
 // TestDamagedWindow: a size that the ring has no room for lets nothing through
 // twice.
 func TestDamagedWindow(t *testing.T) {

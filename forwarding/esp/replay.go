@@ -72,6 +72,16 @@ func Mark(sa *tables.SA, ring []uint64, seq uint64) bool {
 	return true
 }
 
+// Resume lets an SA go on behind a sequence number, for one that continues
+// another's work: all numbers up to it count as seen.
+func Resume(sa *tables.SA, ring []uint64, seq uint64) {
+	for i := range ring {
+		ring[i] = ^uint64(0)
+	}
+	ring[seq>>6&uint64(len(ring)-1)] >>= 63 - seq&63 // those behind it have not come yet
+	sa.Seq = seq
+}
+
 // Resynchronisation after RFC 4303, appendix A3: where more than 2^32 packets
 // were lost, the inferred upper half is wrong and no packet is authentic any
 // more.

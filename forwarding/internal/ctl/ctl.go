@@ -45,6 +45,7 @@ type Request struct {
 	HardTTL    int64
 	MaxBytes   uint64
 	MaxPackets uint64
+	Seq        uint64
 	Key        [32]byte
 }
 
