@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"vita/asm/cksum"
@@ -18,6 +19,7 @@ var mutated = flag.Int("frames", 400_000, "how many frames TestMutatedFrames put
 // mutation is a gateway and valid frames for it, from which others are made.
 type mutation struct {
 	name            string
+	v6              bool // the tunnels
 	rig             func(testing.TB) *rig
 	private, public func(p *remote) [][]byte
 	good            func(p *remote, seq uint64) (private, public []byte)
@@ -52,7 +54,7 @@ var mutations = []mutation{
 		},
 	},
 	{
-		name: "IPv6", rig: newRig6,
+		name: "IPv6", v6: true, rig: newRig6,
 		private: func(*remote) [][]byte {
 			solicit := packet6(privNext6, priv6, wire.ProtoICMP6, 255, make([]byte, wire.NDLen+wire.NDOptionLen))
 			target := addr(priv6).As16()
@@ -78,6 +80,47 @@ var mutations = []mutation{
 			}
 		},
 	},
+}
+
+// Both families inside: all frames of the two above, for one gateway.
+func init() {
+	own := func(mac [6]byte, lists ...[][]byte) (out [][]byte) {
+		for _, f := range slices.Concat(lists...) {
+			f = bytes.Clone(f)
+			if f[0]&1 == 0 {
+				copy(f, mac[:])
+			}
+			out = append(out, f)
+		}
+		return out
+	}
+	v4, v6 := mutations[0], mutations[1]
+	mend := func(b []byte) {
+		if b[14]>>4 == 4 {
+			v4.mend(b)
+		} else {
+			v6.mend(b)
+		}
+	}
+	mutations = append(
+		mutations,
+		mutation{
+			name: "both in IPv4", rig: func(t testing.TB) *rig { return newRigBoth(t, false) },
+			private: func(p *remote) [][]byte { return own(privateMAC, v4.private(p), v6.private(p)) },
+			public: func(p *remote) [][]byte {
+				return append(v4.public(p), p.sealed(8, inPacket6(60), 41), p.sealed(9, inPacket6(1400), 41))
+			},
+			good: v4.good, mend: mend,
+		},
+		mutation{
+			name: "both in IPv6", v6: true, rig: func(t testing.TB) *rig { return newRigBoth(t, true) },
+			private: func(p *remote) [][]byte { return own(privateMAC6, v4.private(p), v6.private(p)) },
+			public: func(p *remote) [][]byte {
+				return append(v6.public(p), p.sealed6(8, inFrame(60).bytes()[14:], 4), p.sealed6(9, inFrame(1400).bytes()[14:], 4))
+			},
+			good: v6.good, mend: mend,
+		},
+	)
 }
 
 // TestMutatedFrames puts damaged, cut and lengthened frames into both ports, and
@@ -109,7 +152,7 @@ func (m *mutation) run(t *testing.T, frames int) {
 				_, f := m.good(p, sa.Seq+1+uint64(i))
 				if len(inner) > 14 {
 					f = p.sealed(sa.Seq+1+uint64(i), inner[14:], byte(4+37*rnd.IntN(2)))
-					if m.name == "IPv6" {
+					if m.v6 {
 						f = p.sealed6(sa.Seq+1+uint64(i), inner[14:], byte(4+37*rnd.IntN(2)))
 					}
 				}

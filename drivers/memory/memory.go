@@ -155,16 +155,20 @@ func (w *Wire) Close() error {
 	return nil
 }
 
-// Inject lets a frame arrive at the end, as if the far end had sent it. It
-// reports false where the frame's length is not valid or its queue is full.
-func (e *End) Inject(frame []byte) bool {
+// Inject lets frames arrive at the end, as if the far end had sent them: all at
+// once, so that they are received together as far as a batch goes. It reports
+// false where a frame's length is not valid or its queue is full.
+func (e *End) Inject(frames ...[]byte) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	ok := len(frame) >= minFrame && len(frame) <= e.maxFrame() && e.push(frame)
-	if !ok {
-		e.lost++
+	all := true
+	for _, f := range frames {
+		if len(f) < minFrame || len(f) > e.maxFrame() || !e.push(f) {
+			e.lost++
+			all = false
+		}
 	}
-	return ok
+	return all
 }
 
 // Drain takes out all frames that the end has sent and the far end has not yet

@@ -147,9 +147,9 @@ var list = [NumReasons]Info{
 	},
 	PrivateEthertype: {
 		"private-ethertype", tables.PrivateDispatchEthertypeErrors,
-		"A frame at the private interface carried neither the gateway's family, IPv4 or IPv6, nor ARP.",
-		"Spanning tree, LLDP, the other family or VLAN-tagged frames on the private network.",
-		"None, or keep these protocols off the port.",
+		"A frame at the private interface carried neither IPv4 or IPv6, as far as the interface has an address of it, nor ARP.",
+		"Spanning tree, LLDP, a family that is not configured or VLAN-tagged frames on the private network.",
+		"None, or give the private interface an address of the other family too (ip6 or ip4).",
 	},
 	PrivateARP: {
 		"private-arp", tables.PrivateNextHopARPErrors,
@@ -345,9 +345,9 @@ var list = [NumReasons]Info{
 	},
 	InboundProtocol: {
 		"inbound-protocol", tables.InboundDispatchProtocolErrors,
-		"An authentic ESP packet carried something other than the gateway's family, IPv4 or IPv6.",
-		"The peer sends another protocol into the tunnel.",
-		"Compare the routes of both gateways.",
+		"An authentic ESP packet carried neither IPv4 nor IPv6, or a family of which the private interface has no address.",
+		"The peer sends another protocol into the tunnel, or has routes of both families.",
+		"Compare the routes of both gateways, and give the private interface an address of the other family (ip6 or ip4).",
 	},
 	InboundMalformed: {
 		"inbound-malformed", tables.InboundTTLProtocolErrors,

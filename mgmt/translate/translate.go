@@ -27,7 +27,10 @@ const (
 	defaultQueue          = 1
 )
 
-const module = "vita-esp-gateway"
+const (
+	module = "vita-esp-gateway"
+	ext    = module + "-ext:" // in front of a node of the extension module
+)
 
 // invalid is the error of a value that the model accepts and the gateway does
 // not. path is relative to the root, with keys.
@@ -42,6 +45,7 @@ func invalid(path, format string, a ...any) error {
 type route struct {
 	spi      *uint32
 	net, psk *string
+	further  []string  // nets
 	gateways []gateway // by address
 }
 
@@ -51,11 +55,21 @@ type gateway struct {
 	queue *uint16
 }
 
+// private is the private interface of either family, and what it has of the
+// other one.
+type private struct {
+	pci, ifname, mac        *string
+	ip, nexthop, nexthopMAC *string
+	otherIP, otherNextHop   *string
+	otherNextHopMAC         *string
+}
+
 // model is the part of the configuration that exists once for each family.
-// Interfaces of both families have the same leaves.
+// Public interfaces of both families have the same leaves.
 type model struct {
-	digit   string // of the nodes' names
-	private *gen.VitaEspGateway_PrivateInterface4
+	digit   string   // of the nodes' names: the tunnels' family
+	other   string   // the other one
+	private *private // nil: none
 	public  map[string]*gen.VitaEspGateway_PublicInterface4
 	routes  map[string]route
 }
@@ -64,9 +78,12 @@ type model struct {
 // lets it be only one.
 func family(root *gen.Vita) model {
 	if root.PrivateInterface6 == nil && len(root.PublicInterface6) == 0 && len(root.Route6) == 0 {
-		m := model{digit: "4", private: root.PrivateInterface4, public: root.PublicInterface4, routes: map[string]route{}}
+		m := model{digit: "4", other: "6", public: root.PublicInterface4, routes: map[string]route{}}
+		if p := root.PrivateInterface4; p != nil {
+			m.private = &private{p.Pci, p.Ifname, p.Mac, p.Ip, p.NexthopIp, p.NexthopMac, p.Ip6, p.NexthopIp6, p.NexthopMac6}
+		}
 		for id, r := range root.Route4 {
-			s := route{spi: r.Spi, net: r.Net, psk: r.PresharedKey}
+			s := route{spi: r.Spi, net: r.Net, psk: r.PresharedKey, further: sorted(r.FurtherNet)}
 			for _, key := range sorted(r.Gateway) {
 				s.gateways = append(s.gateways, gateway{key, r.Gateway[key].Ip, r.Gateway[key].Queue})
 			}
@@ -74,15 +91,15 @@ func family(root *gen.Vita) model {
 		}
 		return m
 	}
-	m := model{
-		digit: "6", private: (*gen.VitaEspGateway_PrivateInterface4)(root.PrivateInterface6),
-		public: map[string]*gen.VitaEspGateway_PublicInterface4{}, routes: map[string]route{},
+	m := model{digit: "6", other: "4", public: map[string]*gen.VitaEspGateway_PublicInterface4{}, routes: map[string]route{}}
+	if p := root.PrivateInterface6; p != nil {
+		m.private = &private{p.Pci, p.Ifname, p.Mac, p.Ip, p.NexthopIp, p.NexthopMac, p.Ip4, p.NexthopIp4, p.NexthopMac4}
 	}
 	for key, p := range root.PublicInterface6 {
 		m.public[key] = (*gen.VitaEspGateway_PublicInterface4)(p)
 	}
 	for id, r := range root.Route6 {
-		s := route{spi: r.Spi, net: r.Net, psk: r.PresharedKey}
+		s := route{spi: r.Spi, net: r.Net, psk: r.PresharedKey, further: sorted(r.FurtherNet)}
 		for _, key := range sorted(r.Gateway) {
 			s.gateways = append(s.gateways, gateway{key, r.Gateway[key].Ip, r.Gateway[key].Queue})
 		}
@@ -100,9 +117,13 @@ func Spec(root *gen.Vita) (*tables.Spec, error) {
 		ProtocolPort: or(root.ProtocolPort, tables.DefaultProtocolPort),
 	}
 	outer(s, root.Esp)
-	if p := m.private; p != nil && p.Ip != nil {
-		i, err := m.iface("private-interface"+m.digit, p.Pci, p.Ifname, p.Mac, p.NexthopMac, p.Ip, p.NexthopIp)
+	if p := m.private; p != nil && p.ip != nil {
+		path := "private-interface" + m.digit
+		i, err := m.iface(path, p.pci, p.ifname, p.mac, p.nexthopMAC, p.ip, p.nexthop)
 		if err != nil {
+			return nil, err
+		}
+		if err := m.otherFamily(path+"/"+ext, p, &i); err != nil {
 			return nil, err
 		}
 		s.Private = &i
@@ -129,18 +150,25 @@ func Spec(root *gen.Vita) (*tables.Spec, error) {
 		// Nothing can be forwarded before there is the other side.
 		s.Private = nil
 	}
+	owners := make(map[netip.Prefix]string, len(m.routes))
 	for _, id := range sorted(m.routes) {
 		r := m.routes[id]
 		path := fmt.Sprintf("route%s[id='%s']", m.digit, id)
-		destination, err := m.prefix(path+"/net", r.net)
+		nets, err := m.nets(path, r)
 		if err != nil {
 			return nil, err
+		}
+		for i, n := range nets {
+			if owner, taken := owners[n]; taken {
+				return nil, invalid(netPath(path, r, i), "%s belongs to route %q already", n, owner)
+			}
+			owners[n] = id
 		}
 		gws, err := m.gateways(path, r)
 		if err != nil {
 			return nil, err
 		}
-		s.Routes = append(s.Routes, tables.Route{ID: id, SPI: or(r.spi, 0), Nets: []netip.Prefix{destination}, Gateways: gws})
+		s.Routes = append(s.Routes, tables.Route{ID: id, SPI: or(r.spi, 0), Nets: nets, Gateways: gws})
 	}
 	if err := s.Validate(); err != nil {
 		return nil, &rpcerr.Error{Type: "application", Tag: "operation-failed", Message: err.Error()}
@@ -181,6 +209,52 @@ func (m *model) iface(path string, pci, ifname, mac, nexthopMAC, ip, nexthop *st
 	}
 	i.NextHop, err = m.addr(path+"/nexthop-ip", nexthop)
 	return i, err
+}
+
+// otherFamily fills in what the private interface has of the other family.
+func (m *model) otherFamily(path string, p *private, i *tables.Interface) (err error) {
+	if p.otherIP == nil && p.otherNextHop == nil { // otherwise the model demands both
+		return nil
+	}
+	if i.OtherNextHopMAC, err = hardware(path+"nexthop-mac"+m.other, p.otherNextHopMAC); err != nil {
+		return err
+	}
+	o := model{digit: m.other}
+	if i.OtherIP, err = o.addr(path+"ip"+m.other, p.otherIP); err != nil {
+		return err
+	}
+	i.OtherNextHop, err = o.addr(path+"nexthop-ip"+m.other, p.otherNextHop)
+	return err
+}
+
+// nets returns a route's net and further ones.
+func (m *model) nets(path string, r route) ([]netip.Prefix, error) {
+	first, err := m.prefix(path+"/net", r.net)
+	if err != nil {
+		return nil, err
+	}
+	nets := append(make([]netip.Prefix, 0, 1+len(r.further)), first)
+	for i, text := range r.further {
+		p, err := netip.ParsePrefix(text)
+		o := model{digit: m.other}
+		switch {
+		case err != nil || !m.has(p.Addr()) && !o.has(p.Addr()):
+			return nil, invalid(netPath(path, r, i+1), "%q is no network of IPv4 or IPv6", text)
+		case !m.has(p.Addr()) && (m.private == nil || m.private.otherIP == nil):
+			return nil, invalid(netPath(path, r, i+1), "a net of IPv%s needs private-interface%s to have ip%s and nexthop-ip%s",
+				m.other, m.digit, m.other, m.other)
+		}
+		nets = append(nets, p.Masked())
+	}
+	return nets, nil
+}
+
+// netPath returns the path of the i-th of a route's nets.
+func netPath(path string, r route, i int) string {
+	if i == 0 {
+		return path + "/net"
+	}
+	return fmt.Sprintf("%s/%sfurther-net[net='%s']/net", path, ext, r.further[i-1])
 }
 
 func (m *model) gateways(path string, r route) ([]tables.Gateway, error) {

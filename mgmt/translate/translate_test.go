@@ -2,6 +2,7 @@ package translate
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -120,6 +121,57 @@ func TestIPv6(t *testing.T) {
 	}
 }
 
+// What a private interface and a route get for the other family.
+const (
+	extNS  = ` xmlns="vita:esp-gateway-ext">`
+	inside = `<ip6` + extNS + `2001:db8:1::1</ip6><nexthop-ip6` + extNS + `fe80::2</nexthop-ip6><nexthop-mac6` + extNS + `02:00:00:00:00:06</nexthop-mac6>`
+	nets   = `<further-net` + extNS + `<net>2001:DB8:2::7/48</net></further-net><further-net` + extNS + `<net>172.16.5.5/12</net></further-net><further-net` + extNS + `<net>::/0</net></further-net>`
+
+	inside6 = `<ip4` + extNS + `10.0.0.1</ip4><nexthop-ip4` + extNS + `10.0.0.2</nexthop-ip4>`
+	nets6   = `<further-net` + extNS + `<net>0.0.0.0/0</net></further-net>`
+)
+
+// in puts a fragment at the end of an element, of which there is one.
+func in(doc, element, fragment string) string {
+	return strings.Replace(doc, "</"+element+">", fragment+"</"+element+">", 1)
+}
+
+var (
+	bothSides  = in(sides, "private-interface4", inside)
+	bothSides6 = in(sides6, "private-interface6", inside6)
+)
+
+func TestBothFamilies(t *testing.T) {
+	ip := netip.MustParseAddr
+	for xml, want := range map[string]struct {
+		private tables.Interface
+		nets    string
+	}{
+		bothSides + in(site, "route4", nets): {
+			tables.Interface{
+				Link: tables.Link{Ifname: "eth0"}, MAC: [6]byte{2, 0, 0, 0, 0, 1}, IP: ip("10.0.0.1"), NextHop: ip("10.0.0.2"),
+				OtherIP: ip("2001:db8:1::1"), OtherNextHop: ip("fe80::2"), OtherNextHopMAC: [6]byte{2, 0, 0, 0, 0, 6},
+			},
+			"[10.1.0.0/16 172.16.0.0/12 2001:db8:2::/48 ::/0]",
+		},
+		bothSides6 + in(site6, "route6", nets6): {
+			tables.Interface{
+				Link: tables.Link{Ifname: "eth0"}, IP: ip("2001:db8:1::1"), NextHop: ip("2001:db8:1::2"),
+				OtherIP: ip("10.0.0.1"), OtherNextHop: ip("10.0.0.2"),
+			},
+			"[2001:db8:2::/48 0.0.0.0/0]",
+		},
+	} {
+		got, err := Spec(tree(t, xml))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if *got.Private != want.private || fmt.Sprint(got.Routes[0].Nets) != want.nets {
+			t.Errorf("%+v %v\nwant %+v", *got.Private, got.Routes[0].Nets, want)
+		}
+	}
+}
+
 func TestKeying(t *testing.T) {
 	root := tree(t, sides+site+`<negotiation-ttl>2</negotiation-ttl><sa-ttl>60</sa-ttl><data-plane>true</data-plane>
  <outbound-sa><spi>300</spi><route>site1</route><aead>aes-gcm-16-icv</aead><key>000102030405060708090a0b0c0d0e0f</key><salt>a0a1a2a3</salt></outbound-sa>`)
@@ -188,6 +240,17 @@ func TestRefusals(t *testing.T) {
 		{"/vita-esp-gateway:private-interface4/nexthop-ip", strings.Replace(sides, "10.0.0.2", "255.255.255.255", 1)},
 		{"/vita-esp-gateway:public-interface4[ip='203.0.113.9']/nat-ip", strings.Replace(sides, "198.51.100.9", "0.0.0.0", 1)},
 		{"/vita-esp-gateway:route4[id='site1']/gateway[ip='239.1.1.1']/ip", sides + strings.Replace(site, "192.0.2.1", "239.1.1.1", 1)},
+		{"/vita-esp-gateway:private-interface4/vita-esp-gateway-ext:ip6", in(sides, "private-interface4", strings.Replace(inside, "2001:db8:1::1", "ff02::1", 1))},
+		{"/vita-esp-gateway:private-interface4/vita-esp-gateway-ext:nexthop-ip6", in(sides, "private-interface4", strings.Replace(inside, "fe80::2", "::ffff:10.0.0.1", 1))},
+		{"/vita-esp-gateway:private-interface4/vita-esp-gateway-ext:nexthop-mac6", in(sides, "private-interface4", strings.Replace(inside, "02:00:00:00:00:06", "03:00:00:00:00:06", 1))},
+		{"/vita-esp-gateway:private-interface6/vita-esp-gateway-ext:ip4", in(sides6, "private-interface6", strings.Replace(inside6, "10.0.0.1", "255.255.255.255", 1))},
+		// Nets of the other family without an address of it; a net that a route
+		// has already, by another spelling too; one that is of no family.
+		{"/vita-esp-gateway:route4[id='site1']/vita-esp-gateway-ext:further-net[net='2001:db8:2::/48']/net", sides + in(site, "route4", nets)},
+		{"/vita-esp-gateway:route6[id='site1']/vita-esp-gateway-ext:further-net[net='0.0.0.0/0']/net", sides6 + in(site6, "route6", nets6)},
+		{"/vita-esp-gateway:route4[id='site1']/vita-esp-gateway-ext:further-net[net='10.1.0.0/16']/net", bothSides + in(site, "route4", strings.Replace(nets, "172.16.5.5/12", "10.1.9.9/16", 1))},
+		{"/vita-esp-gateway:route4[id='site2']/net", bothSides + in(site, "route4", nets) + strings.NewReplacer("site1", "site2", "10.1.2.3/16", "172.16.0.0/12").Replace(site)},
+		{"/vita-esp-gateway:route4[id='site1']/vita-esp-gateway-ext:further-net[net='::ffff:0.0.0.0/96']/net", bothSides + in(site, "route4", strings.Replace(nets, "::/0", "::ffff:0.0.0.0/96", 1))},
 		{"/vita-esp-gateway:private-interface6/nexthop-ip", strings.Replace(sides6, "2001:db8:1::2", "ff02::1", 1)},
 		{"/vita-esp-gateway:public-interface6[ip='2001:db8:f::9']/nat-ip", strings.Replace(sides6, "2001:db8:e::9", "::", 1)},
 		{"/vita-esp-gateway:route6[id='site1']/net", sides6 + strings.Replace(site6, "2001:db8:2::7/48", "::ffff:10.0.0.0/104", 1)},

@@ -33,6 +33,8 @@ const (
 	needsDataPlane = "../data-plane = 'true'"
 	needsRoute     = "../route4[id = current()/route] or ../route6[id = current()/route]"
 	module         = "/vita-esp-gateway:"
+	private4       = module + "private-interface4/vita-esp-gateway-ext:"
+	private6       = module + "private-interface6/vita-esp-gateway-ext:"
 )
 
 // rules has an entry for every must statement of the model; a test fails on
@@ -44,6 +46,12 @@ var rules = map[statement]rule{
 	{module + "outbound-sa", needsDataPlane}:              {holds: dataPlane, reads: []string{module + "data-plane"}},
 	{module + "inbound-sa", needsDataPlane}:               {holds: dataPlane, reads: []string{module + "data-plane"}},
 	{module + "outbound-sa", needsRoute}:                  {holds: routeOf("outbound-sa"), reads: []string{module + "route4/id", module + "route6/id"}},
+	{private4 + "ip6", "../ext:nexthop-ip6"}:              {holds: beside("private-interface4", "nexthop-ip6")},
+	{private4 + "nexthop-ip6", "../ext:ip6"}:              {holds: beside("private-interface4", "ip6")},
+	{private4 + "nexthop-mac6", "../ext:nexthop-ip6"}:     {holds: beside("private-interface4", "nexthop-ip6")},
+	{private6 + "ip4", "../ext:nexthop-ip4"}:              {holds: beside("private-interface6", "nexthop-ip4")},
+	{private6 + "nexthop-ip4", "../ext:ip4"}:              {holds: beside("private-interface6", "ip4")},
+	{private6 + "nexthop-mac4", "../ext:nexthop-ip4"}:     {holds: beside("private-interface6", "nexthop-ip4")},
 	{module + "inbound-sa", needsRoute}:                   {holds: routeOf("inbound-sa"), reads: []string{module + "route4/id", module + "route6/id"}},
 }
 
@@ -72,6 +80,15 @@ func routeOf(list string) func(*gen.Vita, data.Struct) bool {
 	return func(tree *gen.Vita, sa data.Struct) bool {
 		id, ok := sa.Leaf(leaf)
 		return !ok || tree.Route4[id] != nil || tree.Route6[id] != nil // without one it is mandatory that fails
+	}
+}
+
+// beside returns a rule that demands another leaf of the same container.
+func beside(container, leaf string) func(*gen.Vita, data.Struct) bool {
+	n := schema.Root().Child("", container).Child("vita-esp-gateway-ext", leaf)
+	return func(_ *gen.Vita, c data.Struct) bool {
+		_, ok := c.Leaf(n)
+		return ok
 	}
 }
 

@@ -15,7 +15,7 @@ func TestOracle(t *testing.T) {
 		if err := os.WriteFile(file, []byte(json), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		out, err := exec.Command("yanglint", "-p", "../../yang/ietf", "-t", "config", "../../yang/vita-esp-gateway.yang", file).CombinedOutput()
+		out, err := exec.Command("yanglint", "-p", "../../yang/ietf", "-t", "config", "../../yang/vita-esp-gateway.yang", "../../yang/vita-esp-gateway-ext.yang", file).CombinedOutput()
 		return string(out), err
 	}
 	for name, c := range broken {
@@ -23,7 +23,7 @@ func TestOracle(t *testing.T) {
 			t.Errorf("%s: libyang takes %s", name, c.json)
 		}
 	}
-	for _, json := range []string{`{}`, complete(4), complete(6), `{"vita-esp-gateway:sa-ttl":21}`} {
+	for _, json := range []string{`{}`, complete(4), complete(6), bothFamilies(4), bothFamilies(6), `{"vita-esp-gateway:sa-ttl":21}`} {
 		if out, err := lint(json); err != nil {
 			t.Errorf("libyang refuses %s: %s", json, out)
 		}

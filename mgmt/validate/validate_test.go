@@ -72,11 +72,21 @@ func complete(v int, replace ...string) string {
 	return strings.NewReplacer(replace...).Replace(s)
 }
 
+// bothFamilies is a configuration for a family with nets of both.
+func bothFamilies(v int) string {
+	other := 10 - v
+	a := map[int]string{4: "10.0.0.1", 6: "2001:db8::1"}[other]
+	return complete(v, `"ifname":"eth0"`, fmt.Sprintf(`"ifname":"eth0","vita-esp-gateway-ext:ip%d":%q,"vita-esp-gateway-ext:nexthop-ip%d":"%s1"`, other, a, other, a),
+		`"id":"r1"`, `"id":"r1","vita-esp-gateway-ext:further-net":[{"net":"10.99.0.0/16"},{"net":"2001:db8:99::/48"},{"net":"::/0"}]`)
+}
+
 func TestValid(t *testing.T) {
 	for name, json := range map[string]string{
 		"empty":      `{}`,
 		"IPv4":       complete(4),
 		"IPv6":       complete(6),
+		"both in 4":  bothFamilies(4),
+		"both in 6":  bothFamilies(6),
 		"times":      `{"vita-esp-gateway:sa-ttl":21}`,
 		"no routes":  `{` + private(4) + `}`,
 		"two queues": `{` + private(4) + `,"vita-esp-gateway:public-interface4":[` + public(4, "") + `,` + strings.Replace(public(4, `,"queue":2`), "192.0.2.1", "192.0.2.9", 1) + `]}`,
@@ -103,6 +113,20 @@ var broken = func() map[string]struct{ json, tag, appTag, path string } {
 			m["mandatory "+p+"/"+leaf] = b{json, "data-missing", "", "/vita-esp-gateway:" + p[1:] + "/" + leaf}
 		}
 		m["choice "+p+"/link"] = b{`{` + strings.Replace(private(v), `"ifname":"eth0",`, "", 1) + `}`, "data-missing", "missing-choice", "/vita-esp-gateway:" + p[1:]}
+
+		other, a := 10-v, map[int]string{6: "10.0.0.9", 4: "2001:db8::9"}[v]
+		ext := p + "/vita-esp-gateway-ext:"
+		for leaf, needs := range map[string]string{"ip": "nexthop-ip", "nexthop-ip": "ip", "nexthop-mac": "nexthop-ip"} {
+			leaf, needs := fmt.Sprint(leaf, other), fmt.Sprint(needs, other)
+			value := a
+			if strings.HasPrefix(leaf, "nexthop-mac") {
+				value = "02:00:00:00:00:01"
+			}
+			m["must "+ext+leaf+": ../ext:"+needs] = b{
+				`{` + strings.Replace(private(v), `"ifname"`, fmt.Sprintf(`"vita-esp-gateway-ext:%s":%q,"ifname"`, leaf, value), 1) + `}`,
+				"operation-failed", "must-violation", "/vita-esp-gateway:" + p[1:] + "/vita-esp-gateway-ext:" + leaf,
+			}
+		}
 
 		p = fmt.Sprintf("/public-interface%d", v)
 		list := func(entries string) string {

@@ -24,6 +24,7 @@ type testCase struct {
 	spec     func() tables.Spec
 	sas      []client.SA
 	recorded string // public input from this file instead of input
+	batch    bool   // the frames of a side arrive together
 	input    func() (private, public [][]byte)
 }
 

@@ -161,9 +161,25 @@ func (g *gateway) inputs() (private, public [][]byte) {
 }
 
 // feed puts the frames in one by one, in turn, and collects what comes out
-// after each, so that the order is always the same.
+// after each, so that the order is always the same. Those of a batch case it
+// puts in all at once, at either port.
 func (g *gateway) feed(privateIn, publicIn [][]byte) (private, public [][]byte, counters string) {
 	in := uint64(0)
+	if g.c.batch {
+		for _, s := range []struct {
+			end    *memory.End
+			frames [][]byte
+		}{{g.private, privateIn}, {g.public, publicIn}} {
+			if !s.end.Inject(s.frames...) {
+				g.t.Fatal("the frames do not fit the wire")
+			}
+			in += uint64(len(s.frames))
+			g.await(in)
+			private = append(private, g.private.Drain()...)
+			public = append(public, g.public.Drain()...)
+		}
+		return private, public, g.counters() + g.messages()
+	}
 	for i := range max(len(privateIn), len(publicIn)) {
 		for _, s := range []struct {
 			end    *memory.End

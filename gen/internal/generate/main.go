@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/openconfig/goyang/pkg/yang"
@@ -43,7 +44,11 @@ func run(output, models string) error {
 	if err := os.CopyFS(work, os.DirFS(models)); err != nil {
 		return err
 	}
-	if err := flatten(filepath.Join(work, module)); err != nil {
+	lifted, err := flatten(filepath.Join(work, module))
+	if err != nil {
+		return err
+	}
+	if err := shorten(filepath.Join(work, extension), lifted); err != nil {
 		return err
 	}
 	cmd := exec.Command("go", "run", "-trimpath", generator,
@@ -64,41 +69,65 @@ func run(output, models string) error {
 	return os.WriteFile(output, code, 0o644)
 }
 
-// flatten lifts the nodes of choices at the top of a module to its top.
-func flatten(file string) error {
+// flatten lifts the nodes of choices at the top of a module to its top. It
+// returns the names of those choices and of their cases.
+func flatten(file string) (lifted map[string]bool, err error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	statements, err := yang.Parse(string(text), filepath.Base(file))
 	if err != nil {
-		return err
+		return nil, err
 	}
+	lifted = map[string]bool{}
 	var out strings.Builder
 	for _, m := range statements {
 		fmt.Fprintf(&out, "%s %s {\n", m.Keyword, m.Argument)
 		for _, s := range m.SubStatements() {
-			if err := write(&out, s); err != nil {
-				return err
+			if err := write(&out, s, lifted); err != nil {
+				return nil, err
 			}
 		}
 		out.WriteString("}\n")
 	}
-	return os.WriteFile(file, []byte(out.String()), 0o644)
+	return lifted, os.WriteFile(file, []byte(out.String()), 0o644)
 }
 
-func write(out *strings.Builder, s *yang.Statement) error {
+func write(out *strings.Builder, s *yang.Statement, lifted map[string]bool) error {
 	if s.Keyword != "choice" && s.Keyword != "case" {
 		return s.Write(out, "  ")
 	}
+	lifted[s.Argument] = true
 	for _, child := range s.SubStatements() {
 		switch child.Keyword {
 		case "description", "mandatory", "default", "reference", "status", "config":
 			continue
 		}
-		if err := write(out, child); err != nil {
+		if err := write(out, child, lifted); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+var augment = regexp.MustCompile(`augment "(/[^"]*)"`)
+
+// shorten takes the lifted choices and cases out of the paths by which a module
+// augments another.
+func shorten(file string, lifted map[string]bool) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	text = augment.ReplaceAllFunc(text, func(m []byte) []byte {
+		var path strings.Builder
+		for step := range strings.SplitSeq(string(augment.FindSubmatch(m)[1])[1:], "/") {
+			if _, name, _ := strings.Cut(step, ":"); !lifted[name] {
+				path.WriteString("/" + step)
+			}
+		}
+		return []byte(`augment "` + path.String() + `"`)
+	})
+	return os.WriteFile(file, text, 0o644)
 }

@@ -68,6 +68,7 @@ var bases = map[goyang.TypeKind]Type{
 
 // canonical forms that a typedef's description asks for (RFC 6991).
 var canons = map[string]func(string) (string, error){
+	"ip-prefix":            canonPrefix,
 	"ipv4-prefix":          canonPrefix,
 	"ipv6-prefix":          canonPrefix,
 	"ipv6-address":         canonAddr,
