@@ -14,6 +14,7 @@ import (
 
 	"vita/forwarding/client"
 	"vita/keying/keeper"
+	"vita/keying/ske"
 	"vita/mgmt/access"
 	"vita/mgmt/datastore"
 	"vita/mgmt/monitor"
@@ -70,7 +71,7 @@ func (c *runCmd) Run() error {
 	}
 	defer func() { _ = engine.Close() }() // the engine goes on or has ended; its socket goes either way
 
-	keys := keeper.New(keeper.Options{Engine: engine, Log: log})
+	keys := keeper.New(keeper.Options{Engine: engine, Protocol: ske.Protocol{}, Log: log})
 	applier := translate.NewApplier(engine, keys, log)
 	store, err := datastore.Open(datastore.Options{
 		Dir: c.StateDir, Applier: applier, Log: log, State: state.Fill(engine, keys),

@@ -7,7 +7,39 @@
 // go out. It has no socket, no timer and no SA.
 package exchange
 
-import "errors"
+import (
+	"errors"
+	"io"
+	"net/netip"
+	"time"
+)
+
+// Params are what both ends of a route have in common.
+type Params struct {
+	SPI    uint32 // of the route
+	PSK    [32]byte
+	Local  netip.Addr // our own address, as the peer sees it
+	Remote netip.Addr
+}
+
+// NumKinds is how many kinds of messages a protocol may have.
+const NumKinds = 8
+
+// Head is what a message says of itself before anything about it is verified.
+type Head struct {
+	SPI  uint32 // of the route
+	Kind uint8  // below NumKinds; 0: what opens an exchange, and takes no secret to make
+	Name string // of the kind, for logs
+}
+
+// Protocol makes the exchanges of a protocol and tells its messages apart.
+type Protocol interface {
+	// Parse returns the head of a message of the right form, else ErrMessage.
+	Parse(message []byte) (Head, error)
+	// New returns the exchange of one route and queue, which waits for each
+	// answer as long as wait and takes its random bytes from random.
+	New(p Params, wait time.Duration, random io.Reader) Exchange
+}
 
 // Keys are the secrets of one SA: AES-GCM's key and salt (RFC 4106).
 type Keys struct {
@@ -59,6 +91,9 @@ type Exchange interface {
 	// Active reports whether an exchange of ours is under way, and until when
 	// it waits.
 	Active() (deadline int64, ok bool)
+	// Awaits reports whether a message of that kind can be of use now. Receive
+	// refuses others at no cost.
+	Awaits(kind uint8) bool
 	// Stop ends our exchange and wipes its secrets.
 	Stop()
 	// Receive takes a message in. One that is refused changes nothing.

@@ -67,7 +67,10 @@ func (k *Keeper) configureLinks(old *Config, routes []Route) {
 			if !ok {
 				continue
 			}
-			l := &link{k: k, key: linkKey{r.ID, q}, route: r, local: k.c.Local[q], remote: remote, messages: newBucket(linkRate), knocks: newBucket(knockRate), askAfter: silence * int64(k.c.NegotiationTTL)}
+			l := &link{k: k, key: linkKey{r.ID, q}, route: r, local: k.c.Local[q], remote: remote, askAfter: silence * int64(k.c.NegotiationTTL)}
+			for kind := range l.messages {
+				l.messages[kind] = newBucket(linkRate)
+			}
 			wanted[l.key] = l
 			order = append(order, l)
 		}
@@ -137,7 +140,7 @@ func (k *Keeper) takeOver(now int64) {
 	}
 	for _, l := range k.order {
 		slices.SortStableFunc(l.inbound, func(a, b *inbound) int { return int(a.created - b.created) })
-		l.evict()
+		l.evict(now)
 	}
 	if taken > 0 {
 		k.log.Info("SAs taken over from the running engine", "number", taken)

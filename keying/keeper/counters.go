@@ -5,6 +5,7 @@ type counters struct {
 	rxErrors              uint64 // messages not accepted, for whatever reason
 	routeErrors           uint64 // ... of no route, or from another address than its gateway's
 	protocolErrors        uint64 // ... malformed, or unexpected
+	rateErrors            uint64 // ... more than the limits allow
 	versionErrors         uint64 // ... challenges of another version
 	parameterErrors       uint64 // ... challenges with another AEAD
 	authenticationErrors  uint64 // ... that the pre-shared key does not open
@@ -29,6 +30,7 @@ func (k *Keeper) Counters() map[string]uint64 {
 		"rxerrors":               c.rxErrors,
 		"route-errors":           c.routeErrors,
 		"protocol-errors":        c.protocolErrors,
+		"rate-errors":            c.rateErrors,
 		"version-errors":         c.versionErrors,
 		"parameter-errors":       c.parameterErrors,
 		"authentication-errors":  c.authenticationErrors,

@@ -13,6 +13,8 @@ import (
 
 	"vita/forwarding/client"
 	"vita/forwarding/tables"
+	"vita/keying/exchange"
+	"vita/keying/ske"
 )
 
 const second = int64(time.Second)
@@ -161,6 +163,7 @@ type simNet struct {
 	events   eventHeap
 	seq      int
 	nodes    map[netip.Addr]*node
+	protocol exchange.Protocol
 	blocked  func(from, to netip.Addr) bool
 }
 
@@ -203,7 +206,7 @@ type node struct {
 func newSim(t *testing.T, seed uint64) *simNet {
 	return &simNet{
 		t: t, now: 1000 * second, r: rand.New(rand.NewPCG(seed, 99)), minDelay: time.Millisecond, maxDelay: time.Millisecond,
-		nodes: map[netip.Addr]*node{}, blocked: func(_, _ netip.Addr) bool { return false },
+		nodes: map[netip.Addr]*node{}, protocol: ske.Protocol{}, blocked: func(_, _ netip.Addr) bool { return false },
 	}
 }
 
@@ -263,7 +266,7 @@ func (n *node) start(e *fakeEngine) {
 			to.tick = 0
 		})
 	}
-	n.keeper = New(Options{Engine: e, Clock: func() int64 { return n.net.now }, Rand: n.net})
+	n.keeper = New(Options{Engine: e, Protocol: n.net.protocol, Clock: func() int64 { return n.net.now }, Rand: n.net})
 	n.keeper.Configure(n.config)
 	n.tick = 0
 }

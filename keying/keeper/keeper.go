@@ -1,6 +1,6 @@
-// Package keeper keeps every route supplied with fresh SAs: it runs the key
-// exchange (keying/ske) with each route's peers, installs what comes out of it
-// in the packet engine, and takes old SAs away.
+// Package keeper keeps every route supplied with fresh SAs: it runs a key
+// exchange (keying/exchange) with each route's peers, installs what comes out of
+// it in the packet engine, and takes old SAs away.
 //
 // Each route has its own SAs for each queue; the state of one such pair is a
 // link. A link has
@@ -11,7 +11,7 @@
 //	standby   one that the peer has initiated, whose agreement may be lost: it
 //	          takes the active one's place once a packet has come by its twin,
 //	          which shows that the peer has it too; or when nothing else is left
-//	inbound   up to 4 SAs that the peer may send by
+//	inbound   up to 6 SAs that the peer may send by
 //
 // So no packet is ever sent by an SA that the peer might not have, as long as
 // there is another. When a peer initiates and we have not done so lately, we
@@ -36,6 +36,7 @@ import (
 	"vita/forwarding/client"
 	"vita/forwarding/tables"
 	"vita/internal/clock"
+	"vita/keying/exchange"
 )
 
 // Engine is what the keeper needs of the packet engine: *client.Client.
@@ -82,17 +83,16 @@ const (
 	defaultNegotiationTTL = 5 * time.Second
 	defaultSATTL          = 600 * time.Second
 
-	maxInbound    = 4 // inbound SAs of a link
+	maxInbound    = 6 // inbound SAs of a link
 	engineTimeout = 2 * time.Second
 
 	// Messages handled a second, of all links: what a flood may cost at most.
-	// None of them costs a public-key operation before it is authentic.
+	// Those that open an exchange, which anybody can make, count apart.
 	messageRate = 4000
-	// Messages handled a second of one link, so that who poses as one gateway
-	// does not keep the others out; knocks, which anybody can make, apart from
-	// the rest.
-	knockRate = 20
-	linkRate  = 50
+	openingRate = 2000
+	// Messages of a kind handled a second of one link: who poses as one gateway
+	// neither keeps the others out, nor by one kind of message the other kinds.
+	linkRate = 20
 	// Exchanges begun a second: with 10 000 routes a gateway that was restarted
 	// has them all back within a minute.
 	startRate = 250
@@ -122,12 +122,14 @@ const (
 	repeatInterval = time.Second
 )
 
-// Options shapes a Keeper. The zero value of a field stands for its default.
+// Options shapes a Keeper. The zero value of a field stands for its default,
+// but for Engine and Protocol, which must be given.
 type Options struct {
-	Engine Engine
-	Clock  func() int64 // nanoseconds; default clock.Mono, which SAInfo's times are in
-	Rand   io.Reader    // default crypto/rand.Reader
-	Log    *slog.Logger // default: none
+	Engine   Engine
+	Protocol exchange.Protocol
+	Clock    func() int64 // nanoseconds; default clock.Mono, which SAInfo's times are in
+	Rand     io.Reader    // default crypto/rand.Reader
+	Log      *slog.Logger // default: none
 }
 
 // Errors of Rekey.
@@ -138,11 +140,12 @@ var (
 
 // Keeper keeps SAs. All its methods may be called from any goroutine.
 type Keeper struct {
-	engine Engine
-	clock  func() int64
-	random io.Reader
-	log    *slog.Logger
-	wake   chan struct{}
+	engine   Engine
+	protocol exchange.Protocol
+	clock    func() int64
+	random   io.Reader
+	log      *slog.Logger
+	wake     chan struct{}
 
 	mu         sync.Mutex
 	c          Config
@@ -156,6 +159,7 @@ type Keeper struct {
 	reserved   map[linkKey]uint32 // SPIs of exchanges under way
 	spis       map[spiKey]int     // inbound SPIs in use or reserved
 	counters   counters
+	openings   bucket
 	messages   bucket
 	logs       bucket
 	knocks     bucket // repeated ones
@@ -174,7 +178,7 @@ type spiKey struct {
 // New returns a keeper that does nothing until Configure.
 func New(o Options) *Keeper {
 	k := &Keeper{
-		engine: o.Engine, clock: o.Clock, random: o.Rand, log: o.Log, wake: make(chan struct{}, 1),
+		engine: o.Engine, protocol: o.Protocol, clock: o.Clock, random: o.Rand, log: o.Log, wake: make(chan struct{}, 1),
 		links: map[linkKey]*link{}, statics: map[staticKey]*staticSA{}, waiting: map[*link]struct{}{},
 		reserved: map[linkKey]uint32{}, spis: map[spiKey]int{},
 	}
@@ -187,6 +191,7 @@ func New(o Options) *Keeper {
 	if k.log == nil {
 		k.log = slog.New(slog.DiscardHandler)
 	}
+	k.openings = newBucket(openingRate)
 	k.messages = newBucket(messageRate)
 	k.logs = newBucket(logRate)
 	k.knocks = newBucket(retryRate)

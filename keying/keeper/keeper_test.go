@@ -13,6 +13,7 @@ import (
 
 	"vita/forwarding/client"
 	"vita/forwarding/tables"
+	"vita/keying/ske"
 )
 
 // counts is a change of the counters, without those that have not moved.
@@ -25,7 +26,7 @@ func counts(n *node) map[string]uint64 {
 func TestCountersOfTheFirstExchanges(t *testing.T) {
 	s := newSim(t, 1)
 	a, b := pair(s)
-	if n := len(a.keeper.Counters()); n != 16 {
+	if n := len(a.keeper.Counters()); n != 17 {
 		t.Errorf("%d counters", n)
 	}
 	s.run(4 * time.Second)
@@ -226,7 +227,7 @@ func TestSeveralQueues(t *testing.T) {
 func TestStaticSAs(t *testing.T) {
 	now := 1000 * second
 	e := newFakeEngine(t, &now)
-	k := New(Options{Engine: e, Clock: func() int64 { return now }, Rand: newSim(t, 1)})
+	k := New(Options{Engine: e, Protocol: ske.Protocol{}, Clock: func() int64 { return now }, Rand: newSim(t, 1)})
 	c := config(addrA, addrB)
 	c.DataPlane = true
 	c.Outbound = []StaticSA{{Route: "r", SPI: 300, Queue: 1, Key: [16]byte{1}}}
@@ -252,7 +253,7 @@ func TestStaticSAs(t *testing.T) {
 		t.Errorf("SAs %v, before %v: a static SA must not start anew", got, before)
 	}
 	// A control process that starts anew keeps them too.
-	k = New(Options{Engine: e, Clock: func() int64 { return now }, Rand: newSim(t, 1)})
+	k = New(Options{Engine: e, Protocol: ske.Protocol{}, Clock: func() int64 { return now }, Rand: newSim(t, 1)})
 	k.Configure(c)
 	if got := refsBefore(); !slices.Equal(got, before) {
 		t.Errorf("SAs %v, before %v after a restart", got, before)
@@ -369,7 +370,7 @@ func TestRunStopsWithItsContext(t *testing.T) {
 		default:
 		}
 	}
-	k := New(Options{Engine: e})
+	k := New(Options{Engine: e, Protocol: ske.Protocol{}})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- k.Run(ctx) }()

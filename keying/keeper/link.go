@@ -7,7 +7,6 @@ import (
 
 	"vita/forwarding/client"
 	"vita/keying/exchange"
-	"vita/keying/ske"
 )
 
 // linkKey names a link.
@@ -22,8 +21,7 @@ type link struct {
 	key           linkKey
 	route         Route
 	local, remote netip.Addr
-	messages      bucket
-	knocks        bucket
+	messages      [exchange.NumKinds]bucket
 	due           int64 // when tick is to be called
 	timer         int   // place among the timers, from 1; 0: none
 
@@ -51,6 +49,8 @@ type inbound struct {
 	ref              client.SARef
 	spi              uint32
 	created, expires int64
+	ours             bool   // we have initiated
+	told             bool   // ... and may have sent by its twin, by which the peer knows that we have both
 	repeats          uint32 // the peer's SPI, where the peer has initiated: it names the exchange when the peer repeats it
 }
 
@@ -64,8 +64,8 @@ type outbound struct {
 	twin             *inbound // of the same exchange; nil where it does not matter
 }
 
-func (l *link) params() ske.Params {
-	return ske.Params{SPI: l.route.SPI, PSK: l.route.PSK, Local: l.local, Remote: l.remote}
+func (l *link) params() exchange.Params {
+	return exchange.Params{SPI: l.route.SPI, PSK: l.route.PSK, Local: l.local, Remote: l.remote}
 }
 
 // resetHandshake forgets exchanges under way; SAs stay.
@@ -74,7 +74,7 @@ func (l *link) resetHandshake() {
 		l.kex.Stop()
 	}
 	l.release()
-	l.kex = ske.NewPeer(l.params(), l.k.c.NegotiationTTL, l.k.random)
+	l.kex = l.k.protocol.New(l.params(), l.k.c.NegotiationTTL, l.k.random)
 	l.startAt, l.paced = 0, false
 }
 
@@ -131,26 +131,43 @@ func (l *link) add(now, begun int64, pair *exchange.Pair) (*inbound, *outbound, 
 	return in, o, nil
 }
 
-// evict keeps the inbound SAs within their number. The oldest goes, but not the
-// newest that a packet has come by: the peer sends by that one, or by a newer
-// one that it has not had a packet for yet, and by an older one never again.
-func (l *link) evict() {
-	if len(l.inbound) <= maxInbound {
-		return
-	}
+// evict keeps the inbound SAs within their number.
+func (l *link) evict(now int64) {
 	for len(l.inbound) > maxInbound {
-		keep := -1
+		l.removeInbound(l.dispensable(now))
+	}
+}
+
+// dispensable chooses the inbound SA that the peer is least likely to send by.
+//
+// By what is older than the newest that a packet has come by it never sends
+// again, though packets may still be under way. Of what is newer it may have any
+// in use without a packet so far. But of the exchanges that we have initiated it
+// has the last one alone, and one more if it has had a packet of ours by its
+// twin: those in between pile up while its own exchanges fail.
+func (l *link) dispensable(now int64) *inbound {
+	used, last := -1, -1
+	busy := make([]bool, len(l.inbound))
+	for i, in := range l.inbound {
+		if sa, ok := l.k.engine.SA(in.ref); ok && sa.LastUsed != 0 {
+			used, busy[i] = i, now-sa.LastUsed < int64(l.k.c.NegotiationTTL)
+		}
+		if in.ours {
+			last = i
+		}
+	}
+	for _, may := range []func(i int, in *inbound) bool{
+		func(i int, _ *inbound) bool { return i < used && !busy[i] },
+		func(i int, in *inbound) bool { return in.ours && !in.told && !busy[i] && i != used && i != last },
+		func(i int, _ *inbound) bool { return i != used && !busy[i] },
+	} {
 		for i, in := range l.inbound {
-			if sa, ok := l.k.engine.SA(in.ref); ok && sa.LastUsed != 0 {
-				keep = i
+			if may(i, in) {
+				return in
 			}
 		}
-		if keep == 0 {
-			l.removeInbound(l.inbound[1])
-		} else {
-			l.removeInbound(l.inbound[0])
-		}
 	}
+	return l.inbound[0]
 }
 
 func (l *link) removeInbound(in *inbound) {
@@ -265,6 +282,9 @@ func (l *link) activate(o *outbound) {
 	}
 	old := l.active
 	l.active = o
+	if o.twin != nil {
+		o.twin.told = true
+	}
 	if old != nil {
 		l.k.remove(old.ref)
 	} else {

@@ -2,11 +2,11 @@ package keeper
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 
 	"vita/forwarding/client"
 	"vita/keying/exchange"
-	"vita/keying/ske"
 )
 
 // Handle takes a message of a peer in. It keeps nothing of the payload.
@@ -14,40 +14,58 @@ func (k *Keeper) Handle(m client.Message) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := k.clock()
-	spi, kind, err := ske.Parse(m.Payload)
+	head, err := k.protocol.Parse(m.Payload)
 	if err != nil {
-		k.counters.rxErrors++
-		k.counters.protocolErrors++
+		k.count(err)
+		if k.logs.take(now) {
+			k.log.Warn("key exchange message malformed", "queue", m.Queue, "peer", m.Peer, "error", err)
+		}
 		return
 	}
-	l := k.index[peerKey{m.Queue, spi, m.Peer.Addr()}]
+	l := k.index[peerKey{m.Queue, head.SPI, m.Peer.Addr()}]
 	if l == nil {
 		k.counters.rxErrors++
 		k.counters.routeErrors++
 		if k.logs.take(now) {
-			k.log.Warn("key exchange message for no route of ours from that address", "spi", spi, "queue", m.Queue, "peer", m.Peer)
+			k.log.Warn("key exchange message for no route of ours from that address", "spi", head.SPI, "queue", m.Queue, "peer", m.Peer)
 		}
 		return
 	}
-	// Only what comes from the address of a gateway counts towards the limits.
-	mine := &l.messages
-	if kind == ske.Knock {
-		mine = &l.knocks
-	}
-	if !mine.take(now) || !k.messages.take(now) {
-		k.counters.rxErrors++
+	if err = l.receive(now, &head, &m); err == nil {
 		return
+	}
+	k.count(err)
+	if k.logs.take(now) {
+		k.log.Warn("key exchange message not accepted", "route", l.route.ID, "queue", m.Queue, "peer", m.Peer, "message", head.Name, "error", err)
+	}
+}
+
+var (
+	errUnexpected = fmt.Errorf("%w: nothing asks for it", exchange.ErrMessage)
+	errExcess     = errors.New("too many of its kind")
+)
+
+// receive takes in a message from the address of the link's gateway. Limits are
+// for what can be of use and costs something: a flood of what nobody waits for
+// uses up nothing that the right message will need.
+func (l *link) receive(now int64, head *exchange.Head, m *client.Message) error {
+	k := l.k
+	if !l.kex.Awaits(head.Kind) {
+		return errUnexpected
+	}
+	all := &k.messages
+	if head.Kind == 0 {
+		all = &k.openings
+	}
+	if !l.messages[head.Kind].take(now) || !all.take(now) {
+		return errExcess
 	}
 	defer k.soon(l)
 	o, err := l.kex.Receive(now, m.Payload, func() uint32 { return k.newSPI(l.key.queue) })
 	if err == nil {
 		l.act(now, m.Peer, &o)
-		return
 	}
-	k.count(err)
-	if k.logs.take(now) {
-		k.log.Warn("key exchange message not accepted", "route", l.route.ID, "queue", m.Queue, "peer", m.Peer, "message", kind.String(), "error", err)
-	}
+	return err
 }
 
 // peerKey is what a message says of the link it belongs to.
@@ -62,6 +80,8 @@ func (k *Keeper) count(err error) {
 	c := &k.counters
 	c.rxErrors++
 	switch {
+	case errors.Is(err, errExcess):
+		c.rateErrors++
 	case errors.Is(err, exchange.ErrMessage):
 		c.protocolErrors++
 	case errors.Is(err, exchange.ErrVersion):
@@ -112,7 +132,7 @@ func (l *link) responded(now int64, pair *exchange.Pair) bool {
 	k.counters.keypairsNegotiated++
 	o.twin = in
 	l.supersede(o)
-	l.evict()
+	l.evict(now)
 	if l.standby != nil {
 		l.end(&l.standby)
 	}
@@ -135,13 +155,14 @@ func (l *link) responded(now int64, pair *exchange.Pair) bool {
 func (l *link) initiated(now int64, pair *exchange.Pair) {
 	k := l.k
 	l.release()
-	_, o, err := l.add(now, l.proposed, pair)
+	in, o, err := l.add(now, l.proposed, pair)
 	if err != nil {
 		k.log.Warn("cannot install SAs", "route", l.route.ID, "queue", l.key.queue, "error", err)
 		l.startAt = now + int64(k.c.NegotiationTTL)
 		return
 	}
-	l.evict()
+	in.ours, o.twin = true, in
+	l.evict(now)
 	k.counters.keypairsNegotiated++
 	o.certain = true
 	l.certainAt = now

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"vita/forwarding/client"
+	"vita/keying/ske"
 )
 
 func pair(s *simNet) (a, b *node) {
@@ -17,12 +18,16 @@ func pair(s *simNet) (a, b *node) {
 // Two gateways for hours, on networks from good to bad: no packet is ever sent
 // under a key that the other side does not hold, and there always is a key.
 func TestHoursOfLossAndReordering(t *testing.T) {
+	seeds := uint64(4)
+	if *soak {
+		seeds = 80
+	}
 	for _, c := range []struct {
 		loss     float64
 		maxDelay time.Duration
 		hours    int
 	}{{0, time.Millisecond, 6}, {0.05, 50 * time.Millisecond, 6}, {0.2, 400 * time.Millisecond, 6}, {0.5, 900 * time.Millisecond, 6}} {
-		for seed := range uint64(4) {
+		for seed := range seeds {
 			t.Run(fmt.Sprintf("loss %v delay %v seed %d", c.loss, c.maxDelay, seed), func(t *testing.T) {
 				s := newSim(t, seed)
 				s.loss, s.maxDelay = c.loss, c.maxDelay
@@ -195,7 +200,7 @@ func TestTakeOverChooses(t *testing.T) {
 	if err := e.Activate(refs[1]); err != nil {
 		t.Fatal(err)
 	}
-	k := New(Options{Engine: e, Clock: func() int64 { return now }, Rand: newSim(t, 1)})
+	k := New(Options{Engine: e, Protocol: ske.Protocol{}, Clock: func() int64 { return now }, Rand: newSim(t, 1)})
 	k.Configure(config(addrA, addrB))
 	if len(e.sas) != 2 || e.sas[refs[1]] == nil || e.sas[refs[2]] == nil {
 		t.Errorf("%+v", e.SAs())

@@ -53,7 +53,8 @@ func newWorld(t *testing.T) *world {
 	a, b := netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("203.0.113.2")
 	random := seeded{rand.New(rand.NewPCG(1, 2))}
 	return &world{
-		t: t, i: NewInitiator(Params{7, [32]byte{1}, a, b}, 10, random), r: NewResponder(Params{7, [32]byte{1}, b, a}, random),
+		t: t, i: NewInitiator(Params{SPI: 7, PSK: [32]byte{1}, Local: a, Remote: b}, 10, random),
+		r:         NewResponder(Params{SPI: 7, PSK: [32]byte{1}, Local: b, Remote: a}, random),
 		initiated: map[uint32]Pair{}, responded: map[uint32][]Pair{},
 	}
 }
@@ -152,7 +153,7 @@ func TestExploreAllOrders(t *testing.T) {
 			return
 		}
 		// The same set of sent messages in the same states goes on the same.
-		key := fmt.Sprint(w.i.state, w.r.private != nil, w.now, len(w.initiated), len(w.responded))
+		key := fmt.Sprint(w.i.state, w.r.challenged, w.now, len(w.initiated), len(w.responded))
 		for _, m := range w.sent {
 			key += fmt.Sprintf("|%x", m[4:min(len(m), 44)])
 		}

@@ -134,7 +134,7 @@ func (s *noise) mixPublic(public []byte) {
 
 // mixSecret is the token "ee". An all-zero result, that of a public key of low
 // order, is refused (RFC 7748, section 6.1).
-func (s *noise) mixSecret(private *ecdh.PrivateKey, public []byte) error {
+func (s *noise) mixSecret(private ecdh.KeyExchanger, public []byte) error {
 	p, err := ecdh.X25519().NewPublicKey(public)
 	if err != nil {
 		return ErrPublicKey
@@ -162,7 +162,7 @@ func (s *noise) split() (toInitiator, toResponder SAKeys, err error) {
 }
 
 // newPrivate makes an ephemeral key from 32 bytes of random.
-func newPrivate(random io.Reader) (*ecdh.PrivateKey, error) {
+func newPrivate(random io.Reader) (ecdh.KeyExchanger, error) {
 	var b [32]byte
 	defer clear(b[:])
 	if _, err := io.ReadFull(random, b[:]); err != nil {

@@ -30,19 +30,13 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"net/netip"
 	"time"
 
 	"vita/keying/exchange"
 )
 
 // Params are what both ends of a route have in common.
-type Params struct {
-	SPI    uint32 // of the route
-	PSK    [32]byte
-	Local  netip.Addr // our own address, as the peer sees it
-	Remote netip.Addr
-}
+type Params = exchange.Params
 
 const saKeysSize = 20
 
@@ -57,34 +51,23 @@ func setKeys(k *SAKeys, b []byte) {
 	copy(k.Salt[:], b[len(k.Key):])
 }
 
-// Responder answers knocks and proposals of one route. It keeps one nonce and
-// one ephemeral key until it has agreed to a proposal.
+// Responder answers knocks and proposals of one route. It keeps one nonce until
+// it has agreed to a proposal. Its ephemeral key it makes only once a proposal
+// is authentic: who does not know the PSK makes it do no public-key operation.
 type Responder struct {
-	p       Params
-	random  io.Reader
-	nonce   [nonceSize]byte
-	private *ecdh.PrivateKey // nil: nonce and key are to be made
+	p          Params
+	random     io.Reader
+	newKey     KeySource
+	nonce      [nonceSize]byte
+	challenged bool // there is a nonce
 }
+
+// KeySource makes an ephemeral key of X25519 from random bytes.
+type KeySource func(random io.Reader) (ecdh.KeyExchanger, error)
 
 // NewResponder returns a responder that takes its random bytes from random.
 func NewResponder(p Params, random io.Reader) *Responder {
-	return &Responder{p: p, random: random}
-}
-
-// refresh makes the nonce and the ephemeral key, where there are none.
-func (r *Responder) refresh() error {
-	if r.private != nil {
-		return nil
-	}
-	if _, err := io.ReadFull(r.random, r.nonce[:]); err != nil {
-		return fmt.Errorf("random bytes: %w", err)
-	}
-	k, err := newPrivate(r.random)
-	if err != nil {
-		return fmt.Errorf("ephemeral key: %w", err)
-	}
-	r.private = k
-	return nil
+	return &Responder{p: p, random: random, newKey: newPrivate}
 }
 
 // Knock answers a knock with the current challenge.
@@ -93,21 +76,24 @@ func (r *Responder) Knock(m []byte) (challenge []byte, err error) {
 	if err := expect(m, r.p.SPI, Knock); err != nil {
 		return nil, err
 	}
-	if err := r.refresh(); err != nil {
-		return nil, err
+	if !r.challenged {
+		if _, err := io.ReadFull(r.random, r.nonce[:]); err != nil {
+			return nil, fmt.Errorf("random bytes: %w", err)
+		}
+		r.challenged = true
 	}
 	return newChallenge(r.p.SPI, &r.nonce), nil
 }
 
 // Propose answers a proposal. InboundSPI names the SA on which we shall
 // receive. Once it has returned an agreement, the next exchange has a fresh
-// nonce and key: the caller may also decide not to send it. A refused proposal
+// nonce: the caller may also decide not to send it. A refused proposal
 // leaves everything as it was.
 func (r *Responder) Propose(m []byte, inboundSPI uint32) (agreement []byte, pair Pair, err error) {
 	if err := expect(m, r.p.SPI, Proposal); err != nil {
 		return nil, Pair{}, err
 	}
-	if r.private == nil {
+	if !r.challenged {
 		return nil, Pair{}, fmt.Errorf("%w: proposal without a challenge", ErrMessage)
 	}
 	s := newNoise(prologue(r.p.SPI, r.p.Remote, r.p.Local, &r.nonce), &r.p.PSK)
@@ -117,11 +103,15 @@ func (r *Responder) Propose(m []byte, inboundSPI uint32) (agreement []byte, pair
 	if err != nil {
 		return nil, Pair{}, err
 	}
+	private, err := r.newKey(r.random)
+	if err != nil {
+		return nil, Pair{}, fmt.Errorf("ephemeral key: %w", err)
+	}
 	out := header(headerSize+publicSize, r.p.SPI, Agreement)
-	public := r.private.PublicKey().Bytes()
+	public := private.PublicKey().Bytes()
 	copy(out[headerSize:], public)
 	s.mixPublic(public)
-	if err := s.mixSecret(r.private, theirs); err != nil {
+	if err := s.mixSecret(private, theirs); err != nil {
 		return nil, Pair{}, err
 	}
 	out = s.encryptAndHash(out, payload(inboundSPI))
@@ -129,7 +119,7 @@ func (r *Responder) Propose(m []byte, inboundSPI uint32) (agreement []byte, pair
 	if pair.Outbound, pair.Inbound, err = s.split(); err != nil {
 		return nil, Pair{}, err
 	}
-	r.private, r.nonce = nil, [nonceSize]byte{}
+	r.challenged, r.nonce = false, [nonceSize]byte{}
 	return out, pair, nil
 }
 
@@ -170,12 +160,13 @@ func expect(m []byte, spi uint32, t Type) error {
 type Initiator struct {
 	p        Params
 	random   io.Reader
+	newKey   KeySource
 	wait     time.Duration
 	state    state
 	deadline int64
 	spi      uint32
-	noise    *noise           // while an agreement is awaited
-	private  *ecdh.PrivateKey // likewise
+	noise    *noise            // while an agreement is awaited
+	private  ecdh.KeyExchanger // likewise
 }
 
 type state uint8
@@ -189,7 +180,7 @@ const (
 // NewInitiator returns an initiator that waits for each answer as long as wait,
 // and takes its random bytes from random.
 func NewInitiator(p Params, wait time.Duration, random io.Reader) *Initiator {
-	return &Initiator{p: p, random: random, wait: wait}
+	return &Initiator{p: p, random: random, newKey: newPrivate, wait: wait}
 }
 
 // Start begins an exchange, instead of the one under way if there is one, and
@@ -238,7 +229,7 @@ func (i *Initiator) Challenge(now int64, m []byte) (proposal []byte, err error) 
 	if err != nil {
 		return nil, err
 	}
-	private, err := newPrivate(i.random)
+	private, err := i.newKey(i.random)
 	if err != nil {
 		return nil, fmt.Errorf("ephemeral key: %w", err)
 	}

@@ -43,8 +43,8 @@ func TestVectorsOfTheDocument(t *testing.T) {
 	psk := [32]byte(must("psk", 32))
 	spi := uint32(1001)
 	a, b := netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("203.0.113.2")
-	i := NewInitiator(Params{spi, psk, a, b}, 1, bytes.NewReader(must("initiator-private", 32)))
-	r := NewResponder(Params{spi, psk, b, a}, bytes.NewReader(append(bytes.Clone(must("nonce", 32)), must("responder-private", 32)...)))
+	i := NewInitiator(Params{SPI: spi, PSK: psk, Local: a, Remote: b}, 1, bytes.NewReader(must("initiator-private", 32)))
+	r := NewResponder(Params{SPI: spi, PSK: psk, Local: b, Remote: a}, bytes.NewReader(append(bytes.Clone(must("nonce", 32)), must("responder-private", 32)...)))
 
 	got := map[string][]byte{}
 	got["knock"] = i.Start(0, 256)
