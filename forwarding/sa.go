@@ -218,6 +218,7 @@ func (e *Engine) installSA(r *ctl.Request) (uint32, ctl.Code, error) {
 	*sa = tables.SA{
 		Route: r.Route, SPI: r.SPI, Queue: r.Queue, Direction: r.Direction, Worker: uint32(slot),
 		Created: now, MaxBytes: r.MaxBytes, MaxPackets: r.MaxPackets, LastSeq: lastSeq, Replay: live.ReplayWindow,
+		Owner: r.Owner,
 	}
 	clear(e.mem.Window(sa, i))
 	if r.Seq > 0 {

@@ -32,6 +32,7 @@ type SA struct {
 	MaxBytes   uint64        // of inner packets; 0: none
 	MaxPackets uint64        // 0: none
 	Seq        uint64        // where it goes on: last number sent, or highest received, before which all count as received; 0: a new SA
+	Owner      uint64        // told back by SAInfo, to know it again by after a restart; means nothing to the engine
 }
 
 // SARef names an installed SA. It is never 0.
@@ -57,7 +58,7 @@ func (c *Client) InstallSA(ctx context.Context, sa SA) (SARef, error) {
 	r := ctl.Request{
 		Kind: ctl.InstallSA, Route: uint32(slot), SPI: sa.SPI, Queue: sa.Queue, Direction: sa.Direction,
 		Salt: sa.Salt, HardTTL: int64(sa.HardTTL), MaxBytes: sa.MaxBytes, MaxPackets: sa.MaxPackets,
-		Seq: sa.Seq, KeyLen: uint8(len(sa.Key)),
+		Seq: sa.Seq, Owner: sa.Owner, KeyLen: uint8(len(sa.Key)),
 	}
 	copy(r.Key[:], sa.Key)
 	reply, err := c.request(ctx, &r)
@@ -118,7 +119,8 @@ type SAInfo struct {
 	Queue     uint16
 	Direction Direction
 	SPI       uint32
-	Active    bool  // outbound: the route and queue send by it; inbound: always
+	Active    bool // outbound: the route and queue send by it; inbound: always
+	Owner     uint64
 	Created   int64 // clock.Mono
 	Expires   int64 // clock.Mono; 0: never
 	LastUsed  int64 // clock.Mono; 0: never
@@ -180,7 +182,7 @@ func (c *Client) info(sa *tables.SA, live *tables.Tables) (SAInfo, bool) {
 		return SAInfo{}, false
 	}
 	info := SAInfo{
-		Ref: SARef(ref), Queue: sa.Queue, Direction: sa.Direction, SPI: sa.SPI, Active: true,
+		Ref: SARef(ref), Queue: sa.Queue, Direction: sa.Direction, SPI: sa.SPI, Active: true, Owner: sa.Owner,
 		Created: sa.Created, Expires: sa.Expires, LastUsed: atomic.LoadInt64(&sa.LastUsed),
 		Packets: atomic.LoadUint64(&sa.Packets), Bytes: atomic.LoadUint64(&sa.Bytes), Seq: atomic.LoadUint64(&sa.Seq),
 		RxErrors:       atomic.LoadUint64(&sa.RxErrors),

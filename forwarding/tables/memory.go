@@ -12,7 +12,7 @@ import (
 // any layout in this package; both processes must have the same.
 const (
 	Magic   = 0x656e6967_61746976 // "vitaengi", little endian
-	Version = 7
+	Version = 8
 )
 
 // WorkerSlots is how many worker slots there are: twice MaxWorkers, because
@@ -124,7 +124,10 @@ type SA struct {
 	Failures       uint64 // inbound: packets in a row that were not authentic
 	PMTUUntil      int64  // clock.Mono; until then PMTU holds
 	PMTU           uint32 // outbound: largest outer packet that passes the path; 0: not known
-	_              [20]byte
+	_              [4]byte
+
+	Owner uint64 // as the first part; vitad knows the SA again by it
+	_     [8]byte
 
 	Drops [DropSlots]uint64 // by drop.Reason's Slot
 }

@@ -1,12 +1,15 @@
 package keeper
 
 import (
+	"encoding/binary"
 	"maps"
 	"net/netip"
 	"slices"
 
 	"vita/forwarding/client"
 	"vita/forwarding/tables"
+
+	"golang.org/x/crypto/blake2s"
 )
 
 // Configure makes c the configuration. The engine must have the routes already.
@@ -62,12 +65,13 @@ func (k *Keeper) configureLinks(old *Config, routes []Route) {
 	var order []*link
 	for _, r := range routes {
 		r.Gateways = slices.Clone(r.Gateways)
+		owner := ownerOf(r.PSK[:], r.SPI)
 		for _, q := range queues {
 			remote, ok := gateway(r.Gateways, q)
 			if !ok {
 				continue
 			}
-			l := &link{k: k, key: linkKey{r.ID, q}, route: r, local: k.c.Local[q], remote: remote, askAfter: silence * int64(k.c.NegotiationTTL)}
+			l := &link{k: k, key: linkKey{r.ID, q}, route: r, owner: owner, local: k.c.Local[q], remote: remote, askAfter: silence * int64(k.c.NegotiationTTL)}
 			for kind := range l.messages {
 				l.messages[kind] = newBucket(linkRate)
 			}
@@ -125,6 +129,20 @@ func gateway(gws []tables.Gateway, queue uint16) (netip.Addr, bool) {
 	return gws[best].IP, true
 }
 
+// ownerOf says in a number what an SA depends on: its secret, and an SPI. By it
+// a control process that starts on a running engine sees whether an SA there is
+// of the configuration that it has, or of one that was changed while nobody was
+// looking. A number of 64 bits tells nothing of a secret that the messages on
+// the wire do not tell.
+func ownerOf(secret []byte, spi uint32) uint64 {
+	h, err := blake2s.New256(secret)
+	if err != nil {
+		panic("keeper: " + err.Error()) // only a key longer than 32 bytes makes one
+	}
+	h.Write(binary.BigEndian.AppendUint32([]byte("owner of an SA"), spi))
+	return binary.BigEndian.Uint64(h.Sum(nil))
+}
+
 // takeOver adopts the SAs that the engine has from a control process before
 // this one, with their ages; so that a restart of that process costs no packet.
 // What no route wants any more is removed, and so is an outbound SA that was
@@ -152,7 +170,7 @@ func (k *Keeper) adopt(now int64, sa *client.SAInfo) bool {
 		return k.adoptStatic(sa)
 	}
 	l := k.links[linkKey{sa.Route, sa.Queue}]
-	if l == nil || sa.Expires == 0 || now >= sa.Expires {
+	if l == nil || sa.Owner != l.owner || sa.Expires == 0 || now >= sa.Expires {
 		return false
 	}
 	if sa.Direction == client.Inbound {

@@ -56,7 +56,7 @@ func (e *fakeEngine) InstallSA(_ context.Context, sa client.SA) (client.SARef, e
 	copy(f.key[:], sa.Key)
 	copy(f.key[16:], sa.Salt[:])
 	f.Key = nil // the caller may wipe it
-	f.info = client.SAInfo{Ref: e.next, Route: sa.Route, Queue: sa.Queue, Direction: sa.Direction, SPI: sa.SPI, Created: *e.now}
+	f.info = client.SAInfo{Ref: e.next, Route: sa.Route, Queue: sa.Queue, Direction: sa.Direction, SPI: sa.SPI, Created: *e.now, Owner: sa.Owner}
 	if sa.HardTTL > 0 {
 		f.info.Expires = *e.now + int64(sa.HardTTL)
 	}

@@ -258,10 +258,16 @@ func TestStaticSAs(t *testing.T) {
 	if got := refsBefore(); !slices.Equal(got, before) {
 		t.Errorf("SAs %v, before %v after a restart", got, before)
 	}
-	c.Outbound[0].Key[5] = 5
+	c.Outbound[0].Key[5] = 5 // which a control process that starts anew must see
+	k = New(Options{Engine: e, Protocol: ske.Protocol{}, Clock: func() int64 { return now }, Rand: newSim(t, 1)})
+	k.Configure(c)
+	if got := refsBefore(); len(got) != 3 || slices.Equal(got, before) || e.outbound(theLK).key[5] != 5 {
+		t.Errorf("SAs %v, before %v after a restart with another key", got, before)
+	}
+	c.Outbound[0].Key[5] = 6
 	c.Inbound = c.Inbound[:1]
 	k.Configure(c)
-	if e.outbound(theLK).key[5] != 5 || e.count(client.Inbound) != 1 || e.count(client.Outbound) != 1 {
+	if e.outbound(theLK).key[5] != 6 || e.count(client.Inbound) != 1 || e.count(client.Outbound) != 1 {
 		t.Errorf("%+v", e.SAs())
 	}
 	k.Handle(client.Message{Queue: 1, Peer: netip.AddrPortFrom(addrB, 303), Payload: []byte{0, 0, 3, 0xe9, 11, 0, 0, 0, 0, 0, 0, 5}})

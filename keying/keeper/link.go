@@ -20,6 +20,7 @@ type link struct {
 	k             *Keeper
 	key           linkKey
 	route         Route
+	owner         uint64 // see ownerOf
 	local, remote netip.Addr
 	messages      [exchange.NumKinds]bucket
 	due           int64 // when tick is to be called
@@ -114,13 +115,13 @@ func (l *link) add(now, begun int64, pair *exchange.Pair) (*inbound, *outbound, 
 	in := &inbound{spi: pair.InboundSPI, created: now, expires: now + int64(ttl+k.c.NegotiationTTL)}
 	o := &outbound{spi: pair.OutboundSPI, created: now, expires: begun + int64(ttl), rekey: l.rekeyAt(now)}
 	var err error
-	sa := client.SA{Route: l.route.ID, Queue: l.key.queue, Direction: client.Inbound, SPI: in.spi, Key: pair.Inbound.Key[:], Salt: pair.Inbound.Salt, HardTTL: time.Duration(in.expires - now)}
+	sa := client.SA{Route: l.route.ID, Queue: l.key.queue, Direction: client.Inbound, SPI: in.spi, Key: pair.Inbound.Key[:], Salt: pair.Inbound.Salt, HardTTL: time.Duration(in.expires - now), Owner: l.owner}
 	if in.ref, err = k.install(sa); err != nil {
 		return nil, nil, err
 	}
 	sa = client.SA{
 		Route: l.route.ID, Queue: l.key.queue, Direction: client.Outbound, SPI: o.spi, Key: pair.Outbound.Key[:], Salt: pair.Outbound.Salt,
-		HardTTL: time.Duration(o.expires - now), MaxPackets: 2 * softPackets, MaxBytes: 2 * softBytes,
+		HardTTL: time.Duration(o.expires - now), MaxPackets: 2 * softPackets, MaxBytes: 2 * softBytes, Owner: l.owner,
 	}
 	if o.ref, err = k.install(sa); err != nil {
 		k.remove(in.ref)

@@ -189,8 +189,12 @@ func TestTakeOverChooses(t *testing.T) {
 		{Route: "r", Queue: 2, Direction: client.Inbound, SPI: 303, HardTTL: time.Minute},
 		{Route: "gone", Queue: 1, Direction: client.Inbound, SPI: 304, HardTTL: time.Minute},
 		{Route: "r", Queue: 1, Direction: client.Inbound, SPI: 305},
+		{Route: "r", Queue: 1, Direction: client.Inbound, SPI: 306, HardTTL: time.Minute},
 	} {
 		sa.Key = []byte{15: byte(i)}
+		if sa.SPI != 306 { // of a pre-shared key that the route no longer has
+			sa.Owner = ownerOf(psk[:], 1001)
+		}
 		ref, err := e.InstallSA(t.Context(), sa)
 		if err != nil {
 			t.Fatal(err)

@@ -50,7 +50,7 @@ func (k *Keeper) installStatic() {
 		if s.ref != 0 {
 			continue
 		}
-		ref, err := k.install(client.SA{Route: s.sa.Route, Queue: s.sa.Queue, Direction: s.direction, SPI: s.sa.SPI, Key: s.sa.Key[:], Salt: s.sa.Salt})
+		ref, err := k.install(client.SA{Route: s.sa.Route, Queue: s.sa.Queue, Direction: s.direction, SPI: s.sa.SPI, Key: s.sa.Key[:], Salt: s.sa.Salt, Owner: s.owner()})
 		if err == nil && s.direction == client.Outbound {
 			if err = k.engine.Activate(ref); err != nil {
 				k.remove(ref)
@@ -64,11 +64,17 @@ func (k *Keeper) installStatic() {
 	}
 }
 
-// adoptStatic takes over a static SA of the running engine. Whether its key is
-// the configured one cannot be seen; only the control process changes both.
+func (s *staticSA) owner() uint64 {
+	secret := append(s.sa.Key[:len(s.sa.Key):len(s.sa.Key)], s.sa.Salt[:]...)
+	defer clear(secret)
+	return ownerOf(secret, s.sa.SPI)
+}
+
+// adoptStatic takes over a static SA of the running engine, if its key is the
+// configured one.
 func (k *Keeper) adoptStatic(sa *client.SAInfo) bool {
 	s := k.statics[staticKey{sa.Queue, sa.SPI, sa.Direction}]
-	if s == nil || s.ref != 0 || sa.Expires != 0 || sa.Route != s.sa.Route || !sa.Active {
+	if s == nil || s.ref != 0 || sa.Owner != s.owner() || sa.Expires != 0 || sa.Route != s.sa.Route || !sa.Active {
 		return false
 	}
 	s.ref = sa.Ref

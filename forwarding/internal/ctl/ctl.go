@@ -46,6 +46,7 @@ type Request struct {
 	MaxBytes   uint64
 	MaxPackets uint64
 	Seq        uint64
+	Owner      uint64
 	Key        [32]byte
 }
 
