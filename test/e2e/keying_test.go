@@ -2,13 +2,19 @@ package e2e
 
 import (
 	"context"
+	"encoding/binary"
+	"flag"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"vita/asm/cksum"
 	"vita/test/lab"
 )
 
@@ -202,4 +208,82 @@ func TestWrongKeys(t *testing.T) {
 			}
 		})
 	}
+}
+
+var floodSize = flag.Int("flood", 100_000, "messages of TestFlood; a million in the soak")
+
+// forged returns a frame to gw-a's key exchange port in gw-b's name.
+func forged(payload []byte) []byte {
+	from, to := netip.MustParseAddr(lab.PubBIP).As4(), netip.MustParseAddr(lab.PubAIP).As4()
+	f := append([]byte{0x3a, 0xbb, to[0], to[1], to[2], to[3], 0x3a, 0xbb, from[0], from[1], from[2], from[3], 8, 0},
+		0x45, 0, 0, byte(28+len(payload)), 0, 0, 0, 0, 64, 17, 0, 0)
+	f = append(append(f, from[:]...), to[:]...)
+	binary.BigEndian.PutUint16(f[24:], cksum.Sum(f[14:34], 0))
+	u := append([]byte{1, 47, 1, 47, 0, byte(8 + len(payload)), 0, 0}, payload...)
+	binary.BigEndian.PutUint16(u[6:], cksum.Sum(u, cksum.Pseudo4(from, to, 17, uint16(len(u)))))
+	return append(f, u...)
+}
+
+// TestFlood sends knocks and proposals in the other gateway's name, and
+// messages of no sense, faster than they are handled. The route goes on
+// rekeying, and no packet is lost.
+func TestFlood(t *testing.T) {
+	l := network(t)
+	a, b := twoGateways(t, l, sideA(), sideB())
+	waitForPing(t, l, 30*time.Second)
+	fd, err := l.PacketSocket(lab.Wire, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	frames := [][]byte{
+		forged([]byte{0, 0, 3, 0xe9, 11, 0, 0, 0, 0, 0, 0, 5}),
+		forged(append([]byte{0, 0, 3, 0xe9, 13}, make([]byte, 83)...)),
+		forged([]byte{0, 0, 3, 0xe9, 99}),
+		forged(append([]byte{0, 0, 4, 0, 13}, make([]byte, 83)...)), // no such route
+	}
+	before := [2]int{keyCounter(t, a, "keypairs-negotiated"), keyCounter(t, b, "keypairs-negotiated")}
+	const span = 40 * time.Second
+	sent := make(chan error, 1)
+	go func() {
+		ticks := time.NewTicker(span / 1000)
+		defer ticks.Stop()
+		n := 0
+		for range 1000 {
+			<-ticks.C
+			for range *floodSize / 1000 {
+				if _, err := unix.Write(fd, frames[n%len(frames)]); err != nil {
+					sent <- err
+					return
+				}
+				n++
+			}
+		}
+		sent <- nil
+	}()
+	if lost := ping(t, l, int(span/(20*time.Millisecond)), "0.02"); lost != 0 {
+		t.Errorf("%d packets lost", lost)
+	}
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	// With sa-ttl 20 an SA is replaced after 10 to 12.5 s.
+	for i, g := range []*lab.Gateway{a, b} {
+		if got := keyCounter(t, g, "keypairs-negotiated") - before[i]; got < 3 {
+			t.Errorf("%s: %d exchanges in %v", g.Host, got, span)
+		}
+	}
+	counts := map[string]int{}
+	all := 0
+	for _, leaf := range []string{"route-errors", "protocol-errors", "authentication-errors", "vita-esp-gateway-ext:rate-errors"} {
+		counts[leaf] = keyCounter(t, a, leaf)
+		all += counts[leaf]
+		if counts[leaf] == 0 {
+			t.Errorf("%s is 0", leaf)
+		}
+	}
+	if n := keyCounter(t, a, "rxerrors"); n != all {
+		t.Errorf("rxerrors is %d, and the reasons are %v", n, counts)
+	}
+	t.Logf("%d of %d messages refused: %v", all, *floodSize, counts)
 }
