@@ -3,6 +3,7 @@ package forwarding
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"vita/drivers/memory"
 	"vita/forwarding/client"
 	"vita/forwarding/drop"
+	"vita/forwarding/icmp"
 	"vita/forwarding/internal/ctl"
 	"vita/forwarding/tables"
 	"vita/forwarding/wire"
@@ -78,10 +80,21 @@ func TestRingToVitadOverflows(t *testing.T) {
 		dst: publicMAC, src: "203.0.113.2", to: "203.0.113.1", proto: wire.ProtoUDP,
 		payload: udp(303, 303, []byte("x"), "203.0.113.2", "203.0.113.1"),
 	}.bytes()
-	for range tables.RingSize + 7 {
+	for range tables.RingSize {
 		r.public.Inject(f)
 	}
-	r.wantDrops(map[drop.Reason]uint64{drop.KeyExchangeRingFull: 7})
+	// Half of the ring, and what a second allows, is for the one who floods.
+	const waiting, others = tables.RingSize/2 + icmp.PerSecond, 100
+	r.wantDrops(map[drop.Reason]uint64{drop.KeyExchangeRate: tables.RingSize - waiting})
+	for i := range others {
+		from := fmt.Sprintf("203.0.113.%d", 10+i)
+		r.public.Inject(frame{dst: publicMAC, src: from, to: "203.0.113.1", proto: wire.ProtoUDP, payload: udp(303, 303, []byte("x"), from, "203.0.113.1")}.bytes())
+	}
+	s := r.settle() // any of them may share the flood's bucket
+	rate, full := s.Drops(drop.KeyExchangeRate), s.Drops(drop.KeyExchangeRingFull)
+	if rate+full != others || full < others/2 {
+		t.Errorf("%d dropped for their rate, %d for want of room", rate, full)
+	}
 	// A client that comes later finds what has waited.
 	ctx, cancel := context.WithCancel(r.ctx)
 	n := 0

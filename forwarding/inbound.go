@@ -1,6 +1,8 @@
 package forwarding
 
 import (
+	"math/bits"
+	"math/rand/v2"
 	"net/netip"
 	"time"
 
@@ -323,7 +325,12 @@ func (w *worker) keyExchange(k pktbuf.Packet, p wire.IPv4) {
 
 // punted hands a message to vitad, and drops the packet that it came in.
 func (w *worker) punted(k pktbuf.Packet, peer netip.AddrPort, message []byte) {
-	ok, wake := w.mem.ToControl(w.slot).Put(peer, message)
+	ring := w.mem.ToControl(w.slot)
+	if ring.Len() >= tables.RingSize/2 && !w.sources.allow(peer.Addr(), w.now) {
+		w.drop(k, drop.KeyExchangeRate)
+		return
+	}
+	ok, wake := ring.Put(peer, message)
 	if wake {
 		w.eventBuf = [8]byte{1}
 		_, _ = unix.Write(w.punt, w.eventBuf[:]) // does not block; a full file has been signalled
@@ -333,6 +340,23 @@ func (w *worker) punted(k pktbuf.Packet, peer netip.AddrPort, message []byte) {
 		return
 	}
 	w.pool.Put(k)
+}
+
+// sources limits how many messages come from an address while vitad has more
+// than enough to read, so that the flood of one sender leaves room for the
+// others. Addresses share its buckets, by a rule that nobody outside can know.
+type sources struct {
+	seed    [2]uint64
+	buckets [256]icmp.Limiter
+}
+
+func newSources() sources { return sources{seed: [2]uint64{rand.Uint64(), rand.Uint64()}} }
+
+func (s *sources) allow(a netip.Addr, now int64) bool {
+	b := a.As16()
+	half := func(b []byte) uint64 { return uint64(wire.Be32(b))<<32 | uint64(wire.Be32(b[4:])) }
+	hi, lo := bits.Mul64(half(b[:])^s.seed[0], half(b[8:])^s.seed[1])
+	return s.buckets[uint8(hi^lo)].Allow(now)
 }
 
 // fromControl sends the key exchange messages that vitad has for us.

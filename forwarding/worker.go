@@ -144,6 +144,8 @@ type worker struct {
 	local  [localSize]pktbuf.Packet // our own packets for the tunnel, from their IP header
 	nlocal int
 
+	sources sources // of key exchange
+
 	limits struct{ unreachable, tooBig, timeExceeded, echo, pmtu icmp.Limiter }
 
 	poll     [3]unix.PollFd

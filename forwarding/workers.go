@@ -28,7 +28,7 @@ func (e *Engine) newWorker(wc *tables.WorkerConfig) (*worker, error) {
 	w := &worker{
 		slot: wc.Slot, queue: wc.Queue, cpu: -1,
 		mem: e.mem, me: &e.mem.Workers[wc.Slot], active: e.mem.ActiveRow(wc.Slot), routes: e.mem.RouteCounts(wc.Slot),
-		spis: newSPITable(len(e.mem.SAs)), keys: e.keys, pool: pool,
+		spis: newSPITable(len(e.mem.SAs)), keys: e.keys, pool: pool, sources: newSources(),
 		wake: e.wake[wc.Slot], punt: e.punt,
 		parked: make(chan struct{}), resume: make(chan struct{}), done: make(chan struct{}),
 	}

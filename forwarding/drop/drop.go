@@ -44,6 +44,7 @@ const (
 	PublicProtocol
 	KeyExchangeMalformed
 	KeyExchangeRingFull
+	KeyExchangeRate
 	ESPTooShort
 	ESPNoSA
 	ESPSAEnded
@@ -300,6 +301,12 @@ var list = [NumReasons]Info{
 		"A key exchange datagram was dropped because vitad did not read fast enough.",
 		"vitad is not running or overloaded, or somebody floods the key exchange port.",
 		"Start vitad; the exchange repeats by itself. Filter the flood upstream.",
+	},
+	KeyExchangeRate: {
+		"key-exchange-rate", none,
+		"A key exchange datagram was dropped because many were waiting for vitad, and more than 100 a second came from its address.",
+		"Somebody floods the key exchange port in that address's name, or vitad is overloaded.",
+		"Filter the flood upstream; the exchanges of other gateways go on.",
 	},
 	ESPTooShort: {
 		"esp-too-short", tables.PublicDispatchRxErrors,

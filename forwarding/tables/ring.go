@@ -6,7 +6,7 @@ import (
 )
 
 // RingSize is how many messages a ring holds; a power of two.
-const RingSize = 64
+const RingSize = 256
 
 // MaxPayload is the most bytes of a message: one UDP datagram on any network
 // that carries Ethernet frames of 1500 bytes and a little more.
