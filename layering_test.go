@@ -32,6 +32,7 @@ var layers = map[string][]string{
 	"mgmt":                    {"mgmt", "gen", "yang", "internal"},
 	"mgmt/translate":          {"mgmt", "gen", "yang", "internal", "keying", "forwarding/client", "forwarding/tables"},
 	"mgmt/state":              {"mgmt", "gen", "yang", "internal", "keying", "forwarding/client", "forwarding/drop", "forwarding/tables"},
+	"mgmt/capture":            {"mgmt", "internal", "forwarding/client", "forwarding/drop", "forwarding/tables"},
 	"cmd":                     {"cmd", "mgmt", "keying", "forwarding/client", "forwarding/tables", "gen", "yang", "internal"},
 	"cmd/vita-engine":         {"forwarding", "drivers", "internal"},
 	"cmd/vitabench":           {"asm", "drivers", "forwarding", "internal", "keying", "mgmt"},

@@ -211,6 +211,10 @@ func (e *Engine) handle(conn *net.UnixConn, r *ctl.Request) error {
 		r.Ref, code, err = e.installSA(r)
 	case ctl.RemoveSA:
 		e.removeSA(r.Ref)
+	case ctl.StartCapture:
+		err = e.startCapture(&r.Capture)
+	case ctl.StopCapture:
+		e.stopCapture()
 	case ctl.Shutdown:
 		for _, w := range e.workers {
 			if w != nil {
@@ -261,6 +265,7 @@ func (e *Engine) reply(conn *net.UnixConn, r *ctl.Request, code ctl.Code, err er
 func (e *Engine) finish() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.stopCapture() // nobody is there to read it
 	c := e.pending
 	if c == nil {
 		return

@@ -62,7 +62,8 @@ type Engine struct {
 	cells   map[cellKey]*neigh.Cell
 	saIndex saIndex
 
-	slotsUsed int // route slots from here on have never had a route
+	capture   *tables.Capture // nil: none
+	slotsUsed int             // route slots from here on have never had a route
 
 	client seat
 }

@@ -28,6 +28,9 @@ import (
 func (w *worker) inbound() int {
 	a := w.a
 	n := a.public.port.Rx(w.rx[:])
+	if w.capture != nil {
+		w.captureRx(&a.public, n)
+	}
 	m := 0
 	if a.v6 {
 		for _, k := range w.rx[:n] {
@@ -44,6 +47,10 @@ func (w *worker) inbound() int {
 	w.crypt.Open()
 	m4, m6 := w.decapsulated(m)
 	w.crypt.Reset()
+	if w.capture != nil {
+		w.captureInbound(w.fwd[:m4])
+		w.captureInbound(w.fwd6[:m6])
+	}
 	if m4 > 0 {
 		a.tables.LPM.Lookup(w.value[:m4], w.addr[:m4])
 		w.deliver(m4)

@@ -28,6 +28,9 @@ const outerTTL = 64
 func (w *worker) outbound() int {
 	a := w.a
 	n := a.private.port.Rx(w.rx[:])
+	if w.capture != nil {
+		w.captureRx(&a.private, n)
+	}
 	m4, m6 := 0, 0
 	for _, k := range w.rx[:n] {
 		m4, m6 = w.classifyPrivate(k, m4, m6)
@@ -47,6 +50,9 @@ func (w *worker) outbound() int {
 	if m6 > 0 {
 		a.tables.LPM6.Lookup(w.value[:m6], w.addr6[:m6])
 		m = w.fit6(m, m6, transit6)
+	}
+	if w.capture != nil {
+		w.captureOutbound(m)
 	}
 	w.crypt.Seal()
 	if a.v6 {

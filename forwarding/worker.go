@@ -46,12 +46,15 @@ type side struct {
 
 // sideKind says how the two sides count.
 type sideKind struct {
+	rxPoint, txPoint tables.Point
+
 	wrongMAC, ethertype, malformed, arp, arpOther, nd, ndOther, noNextHop, txFull drop.Reason
 
 	arpRequests, arpReplies, nsRequests, naReplies, added, updated tables.Counter
 }
 
 var privateKind = sideKind{
+	tables.PrivateRx, tables.PrivateTx,
 	drop.PrivateWrongMAC, drop.PrivateEthertype, drop.OutboundMalformed, drop.PrivateARP, drop.PrivateARPOther,
 	drop.PrivateND, drop.PrivateNDOther,
 	drop.InboundNoNextHop, drop.InboundTxFull,
@@ -61,6 +64,7 @@ var privateKind = sideKind{
 }
 
 var publicKind = sideKind{
+	tables.PublicRx, tables.PublicTx,
 	drop.PublicWrongMAC, drop.PublicEthertype, drop.PublicMalformed, drop.PublicARP, drop.PublicARPOther,
 	drop.PublicND, drop.PublicNDOther,
 	drop.OutboundNoNextHop, drop.OutboundTxFull,
@@ -90,8 +94,8 @@ const (
 )
 
 // worker forwards between one private and one public port, alone, on a thread
-// of its own. Only next, request and turns are touched by the control goroutine
-// while it runs.
+// of its own. Only next, request, turns and filter are touched by the control
+// goroutine while it runs.
 type worker struct {
 	slot   int
 	queue  uint16
@@ -110,10 +114,12 @@ type worker struct {
 	next    [2]atomic.Pointer[assignment] // by place
 	request atomic.Uint32
 	turns   atomic.Uint64 // done; as Rounds, but out of the other process's reach
+	filter  atomic.Pointer[capture]
 	parked  chan struct{}
 	resume  chan struct{}
 	done    chan struct{}
 
+	capture   *capture    // nil: nothing is captured; see filter
 	a         *assignment // nil: none yet
 	word      uint64      // that a answers to
 	now       int64       // clock.Mono at the turn's start
@@ -201,6 +207,7 @@ func (w *worker) turn() int {
 	if word := w.mem.Current(); word != w.word {
 		w.adopt(word)
 	}
+	w.capture = w.filter.Load()
 	n := 0
 	if a := w.a; a != nil && a.index >= 0 {
 		n += w.outbound()
@@ -323,6 +330,9 @@ func (w *worker) send(s *side) {
 	if s.n == 0 {
 		return
 	}
+	if w.capture != nil {
+		w.captureTx(s)
+	}
 	taken := s.port.Tx(s.tx[:s.n])
 	for _, k := range s.tx[taken:s.n] {
 		s.stats.TxDrop++
@@ -350,6 +360,9 @@ func (w *worker) note(r drop.Reason) {
 // drop counts a reason and gives the packet's buffer back.
 func (w *worker) drop(k pktbuf.Packet, r drop.Reason) {
 	w.note(r)
+	if w.capture != nil {
+		w.captureDrop(k, r)
+	}
 	w.pool.Put(k)
 }
 
@@ -361,6 +374,9 @@ func (w *worker) own(n int) (pktbuf.Packet, []byte, bool) {
 		return k, nil, false
 	}
 	k.Len = uint16(n)
+	if w.capture != nil {
+		w.capture.origin[k.Frame] = pktbuf.Packet{}
+	}
 	return k, w.pool.Bytes(k), true
 }
 

@@ -33,6 +33,9 @@ func (e *Engine) newWorker(wc *tables.WorkerConfig) (*worker, error) {
 		parked: make(chan struct{}), resume: make(chan struct{}), done: make(chan struct{}),
 	}
 	atomic.StoreUint64(&w.me.Queue, uint64(w.queue))
+	if e.capture != nil {
+		w.filter.Store(newCapture(e.capture, w))
+	}
 	if n := len(e.o.CPUs); n > 0 {
 		w.cpu = e.o.CPUs[wc.Slot%n]
 	}

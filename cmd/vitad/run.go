@@ -16,6 +16,7 @@ import (
 	"vita/keying/keeper"
 	"vita/keying/ske"
 	"vita/mgmt/access"
+	"vita/mgmt/capture"
 	"vita/mgmt/datastore"
 	"vita/mgmt/monitor"
 	"vita/mgmt/netconf"
@@ -94,7 +95,7 @@ func (c *runCmd) Run() error {
 		return netconf.New(netconf.Options{Datastore: store, Monitor: watch, Users: users, HostKey: host, Log: log}).Serve(ctx, nc)
 	})
 	g.Go(func() error {
-		return restconf.New(restconf.Options{Datastore: store, Monitor: watch, Users: users, Certificate: cert, Log: log}).Serve(ctx, rc)
+		return restconf.New(restconf.Options{Datastore: store, Monitor: watch, Users: users, Certificate: cert, Log: log, Captures: capture.New(engine)}).Serve(ctx, rc)
 	})
 	g.Go(func() error {
 		select {

@@ -14,6 +14,7 @@ import (
 	"math/bits"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -78,7 +79,8 @@ type Client struct {
 		routes  map[string]int // slots of live
 		pending *Prepared      // prepared and not aborted, or published and not retired
 	}
-	send sync.Mutex // vitad's end of the rings to the workers
+	send      sync.Mutex  // vitad's end of the rings to the workers
+	capturing atomic.Bool // there is a Capture
 }
 
 // Dial attaches to the engine that listens on a unix socket. It fails with

@@ -63,12 +63,13 @@ type Header struct {
 	rings     extent
 	windows   extent
 	routes    extent
+	captures  extent
 	SATop     uint32 // atomic: entries from here on have never been used
 	_         uint32
 	Release   [64]byte // the engine's version, zero-padded
 	Tier      [32]byte // implementation of AES-GCM, zero-padded
 	CPUs      [16]uint64
-	_         [88]byte
+	_         [72]byte
 
 	// Current is the live generation: its number in the upper 63 bits, and in
 	// the lowest the place (0 or 1) of its tables. vitad stores it, workers
@@ -259,6 +260,7 @@ func (h *Header) layout() uint64 {
 	place(&h.rings, arena.Size[ringPair](WorkerSlots))
 	place(&h.windows, arena.Size[[windowWords]uint64](int(h.MaxSAs)))
 	place(&h.routes, arena.Size[RouteCounts](WorkerSlots*int(h.MaxRoutes)))
+	place(&h.captures, arena.Size[CaptureRing](WorkerSlots))
 	return at
 }
 
@@ -290,14 +292,15 @@ func Format(b []byte, o Options) (*Memory, error) {
 
 // Memory is a view of the shared memory.
 type Memory struct {
-	Header  *Header
-	SAs     []SA
-	Workers []Worker
-	active  []uint32
-	rings   []ringPair
-	windows [][windowWords]uint64
-	routes  []RouteCounts
-	tables  [2][]byte
+	Header   *Header
+	SAs      []SA
+	Workers  []Worker
+	active   []uint32
+	rings    []ringPair
+	windows  [][windowWords]uint64
+	routes   []RouteCounts
+	captures []CaptureRing
+	tables   [2][]byte
 }
 
 // OpenMemory checks the frame of the shared memory, made by Format in this or
@@ -320,20 +323,23 @@ func OpenMemory(b []byte) (*Memory, error) {
 	size := want.layout()
 	if size > uint64(len(b)) || want.tables != h.tables || want.sas != h.sas ||
 		want.active != h.active || want.workers != h.workers || want.rings != h.rings ||
-		want.windows != h.windows || want.routes != h.routes {
+		want.windows != h.windows || want.routes != h.routes ||
+		want.captures != h.captures {
 		return nil, fmt.Errorf("%w: areas are not where they belong in %d bytes", ErrCorrupt, len(b))
 	}
 	m := &Memory{
-		Header:  h,
-		SAs:     arena.View[SA](h.sas.in(b), o.MaxSAs),
-		Workers: arena.View[Worker](h.workers.in(b), WorkerSlots),
-		active:  arena.View[uint32](h.active.in(b), WorkerSlots*o.MaxRoutes),
-		rings:   arena.View[ringPair](h.rings.in(b), WorkerSlots),
-		windows: arena.View[[windowWords]uint64](h.windows.in(b), o.MaxSAs),
-		routes:  arena.View[RouteCounts](h.routes.in(b), WorkerSlots*o.MaxRoutes),
-		tables:  [2][]byte{h.tables[0].in(b), h.tables[1].in(b)},
+		Header:   h,
+		SAs:      arena.View[SA](h.sas.in(b), o.MaxSAs),
+		Workers:  arena.View[Worker](h.workers.in(b), WorkerSlots),
+		active:   arena.View[uint32](h.active.in(b), WorkerSlots*o.MaxRoutes),
+		rings:    arena.View[ringPair](h.rings.in(b), WorkerSlots),
+		windows:  arena.View[[windowWords]uint64](h.windows.in(b), o.MaxSAs),
+		routes:   arena.View[RouteCounts](h.routes.in(b), WorkerSlots*o.MaxRoutes),
+		captures: arena.View[CaptureRing](h.captures.in(b), WorkerSlots),
+		tables:   [2][]byte{h.tables[0].in(b), h.tables[1].in(b)},
 	}
-	if m.SAs == nil || m.Workers == nil || m.active == nil || m.rings == nil || m.windows == nil || m.routes == nil {
+	if m.SAs == nil || m.Workers == nil || m.active == nil || m.rings == nil || m.windows == nil || m.routes == nil ||
+		m.captures == nil {
 		return nil, fmt.Errorf("%w: memory is not aligned", ErrCorrupt)
 	}
 	return m, nil

@@ -12,6 +12,8 @@
 //	active       for each route slot and worker the SA to send by
 //	workers      for each worker its counters, statistics and epoch
 //	rings        for each worker a ring of messages to vitad and one back
+//	routes       for each route slot and worker what it counts
+//	captures     for each worker a ring of captured packets
 //
 // A Generation holds no pointer, only offsets from its own start, and entries
 // of fixed size. Whoever maps one checks all of it first (Open). Routes and

@@ -8,6 +8,7 @@ package wire
 // Length of the fixed headers, in bytes.
 const (
 	EthernetLen = 14
+	VLANLen     = 4 // an 802.1Q tag
 	ARPLen      = 28
 	IPv4Len     = 20
 	IPv6Len     = 40
@@ -20,6 +21,7 @@ const (
 const (
 	TypeIPv4 = 0x0800
 	TypeARP  = 0x0806
+	TypeVLAN = 0x8100
 	TypeIPv6 = 0x86dd
 )
 

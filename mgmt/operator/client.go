@@ -83,10 +83,7 @@ func (c *Client) do(ctx context.Context, method, path, media string, body []byte
 	}
 	resp, err := c.http.Do(r)
 	if err != nil {
-		if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); unknown {
-			return nil, fmt.Errorf("%w: name the gateway's certificate, tls.crt in its state directory, by --ca", err)
-		}
-		return nil, err
+		return nil, trust(err)
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
@@ -99,6 +96,14 @@ func (c *Client) do(ctx context.Context, method, path, media string, body []byte
 		return nil, refusal(resp.Status, answer)
 	}
 	return answer, nil
+}
+
+// trust says what to do about a certificate that is not trusted.
+func trust(err error) error {
+	if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); unknown {
+		return fmt.Errorf("%w: name the gateway's certificate, tls.crt in its state directory, by --ca", err)
+	}
+	return err
 }
 
 // refusal turns the errors resource (RFC 8040 section 7.1) into one error.

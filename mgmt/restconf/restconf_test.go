@@ -18,6 +18,7 @@ import (
 
 	"vita/gen"
 	"vita/mgmt/access"
+	"vita/mgmt/capture"
 	"vita/mgmt/datastore"
 )
 
@@ -42,6 +43,8 @@ type client struct {
 	url  string
 	http *http.Client
 	d    *datastore.Datastore
+
+	captures *captures
 }
 
 func serve(t testing.TB) *client {
@@ -81,8 +84,9 @@ func serve(t testing.TB) *client {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
+	engine := &captures{ended: make(chan struct{}, 10)}
 	go func() {
-		done <- New(Options{Datastore: d, Users: users, Certificate: cert, MaxBody: 1 << 20}).Serve(ctx, ln)
+		done <- New(Options{Datastore: d, Users: users, Certificate: cert, MaxBody: 1 << 20, Captures: capture.New(engine)}).Serve(ctx, ln)
 	}()
 	pem, err := os.ReadFile(filepath.Join(dir, "tls.crt"))
 	if err != nil {
@@ -98,7 +102,7 @@ func serve(t testing.TB) *client {
 			t.Errorf("Serve: %v", err)
 		}
 	})
-	return &client{t, "https://" + ln.Addr().String(), &http.Client{Transport: tr}, d}
+	return &client{t, "https://" + ln.Addr().String(), &http.Client{Transport: tr}, d, engine}
 }
 
 // do sends a request; headers are "Name: value".

@@ -2,7 +2,8 @@
 // over TLS 1.3, in JSON (RFC 7951) and XML.
 //
 // server.go listens, authenticates and routes, resource.go carries out the
-// methods on data, errors.go answers with the errors resource. The package
+// methods on data, errors.go answers with the errors resource, capture.go
+// streams packet captures, which are none of RESTCONF's. The package
 // decides nothing about data: paths, values, edits and validation are
 // mgmt/datastore's; who may log in is mgmt/access'. It must not know
 // forwarding or keying.
@@ -38,6 +39,7 @@ type Options struct {
 	Users       *access.Users
 	Certificate tls.Certificate
 	Monitor     *monitor.Monitor // nil: one of the server's own
+	Captures    Captures         // nil: no packet captures
 	Log         *slog.Logger
 	MaxBody     int64 // bytes of one request body; default 64 MiB
 	MaxRequests int   // requests at once; default 64
@@ -49,8 +51,12 @@ type Server struct {
 	slots chan struct{}
 }
 
-// root is the path that host-meta leads to.
-const root = "/restconf"
+// root is the path that host-meta leads to; below ownRoot is what RESTCONF has
+// no resources for.
+const (
+	root    = "/restconf"
+	ownRoot = "/vita"
+)
 
 // Media types of RFC 8040 section 11.3.
 const (
@@ -114,7 +120,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 func (s *Server) recovered(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
-			if p := recover(); p != nil {
+			if p := recover(); p == http.ErrAbortHandler { //nolint:errorlint // recover gives the value itself
+				panic(p) // meant for net/http
+			} else if p != nil {
 				s.o.Log.Error("restconf request failed inside", "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
 				writeError(w, r, http.StatusInternalServerError, errors.New("the server failed inside: see its log"))
 			}
@@ -145,6 +153,11 @@ func (s *Server) handler() http.Handler {
 	} {
 		api.HandleFunc(prefix, s.onData(prefix, store))
 		api.HandleFunc(prefix+"/{path:.*}", s.onData(prefix, store))
+	}
+	if s.o.Captures != nil {
+		own := r.PathPrefix(ownRoot).Subrouter()
+		own.Use(s.authenticate)
+		own.HandleFunc("/capture", only(s.capture, http.MethodGet))
 	}
 	r.NotFoundHandler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, r, http.StatusNotFound, fmt.Errorf("no resource %s: have %s/data and %s/operations", r.URL.Path, root, root))

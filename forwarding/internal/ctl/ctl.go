@@ -26,6 +26,8 @@ const (
 	InstallSA                 // SA, Key
 	RemoveSA                  // Ref
 	Shutdown
+	StartCapture // Capture
+	StopCapture
 )
 
 // Request goes from vitad to the engine.
@@ -48,6 +50,7 @@ type Request struct {
 	Seq        uint64
 	Owner      uint64
 	Key        [32]byte
+	Capture    tables.Capture
 }
 
 // Code says how a request ended.
