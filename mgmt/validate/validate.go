@@ -4,8 +4,7 @@
 //
 // A Checker looks only at what a journal has touched, and at what depends on
 // that, so that the cost of a commit goes with the size of the change. What is
-// to be checked comes from the schema; only must statements have a rule
-// written by hand, see must.go. The package must not know datastores or
+// to be checked comes from the schema. The package must not know datastores or
 // encodings.
 package validate
 
@@ -206,11 +205,13 @@ func (k *check) visit(p *data.Place) {
 	if !s.Exists() {
 		return
 	}
+	before := len(k.errs)
 	k.inside(p, p.Schema(), s)
+	complete := len(k.errs) == before // what is not need not be judged as well
 	if p != nil {
 		k.unique(p, s)
-		for _, m := range p.Node.Must {
-			k.must(p.Node, m, s, p.Path)
+		if complete {
+			k.must(p, p.Node)
 		}
 	}
 }
@@ -230,7 +231,11 @@ func (k *check) inside(p *data.Place, node *schema.Node, s data.Struct) {
 			if s.Exists() {
 				inner = s.Container(c)
 			}
-			k.inside(&data.Place{Parent: p, Node: c}, c, inner)
+			at := &data.Place{Parent: p, Node: c}
+			k.inside(at, c, inner)
+			if inner.Exists() && !inner.Empty(c) {
+				k.must(at, c)
+			}
 		case schema.List:
 			k.count(p, c, s)
 		}
@@ -287,9 +292,7 @@ func (k *check) leaf(p *data.Place, leaf *schema.Node, s data.Struct) {
 	if !has && (len(leaf.Default) == 0 || !s.Exists()) {
 		return
 	}
-	for _, m := range leaf.Must {
-		k.must(leaf, m, s, func() string { return p.Child(leaf) })
-	}
+	k.must(p, leaf)
 }
 
 func (k *check) count(p *data.Place, list *schema.Node, s data.Struct) {

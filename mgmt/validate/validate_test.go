@@ -2,6 +2,7 @@ package validate
 
 import (
 	"fmt"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -10,7 +11,6 @@ import (
 	goyang "github.com/openconfig/goyang/pkg/yang"
 
 	"vita/gen"
-	"vita/mgmt/internal/data"
 	"vita/mgmt/internal/edit"
 	"vita/mgmt/internal/schema"
 	"vita/mgmt/internal/yangenc"
@@ -214,10 +214,9 @@ func TestBroken(t *testing.T) {
 }
 
 // TestEveryConstraint walks the compiled model: each constraint in it has a
-// configuration above that is seen to break it, and each must a rule.
+// configuration above that is seen to break it.
 func TestEveryConstraint(t *testing.T) {
 	want := map[string]bool{}
-	statements := map[statement]bool{}
 	short := func(n *schema.Node) string { return strings.Replace(n.Path(), "vita-esp-gateway:", "", 1) }
 	visit := func(n *schema.Node) {
 		if !n.Config {
@@ -225,7 +224,6 @@ func TestEveryConstraint(t *testing.T) {
 		}
 		for _, m := range n.Must {
 			want["must "+short(n)+": "+m.Expr] = true
-			statements[statement{n.Path(), m.Expr}] = true
 		}
 		alone := n.Case != nil && len(n.Case.Nodes) == 1 // the case exists only by the leaf
 		if n.Mandatory && !n.IsKey && !alone {           // an entry without a key cannot be decoded
@@ -262,20 +260,28 @@ func TestEveryConstraint(t *testing.T) {
 			t.Errorf("%s is not in the model", name)
 		}
 	}
-	for s := range statements {
-		if _, ok := rules[s]; !ok {
-			t.Errorf("no rule for must %s at %s", s.expr, s.path)
-		}
+}
+
+// TestElsewhere compares what changes are checked elsewhere with what the
+// statements say to a reader.
+func TestElsewhere(t *testing.T) {
+	sas := []string{"/vita-esp-gateway:inbound-sa", "/vita-esp-gateway:outbound-sa"}
+	want := map[string][]string{
+		"/vita-esp-gateway:data-plane": sas,
+		"/vita-esp-gateway:route4/id":  sas,
+		"/vita-esp-gateway:route6/id":  sas,
 	}
-	for s, r := range rules {
-		if !statements[s] {
-			t.Errorf("rule for must %s at %s: there is none", s.expr, s.path)
-		}
-		for _, path := range r.reads {
-			if nodes()[path] == nil {
-				t.Errorf("rule for must %s reads %s: there is no such leaf", s.expr, path)
+	got := map[string][]string{}
+	for leaf, lists := range model().elsewhere {
+		for _, l := range lists {
+			if !slices.Contains(got[leaf.Path()], l.Path()) {
+				got[leaf.Path()] = append(got[leaf.Path()], l.Path())
 			}
 		}
+		slices.Sort(got[leaf.Path()])
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%v\nwant %v", got, want)
 	}
 }
 
@@ -416,14 +422,3 @@ func TestManyErrors(t *testing.T) {
 		t.Errorf("%d errors, want %d", n, mostErrors)
 	}
 }
-
-func TestMustWithoutRule(t *testing.T) {
-	k := &check{Checker: New(&gen.Vita{})}
-	k.must(schema.Root().Child("", "mtu"), schema.Must{Expr: "false()"}, dataRoot(k.tree), func() string { return "/x" })
-	k.must(schema.Root().Child("", "mtu"), schema.Must{Expr: "true()", AppTag: "own"}, dataRoot(k.tree), func() string { return "/x" })
-	if len(k.errs) != 2 || !strings.Contains(k.errs[0].Message, "no rule") || k.errs[1].AppTag != "own" {
-		t.Errorf("%v", k.errs)
-	}
-}
-
-func dataRoot(tree *gen.Vita) data.Struct { return data.Root(tree) }

@@ -28,6 +28,27 @@ func Root(tree *gen.Vita, o Options) *Data {
 	return &Data{s: data.Root(tree), n: schema.Root(), o: &o}
 }
 
+// At returns the container or list entry at a place, nil where there is none.
+func At(tree *gen.Vita, p *data.Place, o Options) *Data {
+	if p == nil {
+		return Root(tree, o)
+	}
+	up := At(tree, p.Parent, o)
+	if up == nil {
+		return nil
+	}
+	var s data.Struct
+	if p.Node.Kind == schema.List {
+		s = up.s.Entry(p.Node, p.Keys)
+	} else {
+		s = up.s.Container(p.Node)
+	}
+	if !s.Exists() {
+		return nil
+	}
+	return up.Child(p.Node, s)
+}
+
 // Data is a node of the generated structs: the root, a container, a list entry
 // or a leaf.
 type Data struct {

@@ -202,6 +202,45 @@ func BenchmarkLookup(b *testing.B) {
 }
 
 // FuzzExpression evaluates what it is given on a small tree.
+// TestReads asks what an expression depends on: "own" where it is the context's
+// own entry, or one around it.
+func TestReads(t *testing.T) {
+	gateway := schema.Root().Child("", "route4").Child("", "gateway")
+	for text, want := range map[string]string{
+		"true()":                      "",
+		"queue > 1":                   "gateway/queue own",
+		"string()":                    "gateway/ip own",
+		"../gateway":                  "gateway/ip, route4/id own",
+		"../spi = 7 or not(queue)":    "gateway/queue own, route4/id own, route4/spi own",
+		"/v:mtu":                      "mtu own",
+		"/v:route4[v:id = 'a']/v:spi": "route4/id, route4/spi",
+		"count(/v:route4[v:id = current()/ip]) > 1":  "gateway/ip own, route4/id",
+		"../../mtu + sum(../../route4/spi)":          "mtu own, route4/id, route4/id own, route4/spi",
+		"ancestor::route4/spi":                       "route4/id own, route4/spi own",
+		"../following-sibling::route4/net | self::*": "gateway/ip own, route4/id, route4/id own, route4/net",
+		"//v:nat-ip": "public-interface4/nat-ip, public-interface6/nat-ip",
+	} {
+		var got []string
+		for _, r := range compile(t, text).Reads(gateway) {
+			name := r.Node.Name
+			if r.Node.Parent.Name != "" {
+				name = r.Node.Parent.Name + "/" + name
+			}
+			if r.Own {
+				name += " own"
+			}
+			got = append(got, name)
+		}
+		slices.Sort(got)
+		if text == "//v:nat-ip" { // and the keys of every list on the way
+			got = slices.DeleteFunc(got, func(s string) bool { return !strings.Contains(s, "nat-ip") })
+		}
+		if g := strings.Join(got, ", "); g != want {
+			t.Errorf("%s: %s\nwant %s", text, g, want)
+		}
+	}
+}
+
 func FuzzExpression(f *testing.F) {
 	for _, s := range []string{
 		"/v:route4[v:id='site1']/gateway[2]/ip | //queue", "count(//*[. = current()/mtu]) div 2 - -1 mod 3", "'a' != \"b\" or .//..",

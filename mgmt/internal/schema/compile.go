@@ -173,7 +173,7 @@ func (c *compiler) node(parent *Node, e *goyang.Entry, in *Case) error {
 		at.Nodes = append(at.Nodes, n)
 	}
 	parent.Children = append(parent.Children, n)
-	if n.Must, err = musts(e); err != nil {
+	if n.Must, err = musts(e, n.Module); err != nil {
 		return err
 	}
 	if n.Secret, err = secret(e); err != nil {
@@ -287,14 +287,24 @@ func unsupported(e *goyang.Entry, what string) error {
 	return fmt.Errorf("%s: %s is not supported yet: teach mgmt/internal/schema and mgmt/validate", e.Path(), what)
 }
 
-func musts(e *goyang.Entry) ([]Must, error) {
+// musts compiles the must statements of a node that is in a module.
+func musts(e *goyang.Entry, module string) ([]Must, error) {
 	var list []Must
 	for _, x := range e.Extra["must"] {
 		m, ok := x.(*goyang.Must)
 		if !ok {
 			return nil, unsupported(e, fmt.Sprintf("must of type %T", x))
 		}
-		must := Must{Expr: m.Name}
+		must := Must{Expr: m.Name, Prefix: func(prefix string) (string, bool) {
+			if prefix == "" { // also where the statement is in a grouping (RFC 7950 section 6.4.1)
+				return module, true
+			}
+			in := goyang.FindModuleByPrefix(m, prefix)
+			if in == nil {
+				return "", false
+			}
+			return in.Name, true
+		}}
 		if m.ErrorMessage != nil {
 			must.Message = strings.Join(strings.Fields(m.ErrorMessage.Name), " ")
 		}

@@ -81,9 +81,10 @@ type Case struct {
 
 // Must is a must statement.
 type Must struct {
-	Expr    string // the XPath expression, as it is written
-	Message string // error-message, white space folded; may be ""
-	AppTag  string // error-app-tag; may be ""
+	Expr    string                                       // the XPath expression, as it is written
+	Prefix  func(prefix string) (module string, ok bool) // what a prefix in it stands for; "" for names without one
+	Message string                                       // error-message, white space folded; may be ""
+	AppTag  string                                       // error-app-tag; may be ""
 }
 
 var compiled = sync.OnceValues(compile)
