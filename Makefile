@@ -23,6 +23,7 @@ demo: setup build ## two gateways on this machine, configured, forwarding, rekey
 
 test: setup build lint generate-check ## everything that must pass before a change lands (needs root)
 	$(GO) test -timeout 20m $(shell $(GO) list ./... | grep -vE '/test/(e2e|qemu|interop)')
+	$(GO) test -timeout 20m -count 1 -run TestMutatedFrames ./forwarding -frames 10000000
 	$(GO) test -timeout 20m -count 1 -p 1 ./test/e2e ./test/qemu/... ./test/interop/...
 	$(MAKE) race
 
@@ -48,8 +49,9 @@ race: ## the concurrent packages under the race detector
 fuzz: ## every fuzz target for FUZZTIME each (default 20s)
 	@test/fuzz.sh $${FUZZTIME:-20s}
 
-soak: setup build ## what takes hours: 10^8 damaged frames, a simulated year of rekeys, 10 000 routes between two gateways (needs root)
+soak: setup build ## what takes hours: 10^8 damaged frames, an hour of fuzzing whole paths, a simulated year of rekeys, 10 000 routes between two gateways (needs root)
 	$(GO) test -count 1 -timeout 1h -v -run TestMutatedFrames ./forwarding -frames 100000000
+	$(GO) test -run '^$$' -fuzz '^FuzzPaths$$' -fuzztime 1h -fuzzminimizetime 50x ./forwarding
 	$(GO) test -count 1 -timeout 6h -v -run 'TestYear|TestManyRoutesComeBack|TestFlood' ./keying/keeper -soak
 	$(GO) test -count 1 -timeout 1h -v -run TestManyRoutes ./test/e2e -routes 10000
 

@@ -222,8 +222,13 @@ func (g *rig) startEngine() {
 
 // spec is the row's gateway, as it is without changes of the row's own.
 func (g *rig) spec() tables.Spec {
+	private := tables.Interface{MAC: privateMAC, IP: g.inner.gateway, NextHop: g.inner.nextHop, NextHopMAC: hostMAC}
+	if g.inner != g.outer {
+		private.OtherIP, private.OtherNextHop, private.OtherNextHopMAC = private.IP, private.NextHop, hostMAC
+		private.IP, private.NextHop = g.outer.gateway, g.outer.nextHop
+	}
 	return tables.Spec{
-		Private: &tables.Interface{MAC: privateMAC, IP: g.inner.gateway, NextHop: g.inner.nextHop, NextHopMAC: hostMAC},
+		Private: &private,
 		Public: []tables.PublicInterface{{
 			Interface: tables.Interface{MAC: publicMAC, IP: g.outer.public, NextHop: g.outer.peer, NextHopMAC: guestMAC}, Queue: 1,
 		}},

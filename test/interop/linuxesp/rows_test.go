@@ -65,7 +65,7 @@ func TestLinux(t *testing.T) {
 }
 
 func rows() (out []*row) {
-	for _, f := range [][2]int{{4, 4}, {6, 6}} {
+	for _, f := range [][2]int{{4, 4}, {6, 6}, {6, 4}, {4, 6}} {
 		base := row{outer: f[0], inner: f[1]}
 		add := func(name string, change func(*row)) {
 			r := base
@@ -101,6 +101,24 @@ func rows() (out []*row) {
 			r.spec = changed(func(s *tables.Spec) { s.CopyDSCP, s.ECN = true, true })
 		})
 		add("hops", func(r *row) { r.traffic = hops })
+		add("largest packets", func(r *row) { r.traffic = largest })
+		if f[1] == 6 {
+			add("fragments of Linux", func(r *row) { r.traffic = linuxFragments })
+		} else {
+			add("fragments of Linux, sealed before", func(r *row) { r.traffic = sealedThenFragmented })
+			add("fragments of ours", func(r *row) {
+				r.traffic = fragments
+				r.spec = changed(func(s *tables.Spec) { s.MTU, s.Fragment = 600, true })
+			})
+		}
+		if f[0] == 4 {
+			for _, df := range []tables.DF{tables.DFSet, tables.DFClear, tables.DFCopy} {
+				add([]string{"DF set", "DF clear", "DF copied"}[df], func(r *row) {
+					r.traffic = func(g *rig) { g.dontFragment(df) }
+					r.spec = changed(func(s *tables.Spec) { s.DF = df })
+				})
+			}
+		}
 	}
 	return out
 }
