@@ -71,6 +71,7 @@ type Config struct {
 	PCI    string       // PCI address, for drivers that own the NIC
 	Queues []int        // device queues, from 0; nil = all
 	MAC    [6]byte      // address to receive; zero = the device's own
+	Tagged bool         // frames have VLAN tags, which must be in them: what cannot see to that is ErrUnsupported
 	Pool   *pktbuf.Pool // buffers of the worker that will own the port
 	Stats  *Stats       // where the port counts; nil = private memory
 	Log    func(string) // one line about a choice made at open (mode, fallback); may be nil

@@ -34,9 +34,10 @@ import (
 // portKey names what a port serves. Two ports whose keys overlap cannot be
 // open at once.
 type portKey struct {
-	link  tables.Link
-	queue int // from 0; -1: all
-	mac   [6]byte
+	link   tables.Link
+	queue  int // from 0; -1: all
+	mac    [6]byte
+	tagged bool // frames have a VLAN tag
 }
 
 func (k portKey) overlaps(o portKey) bool {
@@ -144,7 +145,9 @@ func (e *Engine) openAll(c *change) error {
 	for i, h := range wanted {
 		for _, other := range wanted[:i] {
 			if h.key.overlaps(other.key) {
-				return &portError{h.key.link, fmt.Errorf("%s: two interfaces share it and a queue of it: %w", h.key.link, drivers.ErrBusy)}
+				return &portError{h.key.link, fmt.Errorf(
+					"%s: two interfaces share it and a queue of it, be they in different VLANs: make a kernel interface for each VLAN (ip link add link %s name NAME type vlan id N), and name those: %w",
+					h.key.link, h.key.link, drivers.ErrBusy)}
 			}
 		}
 		at := slices.IndexFunc(e.ports, func(o *handle) bool { return o.key == h.key && o.w == h.w && o.side == h.side })
@@ -223,7 +226,7 @@ func (e *Engine) plug(h *handle) {
 }
 
 func privateKey(t *tables.Tables, wc *tables.WorkerConfig) portKey {
-	k := portKey{link: t.Private.Link, queue: int(wc.Queue) - 1, mac: t.Private.MAC}
+	k := portKey{link: t.Private.Link, queue: int(wc.Queue) - 1, mac: t.Private.MAC, tagged: t.Private.VLAN != 0}
 	if len(t.Workers) == 1 {
 		k.queue = -1 // whatever the device spreads over its queues is for the one worker
 	}
@@ -231,13 +234,13 @@ func privateKey(t *tables.Tables, wc *tables.WorkerConfig) portKey {
 }
 
 func publicKey(wc *tables.WorkerConfig) portKey {
-	return portKey{link: wc.Public.Link, queue: int(wc.DeviceQueue) - 1, mac: wc.Public.MAC}
+	return portKey{link: wc.Public.Link, queue: int(wc.DeviceQueue) - 1, mac: wc.Public.MAC, tagged: wc.Public.VLAN != 0}
 }
 
 // open opens a handle's port. Its worker is parked, or has no part yet.
 func (e *Engine) open(h *handle) error {
 	c := drivers.Config{
-		Ifname: h.key.link.Ifname, PCI: h.key.link.PCI, MAC: h.key.mac, Pool: h.w.pool,
+		Ifname: h.key.link.Ifname, PCI: h.key.link.PCI, MAC: h.key.mac, Tagged: h.key.tagged, Pool: h.w.pool,
 		Log: func(s string) { e.o.Log.Info(s, "interface", h.key.link.String()) },
 	}
 	stats := &h.w.me.Private
@@ -281,8 +284,8 @@ func (e *Engine) assign(c *change) {
 func (e *Engine) fill(a *assignment, c *change, w *worker, index int) {
 	t, wc := c.tables, &c.tables.Workers[index]
 	a.index = index
-	a.private = side{stats: &w.me.Private, info: &w.me.PrivatePort, kind: &privateKind, mac: t.Private.MAC}
-	a.public = side{stats: &w.me.Public, info: &w.me.PublicPort, kind: &publicKind, mac: wc.Public.MAC}
+	a.private = side{stats: &w.me.Private, info: &w.me.PrivatePort, kind: &privateKind, mac: t.Private.MAC, vlan: t.Private.VLAN}
+	a.public = side{stats: &w.me.Public, info: &w.me.PublicPort, kind: &publicKind, mac: wc.Public.MAC, vlan: wc.Public.VLAN}
 	e.hops(&a.private, t.Private, 0)
 	e.hops(&a.public, &wc.Public, 1)
 	for _, h := range c.keep {
@@ -296,6 +299,9 @@ func (e *Engine) fill(a *assignment, c *change, w *worker, index int) {
 		s.port = h.port
 		// Nothing larger fits a buffer, whatever the device can do.
 		room := w.pool.FrameSize() - pktbuf.Headroom - wire.EthernetLen
+		if s.vlan != 0 {
+			room -= wire.VLANLen
+		}
 		s.mtu = min(h.port.Info().MTU, room)
 	}
 	a.outerLen = wire.IPv4Len
@@ -316,10 +322,10 @@ func (e *Engine) hops(s *side, p *tables.Port, n int) {
 		case a.ip.Is4():
 			ip, next := a.ip.As4(), a.next.As4()
 			h.IP, h.NextHop = wire.Be32(ip[:]), wire.Be32(next[:])
-			s.hop = e.cell(h, cellKey{p.Link, n, a.next}, &a.mac)
+			s.hop = e.cell(h, cellKey{p.Link, n, p.VLAN, a.next}, &a.mac)
 		case a.ip.Is6():
 			h.IP6, h.NextHop6 = a.ip.As16(), a.next.As16()
-			s.hop6 = e.cell(h, cellKey{p.Link, n, a.next}, &a.mac)
+			s.hop6 = e.cell(h, cellKey{p.Link, n, p.VLAN, a.next}, &a.mac)
 		}
 	}
 }
@@ -342,6 +348,7 @@ func (e *Engine) cell(h neigh.Hop, key cellKey, mac *wire.MAC) neigh.Hop {
 type cellKey struct {
 	link    tables.Link
 	side    int
+	vlan    uint16
 	nextHop netip.Addr
 }
 

@@ -31,13 +31,17 @@ func (w *worker) inbound() int {
 	if w.capture != nil {
 		w.captureRx(&a.public, n)
 	}
+	rx := w.rx[:n]
+	if a.public.vlan != 0 {
+		rx = w.untag(&a.public, rx)
+	}
 	m := 0
 	if a.v6 {
-		for _, k := range w.rx[:n] {
+		for _, k := range rx {
 			m = w.classifyPublic6(k, m)
 		}
 	} else {
-		for _, k := range w.rx[:n] {
+		for _, k := range rx {
 			m = w.classifyPublic(k, m)
 		}
 	}
@@ -76,7 +80,9 @@ func (w *worker) classifyPublic(k pktbuf.Packet, m int) int {
 		w.arp(s, k, f)
 		return m
 	default:
-		w.drop(k, drop.PublicEthertype)
+		if k, ok := w.otherType(s, k, drop.PublicEthertype); ok {
+			return w.classifyPublic(k, m)
+		}
 		return m
 	}
 	p, check := wire.ParseIPv4(f[wire.EthernetLen:])

@@ -19,7 +19,9 @@ func (w *worker) classifyPublic6(k pktbuf.Packet, m int) int {
 		return m
 	}
 	if f.Type() != wire.TypeIPv6 {
-		w.drop(k, drop.PublicEthertype)
+		if k, ok := w.otherType(s, k, drop.PublicEthertype); ok {
+			return w.classifyPublic6(k, m)
+		}
 		return m
 	}
 	p, ok := wire.ParseIPv6(f[wire.EthernetLen:])

@@ -12,7 +12,7 @@ import (
 
 // outerRoom is the room that the tunnel's headers take in front of an inner
 // packet, at most.
-const outerRoom = wire.EthernetLen + wire.IPv6Len + esp.HeaderLen
+const outerRoom = wire.EthernetLen + wire.VLANLen + wire.IPv6Len + esp.HeaderLen
 
 // outerTTL is the time to live of ESP packets and key exchange.
 const outerTTL = 64
@@ -31,8 +31,12 @@ func (w *worker) outbound() int {
 	if w.capture != nil {
 		w.captureRx(&a.private, n)
 	}
+	rx := w.rx[:n]
+	if a.private.vlan != 0 {
+		rx = w.untag(&a.private, rx)
+	}
 	m4, m6 := 0, 0
-	for _, k := range w.rx[:n] {
+	for _, k := range rx {
 		m4, m6 = w.classifyPrivate(k, m4, m6)
 	}
 	transit4, transit6 := m4, m6
@@ -81,7 +85,9 @@ func (w *worker) classifyPrivate(k pktbuf.Packet, m4, m6 int) (int, int) {
 	case t == wire.TypeARP && s.hop.Cell != nil:
 		w.arp(s, k, f)
 	default:
-		w.drop(k, drop.PrivateEthertype)
+		if k, ok := w.otherType(s, k, drop.PrivateEthertype); ok {
+			return w.classifyPrivate(k, m4, m6)
+		}
 	}
 	return m4, m6
 }

@@ -40,6 +40,7 @@ type side struct {
 	hop   neigh.Hop // of IPv4; its Cell is nil where the side speaks none
 	hop6  neigh.Hop // of IPv6; likewise
 	mtu   int       // largest layer 3 packet, bytes
+	vlan  uint16    // 0: none
 	tx    [txSize]pktbuf.Packet
 	n     int // frames in tx
 }
@@ -48,14 +49,14 @@ type side struct {
 type sideKind struct {
 	rxPoint, txPoint tables.Point
 
-	wrongMAC, ethertype, malformed, arp, arpOther, nd, ndOther, noNextHop, txFull drop.Reason
+	vlan, wrongMAC, ethertype, malformed, arp, arpOther, nd, ndOther, noNextHop, txFull drop.Reason
 
 	arpRequests, arpReplies, nsRequests, naReplies, added, updated tables.Counter
 }
 
 var privateKind = sideKind{
 	tables.PrivateRx, tables.PrivateTx,
-	drop.PrivateWrongMAC, drop.PrivateEthertype, drop.OutboundMalformed, drop.PrivateARP, drop.PrivateARPOther,
+	drop.PrivateVLAN, drop.PrivateWrongMAC, drop.PrivateEthertype, drop.OutboundMalformed, drop.PrivateARP, drop.PrivateARPOther,
 	drop.PrivateND, drop.PrivateNDOther,
 	drop.InboundNoNextHop, drop.InboundTxFull,
 	tables.PrivateNextHopARPRequests, tables.PrivateNextHopARPReplies,
@@ -65,7 +66,7 @@ var privateKind = sideKind{
 
 var publicKind = sideKind{
 	tables.PublicRx, tables.PublicTx,
-	drop.PublicWrongMAC, drop.PublicEthertype, drop.PublicMalformed, drop.PublicARP, drop.PublicARPOther,
+	drop.PublicVLAN, drop.PublicWrongMAC, drop.PublicEthertype, drop.PublicMalformed, drop.PublicARP, drop.PublicARPOther,
 	drop.PublicND, drop.PublicNDOther,
 	drop.OutboundNoNextHop, drop.OutboundTxFull,
 	tables.PublicNextHopARPRequests, tables.PublicNextHopARPReplies,
@@ -318,6 +319,13 @@ func (w *worker) lookAfter() {
 
 // push queues a frame for a port.
 func (w *worker) push(s *side, k pktbuf.Packet) {
+	if s.vlan != 0 {
+		if k.Off < wire.VLANLen {
+			w.drop(k, drop.OutboundNoRoom)
+			return
+		}
+		k = w.tag(s, k)
+	}
 	if s.n == len(s.tx) {
 		w.send(s)
 	}

@@ -4,9 +4,8 @@
 //
 // What a sender on this machine leaves to a device that then does not exist,
 // as on a veth pair, is dealt with here: an unfinished checksum is completed,
-// a frame still to be segmented is refused and counted as an error. A frame
-// whose VLAN tag the kernel has taken off is not received: without it, it
-// would look like untagged traffic.
+// a frame still to be segmented is refused and counted as an error. A VLAN tag
+// that the kernel has taken off a frame is put in again.
 //
 // The package knows Ethernet frames and nothing above them.
 package afpacket
@@ -25,10 +24,12 @@ import (
 )
 
 const (
-	batchSize   = 64
-	headerLen   = 14
-	tagLen      = 4
-	bufferBytes = 4 << 20 // each way, in the kernel
+	batchSize = 64
+	headerLen = 14
+	tagLen    = 4
+
+	addressesLen = 12      // the two addresses of an Ethernet header
+	bufferBytes  = 4 << 20 // each way, in the kernel
 )
 
 // Port is an open interface, or some queues of one.
@@ -88,9 +89,8 @@ func (p *Port) open(c drivers.Config) error {
 	return nil
 }
 
-// filter is the socket's classic BPF program: frames whose VLAN tag was taken
-// off are not let through, nor those of other queues than the given ones, if
-// any are given.
+// filter is the socket's classic BPF program: frames of other queues than the
+// given ones, if any are given, are not let through.
 func filter(queues []int) []unix.SockFilter {
 	const (
 		load   = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
@@ -101,17 +101,11 @@ func filter(queues []int) []unix.SockFilter {
 		// Offsets of what is not in the frame, linux/filter.h.
 		ancillary = 0xfffff000
 		queue     = ancillary + 24 // the receive queue plus one, or 0 for none
-		tagged    = ancillary + 48
 	)
-	f := []unix.SockFilter{
-		{Code: load, K: tagged},
-		{Code: equal, K: 0, Jt: 1},
-		{Code: result, K: 0},
-	}
 	if queues == nil {
-		return append(f, unix.SockFilter{Code: result, K: all})
+		return []unix.SockFilter{{Code: result, K: all}}
 	}
-	f = append(f, unix.SockFilter{Code: load, K: queue})
+	f := []unix.SockFilter{{Code: load, K: queue}}
 	accept := func(k uint32) {
 		f = append(f, unix.SockFilter{Code: equal, K: k, Jf: 1}, unix.SockFilter{Code: result, K: all})
 	}
@@ -160,6 +154,13 @@ func (p *Port) Rx(b []pktbuf.Packet) int {
 			p.stats.RxErrors++
 			p.pool.Put(k)
 			continue
+		}
+		if tpid, tci, ok := p.rx.Tag(i); ok {
+			k = k.Grow(tagLen) // there is headroom: the frame begins at it
+			f = p.pool.Bytes(k)
+			copy(f[:addressesLen], f[tagLen:])
+			binary.BigEndian.PutUint16(f[addressesLen:], tpid)
+			binary.BigEndian.PutUint16(f[addressesLen+2:], tci)
 		}
 		p.stats.CountRx(f)
 		b[n] = k

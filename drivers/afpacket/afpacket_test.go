@@ -272,11 +272,12 @@ func TestQueues(t *testing.T) {
 	}
 }
 
-// Whose VLAN tag the kernel has taken off must not look like untagged traffic.
-func TestTaggedFramesAreNotReceived(t *testing.T) {
+// A VLAN tag that the kernel has taken off a frame is in it again, so that the
+// frame does not look like untagged traffic; as is one that nobody took off.
+func TestTagsAreInTheFrames(t *testing.T) {
 	p := newPair(t, testnet.Veth{})
 	pool, senderPool := newPool(t, pktbuf.Options{Frames: 256}), newPool(t, pktbuf.Options{Frames: 256})
-	port, err := p.open(1, drivers.Config{Pool: pool})
+	port, err := p.open(1, drivers.Config{Pool: pool, Tagged: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,20 +287,28 @@ func TestTaggedFramesAreNotReceived(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer sender.Close()
-	for _, tagged := range []bool{true, false} {
+	tags := []string{
+		"\x81\x00\x00\x05\x88\xb5",                 // an ordinary one
+		"\x88\xb5\x00\x00\x00\x00",                 // none
+		"\x81\x00\xef\xfe\x88\xb5",                 // with a priority
+		"\x88\xa8\x00\x07\x81\x00\x00\x08\x88\xb5", // two
+	}
+	for i, tag := range tags {
 		k, _ := senderPool.Get()
-		k.Len = 80
+		k.Len = uint16(80 + i)
 		f := senderPool.Bytes(k)
 		clear(f)
-		f[0], f[12], f[13] = 2, 0x88, 0xb5
-		if tagged {
-			copy(f[12:], []byte{0x81, 0, 0, 5, 0x88, 0xb5})
-		}
+		f[0], f[6] = 2, 4
+		copy(f[12:], tag)
+		f[len(f)-1] = byte(i)
 		sender.Tx([]pktbuf.Packet{k})
 	}
-	got := wait(t, port, 1)
-	if f := pool.Bytes(got[0]); len(got) != 1 || f[12] != 0x88 || f[14] != 0 {
-		t.Errorf("%d frames, type % x", len(got), f[12:18])
+	got := wait(t, port, len(tags))
+	for i, k := range got {
+		f := pool.Bytes(k)
+		if len(f) != 80+i || f[0] != 2 || f[6] != 4 || f[len(f)-1] != byte(i) || string(f[12:12+len(tags[i])]) != tags[i] {
+			t.Errorf("frame %d of %d bytes: % x", i, len(f), f[:22])
+		}
 	}
 	pool.PutBatch(got)
 }

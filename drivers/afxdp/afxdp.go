@@ -18,7 +18,10 @@
 //
 // The package knows Ethernet frames and nothing above them. Checksums: AF_XDP
 // has no word for one that the sender left to the device, so the far end of a
-// veth pair must have checksum and segmentation offload turned off.
+// veth pair must have checksum and segmentation offload turned off. Nor has it
+// one for a VLAN tag beside the frame: a device is made to leave tags in. The far
+// end of a veth pair must have txvlan turned off for that, which this end cannot
+// see to: where tags matter, it is ErrUnsupported.
 package afxdp
 
 import (
@@ -77,6 +80,9 @@ func (p *Port) open(c drivers.Config) error {
 	if err != nil {
 		return err
 	}
+	if err := p.tags(c); err != nil {
+		return err
+	}
 	if err := i.Receive(c.MAC); err != nil {
 		return err
 	}
@@ -111,6 +117,21 @@ func (p *Port) open(c drivers.Config) error {
 			copied = "zero copy"
 		}
 		c.Log(fmt.Sprintf("AF_XDP on %s: queues %v, %s program, %s", i.Name, queues, p.device.mode, copied))
+	}
+	return nil
+}
+
+// tags makes the device leave VLAN tags in the frames. A port that does not need
+// them takes the device as it is.
+func (p *Port) tags(c drivers.Config) error {
+	if p.netif.Driver() == "veth" {
+		if c.Tagged {
+			return fmt.Errorf("a veth pair hands VLAN tags over beside the frame: %w", drivers.ErrUnsupported)
+		}
+		return nil
+	}
+	if err := p.netif.KeepTags(); err != nil && c.Tagged {
+		return fmt.Errorf("%w: %w", drivers.ErrUnsupported, err)
 	}
 	return nil
 }

@@ -173,6 +173,9 @@ func TestOpenErrors(t *testing.T) {
 	if _, err := p.open(0, drivers.Config{Pool: large}); !errors.Is(err, drivers.ErrUnsupported) {
 		t.Errorf("frames larger than a page: %v", err)
 	}
+	if _, err := newPair(t, testnet.Veth{}).open(0, drivers.Config{Pool: pool, Tagged: true}); !errors.Is(err, drivers.ErrUnsupported) || !strings.Contains(err.Error(), "VLAN") {
+		t.Errorf("tags on a veth pair: %v", err)
+	}
 	p.name[0] = "none"
 	if _, err := p.open(0, drivers.Config{Pool: pool}); !errors.Is(err, drivers.ErrNoInterface) {
 		t.Errorf("no such interface: %v", err)

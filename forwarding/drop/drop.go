@@ -79,6 +79,8 @@ const (
 	PublicICMP6
 	InboundICMP6
 	InboundCongestion
+	PrivateVLAN
+	PublicVLAN
 
 	// NumReasons is how many reasons there are.
 	NumReasons = iota
@@ -239,7 +241,7 @@ var list = [NumReasons]Info{
 	PublicEthertype: {
 		"public-ethertype", tables.PublicDispatchEthertypeErrors,
 		"A frame at the public interface carried neither the gateway's family, IPv4 or IPv6, nor ARP.",
-		"Spanning tree, LLDP, the other family or VLAN-tagged frames on the public network.",
+		"Spanning tree, LLDP or the other family on the public network.",
 		"None, or keep these protocols off the port.",
 	},
 	PublicARP: {
@@ -511,6 +513,18 @@ var list = [NumReasons]Info{
 		"An ESP packet was marked by a router that is congested (ECN), and the packet in it cannot carry the mark: its sender does not know ECN. Dropping it is how such a sender is told (RFC 6040, 4.2).",
 		"Congestion on the path between the gateways, where the peer marks outer headers as capable of ECN.",
 		"None, or more bandwidth.",
+	},
+	PrivateVLAN: {
+		"private-vlan", none,
+		"A frame at the private interface was not in the interface's VLAN: its tag had another id, or there was none; or it had one where the interface is in no VLAN.",
+		"The switch's port carries more VLANs than the gateway is in, or the setting vlan differs from the switch's.",
+		"None, if the switch is meant to send them. Otherwise let the port carry one VLAN, tagged where vlan is set.",
+	},
+	PublicVLAN: {
+		"public-vlan", none,
+		"A frame at the public interface was not in the interface's VLAN: its tag had another id, or there was none; or it had one where the interface is in no VLAN.",
+		"The switch's port carries more VLANs than the gateway is in, or the setting vlan differs from the switch's.",
+		"None, if the switch is meant to send them. Otherwise let the port carry one VLAN, tagged where vlan is set.",
 	},
 }
 

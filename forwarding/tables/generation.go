@@ -46,7 +46,7 @@ type interfaceEntry struct {
 	NameLen    uint8
 	MAC        [6]byte
 	NextHopMAC [6]byte
-	_          [2]byte
+	VLAN       uint16
 	IP         [16]byte // IPv4 addresses mapped into IPv6
 	NextHop    [16]byte
 
@@ -157,7 +157,7 @@ func Build(dst []byte, s *Spec, prev *Tables, generation uint64, maxRoutes int) 
 }
 
 func makeInterface(i *Interface, macPrefix byte) interfaceEntry {
-	e := interfaceEntry{MAC: i.mac(macPrefix), NextHopMAC: i.NextHopMAC, IP: i.IP.As16(), NextHop: i.NextHop.As16()}
+	e := interfaceEntry{MAC: i.mac(macPrefix), NextHopMAC: i.NextHopMAC, IP: i.IP.As16(), NextHop: i.NextHop.As16(), VLAN: i.VLAN}
 	if i.OtherIP.IsValid() {
 		e.OtherIP, e.OtherNextHop, e.OtherNextHopMAC = i.OtherIP.As16(), i.OtherNextHop.As16(), i.OtherNextHopMAC
 	}
@@ -309,6 +309,7 @@ type Port struct {
 	NextHopMAC [6]byte // zero: to be resolved
 	IP         netip.Addr
 	NextHop    netip.Addr
+	VLAN       uint16 // 0: none
 
 	OtherIP, OtherNextHop netip.Addr // of the other family; invalid: none
 	OtherNextHopMAC       [6]byte
@@ -433,11 +434,11 @@ func (t *Tables) openInterfaces(h *genHeader, workers []workerEntry) error {
 
 func openInterface(shared *interfaceEntry, v6 bool) (Port, bool) {
 	e := *shared
-	if e.NameLen == 0 || int(e.NameLen) > len(e.Name) {
+	if e.NameLen == 0 || int(e.NameLen) > len(e.Name) || e.VLAN > MaxVLAN {
 		return Port{}, false
 	}
 	p := Port{
-		MAC: e.MAC, NextHopMAC: e.NextHopMAC,
+		MAC: e.MAC, NextHopMAC: e.NextHopMAC, VLAN: e.VLAN,
 		IP: netip.AddrFrom16(e.IP).Unmap(), NextHop: netip.AddrFrom16(e.NextHop).Unmap(),
 	}
 	if name := string(e.Name[:e.NameLen]); e.PCI != 0 {

@@ -51,6 +51,7 @@ type Interface struct {
 	NextHopMAC [6]byte // zero: resolved by ARP or neighbour discovery
 	IP         netip.Addr
 	NextHop    netip.Addr
+	VLAN       uint16 // the id of its VLAN; 0: it is in none
 
 	// The same of the other family. Only the private interface may have them.
 	OtherIP, OtherNextHop netip.Addr // both or neither
@@ -128,6 +129,8 @@ const (
 	MaxWorkers = 16  // public interfaces
 	MaxLink    = 64  // bytes of an interface's name
 	MaxID      = 255 // bytes of a route's id
+
+	MaxVLAN = 4094
 )
 
 // ErrSpec wraps every complaint about a Spec's content.
@@ -190,6 +193,9 @@ func (i *Interface) validate(what string, v6 bool) error {
 	}
 	if !of(v6, i.IP) || !of(v6, i.NextHop) {
 		return specError("%s: ip %s and next hop %s must be %s", what, i.IP, i.NextHop, familyName(v6))
+	}
+	if i.VLAN > MaxVLAN {
+		return specError("%s: VLAN %d: want 1 to %d, or 0 for none", what, i.VLAN, MaxVLAN)
 	}
 	if i.MAC[0]&1 != 0 || i.NextHopMAC[0]&1 != 0 {
 		return specError("%s: a MAC address is a group address", what)

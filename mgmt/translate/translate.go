@@ -62,6 +62,7 @@ type private struct {
 	ip, nexthop, nexthopMAC *string
 	otherIP, otherNextHop   *string
 	otherNextHopMAC         *string
+	vlan                    *uint16
 }
 
 // model is the part of the configuration that exists once for each family.
@@ -80,7 +81,7 @@ func family(root *gen.Vita) model {
 	if root.PrivateInterface6 == nil && len(root.PublicInterface6) == 0 && len(root.Route6) == 0 {
 		m := model{digit: "4", other: "6", public: root.PublicInterface4, routes: map[string]route{}}
 		if p := root.PrivateInterface4; p != nil {
-			m.private = &private{p.Pci, p.Ifname, p.Mac, p.Ip, p.NexthopIp, p.NexthopMac, p.Ip6, p.NexthopIp6, p.NexthopMac6}
+			m.private = &private{p.Pci, p.Ifname, p.Mac, p.Ip, p.NexthopIp, p.NexthopMac, p.Ip6, p.NexthopIp6, p.NexthopMac6, p.Vlan}
 		}
 		for id, r := range root.Route4 {
 			s := route{spi: r.Spi, net: r.Net, psk: r.PresharedKey, further: sorted(r.FurtherNet)}
@@ -93,7 +94,7 @@ func family(root *gen.Vita) model {
 	}
 	m := model{digit: "6", other: "4", public: map[string]*gen.VitaEspGateway_PublicInterface4{}, routes: map[string]route{}}
 	if p := root.PrivateInterface6; p != nil {
-		m.private = &private{p.Pci, p.Ifname, p.Mac, p.Ip, p.NexthopIp, p.NexthopMac, p.Ip4, p.NexthopIp4, p.NexthopMac4}
+		m.private = &private{p.Pci, p.Ifname, p.Mac, p.Ip, p.NexthopIp, p.NexthopMac, p.Ip4, p.NexthopIp4, p.NexthopMac4, p.Vlan}
 	}
 	for key, p := range root.PublicInterface6 {
 		m.public[key] = (*gen.VitaEspGateway_PublicInterface4)(p)
@@ -126,6 +127,7 @@ func Spec(root *gen.Vita) (*tables.Spec, error) {
 		if err := m.otherFamily(path+"/"+ext, p, &i); err != nil {
 			return nil, err
 		}
+		i.VLAN = or(p.vlan, 0)
 		s.Private = &i
 	}
 	for _, key := range sorted(m.public) {
@@ -135,6 +137,7 @@ func Spec(root *gen.Vita) (*tables.Spec, error) {
 		if err != nil {
 			return nil, err
 		}
+		i.VLAN = or(p.Vlan, 0)
 		pub := tables.PublicInterface{Interface: i, Queue: or(p.Queue, defaultQueue), DeviceQueue: or(p.DeviceQueue, 0)}
 		if p.NatIp != nil {
 			if pub.NATIP, err = m.addr(path+"/nat-ip", p.NatIp); err != nil {

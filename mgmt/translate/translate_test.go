@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -70,6 +71,25 @@ func TestSpec(t *testing.T) {
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Fatalf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+// TestVLANs: each interface has its own, of either family.
+func TestVLANs(t *testing.T) {
+	const vlan = `<vlan xmlns="vita:esp-gateway-ext">%d</vlan>`
+	for _, sides := range []string{sides, sides6} {
+		n := 0
+		doc := regexp.MustCompile(`</(private|public)-interface[46]>`).ReplaceAllStringFunc(sides, func(end string) string {
+			n++
+			return fmt.Sprintf(vlan, 100+n) + end
+		})
+		s, err := Spec(tree(t, doc))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Private.VLAN != 101 || s.Public[0].VLAN != 103 || s.Public[1].VLAN != 102 {
+			t.Errorf("VLANs %d, %d and %d", s.Private.VLAN, s.Public[0].VLAN, s.Public[1].VLAN)
+		}
 	}
 }
 

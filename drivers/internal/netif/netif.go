@@ -243,6 +243,70 @@ func (i *Interface) channels() int {
 	return int(c.rxCount + c.bothCounts)
 }
 
+// ethtoolValue is struct ethtool_value, and ethtoolInfo struct ethtool_drvinfo.
+type ethtoolValue struct{ cmd, data uint32 }
+
+type ethtoolInfo struct {
+	cmd    uint32
+	driver [32]byte
+	_      [160]byte
+}
+
+func (i *Interface) ethtool(p unsafe.Pointer) error {
+	r := ifreqData{data: p}
+	copy(r.name[:], i.Name)
+	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(i.netlink), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&r))); e != 0 {
+		return e
+	}
+	return nil
+}
+
+// Driver returns the name of the kernel's driver, or "".
+func (i *Interface) Driver() string {
+	c := ethtoolInfo{cmd: unix.ETHTOOL_GDRVINFO}
+	if i.ethtool(unsafe.Pointer(&c)) != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(c.driver[:])
+}
+
+// flagRxVLAN is ETH_FLAG_RXVLAN of linux/ethtool.h.
+const flagRxVLAN = 1 << 8
+
+// KeepTags makes the device leave VLAN tags in the frames it receives, until the
+// last who has claimed a queue of it has called Close.
+func (i *Interface) KeepTags() error {
+	c := ethtoolValue{cmd: unix.ETHTOOL_GFLAGS}
+	if err := i.ethtool(unsafe.Pointer(&c)); err != nil {
+		return fmt.Errorf("read offloads: %w", err)
+	}
+	if c.data&flagRxVLAN == 0 {
+		return nil
+	}
+	if err := i.setRxVLAN(false); err != nil {
+		return err
+	}
+	claims.Lock()
+	defer claims.Unlock()
+	claims.untags[i.key] = true
+	return nil
+}
+
+func (i *Interface) setRxVLAN(on bool) error {
+	c := ethtoolValue{cmd: unix.ETHTOOL_GFLAGS}
+	if err := i.ethtool(unsafe.Pointer(&c)); err != nil {
+		return fmt.Errorf("read offloads: %w", err)
+	}
+	c.cmd = unix.ETHTOOL_SFLAGS
+	if c.data &^= flagRxVLAN; on {
+		c.data |= flagRxVLAN
+	}
+	if err := i.ethtool(unsafe.Pointer(&c)); err != nil {
+		return fmt.Errorf("set the offload of VLAN tags: %w", err)
+	}
+	return nil
+}
+
 func (i *Interface) setUp(up bool) error {
 	ifr, err := unix.NewIfreq(i.Name)
 	if err != nil {
@@ -291,11 +355,13 @@ type key struct {
 	index     int
 }
 
-// claims holds the queues in use by this process.
+// claims holds the queues in use by this process, and of which interfaces with
+// such queues KeepTags has changed the device.
 var claims = struct {
 	sync.Mutex
-	m map[key]map[int]bool
-}{m: map[key]map[int]bool{}}
+	m      map[key]map[int]bool
+	untags map[key]bool
+}{m: map[key]map[int]bool{}, untags: map[key]bool{}}
 
 // Claim makes queues the caller's until Close, all of them where queues is nil,
 // and returns them.
@@ -346,11 +412,19 @@ func (i *Interface) Close() error {
 		delete(claims.m, i.key)
 	}
 	i.claimed = nil
+	untag := claims.m[i.key] == nil && claims.untags[i.key]
+	if untag {
+		delete(claims.untags, i.key)
+	}
 	claims.Unlock()
-	if i.raised {
-		err = i.setUp(false)
-		if errors.Is(err, unix.ENODEV) {
+	if untag {
+		if err = i.setRxVLAN(true); errors.Is(err, unix.ENODEV) {
 			err = nil // the interface has gone
+		}
+	}
+	if i.raised {
+		if down := i.setUp(false); !errors.Is(down, unix.ENODEV) { // else the interface has gone
+			err = errors.Join(err, down)
 		}
 		i.raised = false
 	}

@@ -3,6 +3,7 @@ package netif
 import (
 	"encoding/binary"
 	"errors"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -41,6 +42,53 @@ func TestOpen(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A device that takes VLAN tags off is made to leave them in, until the last port
+// is closed.
+func TestKeepTags(t *testing.T) {
+	ns := testnet.New(t)
+	testnet.Connect(t, ns, "va", ns, "vb", testnet.Veth{Queues: 2})
+	takesOff := func() bool {
+		return strings.Contains(ns.Run(t, "ethtool", "-k", "va"), "rx-vlan-offload: on")
+	}
+	if !takesOff() {
+		t.Fatal("the device leaves tags in by itself: this test shows nothing")
+	}
+	err := ns.Do(func() error {
+		var ports [2]*Interface
+		for q := range ports {
+			i, err := Open("va")
+			if err != nil {
+				return err
+			}
+			if _, err := i.Claim([]int{q}); err != nil {
+				return err
+			}
+			if err := i.KeepTags(); err != nil {
+				return err
+			}
+			if i.Driver() != "veth" {
+				t.Errorf("driver %q", i.Driver())
+			}
+			ports[q] = i
+		}
+		for _, i := range ports {
+			if takesOff() {
+				t.Error("the device takes tags off")
+			}
+			if err := i.Close(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !takesOff() {
+		t.Error("the device is not as it was")
 	}
 }
 

@@ -46,11 +46,39 @@ type Batch struct {
 	msgs    []mmsghdr
 	iovs    []unix.Iovec // two a message: header, frame
 	headers []Header
+	control []control // what the kernel says of a received frame beside it
+}
+
+// control is struct cmsghdr with a struct tpacket_auxdata (linux/if_packet.h).
+type control struct {
+	cmsg unix.Cmsghdr
+	unix.TpacketAuxdata
+	_ [4]byte
+}
+
+// Tag returns the VLAN tag that the kernel has taken off the received frame i,
+// its type and control information; false where it has not.
+func (b *Batch) Tag(i int) (tpid, tci uint16, ok bool) {
+	c := &b.control[i]
+	if b.msgs[i].hdr.Controllen < uint64(unsafe.Sizeof(c.cmsg)+unsafe.Sizeof(c.TpacketAuxdata)) ||
+		c.cmsg.Level != unix.SOL_PACKET || c.cmsg.Type != unix.PACKET_AUXDATA || c.Status&unix.TP_STATUS_VLAN_VALID == 0 {
+		return 0, 0, false
+	}
+	if tpid = unix.ETH_P_8021Q; c.Status&unix.TP_STATUS_VLAN_TPID_VALID != 0 {
+		tpid = c.Vlan_tpid
+	}
+	return tpid, c.Vlan_tci, true
+}
+
+// expect makes room for what the kernel says beside frame i.
+func (b *Batch) expect(i int) {
+	b.msgs[i].hdr.Control = (*byte)(unsafe.Pointer(&b.control[i]))
+	b.msgs[i].hdr.SetControllen(int(unsafe.Sizeof(b.control[i])))
 }
 
 // NewBatch makes a batch of n messages.
 func NewBatch(n int) *Batch {
-	b := &Batch{msgs: make([]mmsghdr, n), iovs: make([]unix.Iovec, 2*n), headers: make([]Header, n)}
+	b := &Batch{msgs: make([]mmsghdr, n), iovs: make([]unix.Iovec, 2*n), headers: make([]Header, n), control: make([]control, n)}
 	for i := range b.msgs {
 		b.iovs[2*i].Base = &b.headers[i][0]
 		b.iovs[2*i].SetLen(len(b.headers[i]))
@@ -109,6 +137,7 @@ func (s *Socket) bind(ifindex int, filter []unix.SockFilter, bufferBytes int) er
 	}{
 		{unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1, "ignore outgoing"},
 		{unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1, "header of offloads"},
+		{unix.SOL_PACKET, unix.PACKET_AUXDATA, 1, "VLAN tags"},
 		{unix.SOL_SOCKET, unix.SO_SNDBUF, bufferBytes, "send buffer"},
 	} {
 		if err := unix.SetsockoptInt(s.fd, o.level, o.opt, o.value); err != nil {
@@ -134,6 +163,9 @@ func (s *Socket) Fd() int { return s.fd }
 // Receive fills the first n messages of b and returns how many it has filled.
 // It does not wait: EAGAIN says that there is none.
 func (s *Socket) Receive(b *Batch, n int) (int, error) {
+	for i := range n {
+		b.expect(i)
+	}
 	return s.call(unix.SYS_RECVMMSG, b, 0, n)
 }
 

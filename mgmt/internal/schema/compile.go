@@ -74,13 +74,21 @@ func compileModules(sources map[string]string, implemented []string) (*model, er
 
 type compiler struct{ model *model }
 
-// ordered returns an entry's children in the order of their statements.
+// ordered returns an entry's children in the order of their statements, those
+// that other modules augment it with behind its own.
 func ordered(e *goyang.Entry) []*goyang.Entry {
 	list := slices.Collect(maps.Values(e.Dir))
+	own, _ := position(e)
 	slices.SortFunc(list, func(a, b *goyang.Entry) int {
 		fa, la := position(a)
 		fb, lb := position(b)
 		if c := strings.Compare(fa, fb); c != 0 {
+			switch own {
+			case fa:
+				return -1
+			case fb:
+				return 1
+			}
 			return c
 		}
 		if la != lb {

@@ -166,6 +166,11 @@ func ParseInstance(path string) (Path, error) {
 		module, local, qualified := strings.Cut(name, ":")
 		if !qualified {
 			module, local = "", name
+			for _, c := range p.Schema().Children { // names are unique, whatever module augments them
+				if c.Name == name {
+					module = c.Module
+				}
+			}
 		}
 		keys, err := ordered(p.Schema().Child(module, local), predicates)
 		if err != nil {

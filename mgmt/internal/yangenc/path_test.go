@@ -42,6 +42,12 @@ func TestParseRESTCONF(t *testing.T) {
 			t.Errorf("%s: as instance: %v, %v", want, again, err)
 		}
 	}
+	const state = "/" + m + "gateway-state/vita-esp-gateway-ext:route[id='a']/sent-bytes"
+	for _, in := range []string{state, "/gateway-state/route[id=a]/sent-bytes"} { // augmented nodes without their module
+		if p, err := ParseInstance(in); err != nil || p.String() != state {
+			t.Errorf("%s: %v, %v", in, p, err)
+		}
+	}
 	for in, tag := range map[string]string{
 		"mtu":                         "unknown-element",
 		"x:mtu":                       "unknown-element",
