@@ -27,7 +27,7 @@ func (Protocol) Parse(m []byte) (exchange.Head, error) {
 func (p Protocol) New(params Params, wait time.Duration, random io.Reader) exchange.Exchange {
 	peer := &Peer{NewInitiator(params, wait, random), NewResponder(params, random)}
 	if p.NewKey != nil {
-		peer.Initiator.newKey, peer.responder.newKey = p.NewKey, p.NewKey
+		peer.newKey, peer.responder.newKey = p.NewKey, p.NewKey
 	}
 	return peer
 }

@@ -35,7 +35,7 @@ var model = sync.OnceValue(func() *constraints {
 			own := entry(n)
 			seen := map[*schema.Node]bool{}
 			for _, r := range e.Reads(n) {
-				if r.Node.Config && !(r.Own && entry(r.Node) == own) && !seen[r.Node] {
+				if r.Node.Config && (!r.Own || entry(r.Node) != own) && !seen[r.Node] {
 					seen[r.Node] = true
 					c.elsewhere[r.Node] = append(c.elsewhere[r.Node], own)
 				}
