@@ -20,6 +20,7 @@ import (
 	"vita/mgmt/datastore"
 	"vita/mgmt/monitor"
 	"vita/mgmt/netconf"
+	"vita/mgmt/notify"
 	"vita/mgmt/restconf"
 	"vita/mgmt/state"
 	"vita/mgmt/translate"
@@ -72,10 +73,11 @@ func (c *runCmd) Run() error {
 	}
 	defer func() { _ = engine.Close() }() // the engine goes on or has ended; its socket goes either way
 
-	keys := keeper.New(keeper.Options{Engine: engine, Protocol: ske.Protocol{}, Log: log})
+	events := notify.New(0)
+	keys := keeper.New(keeper.Options{Engine: engine, Protocol: ske.Protocol{}, Log: log, Event: state.KeyEvent(events)})
 	applier := translate.NewApplier(engine, keys, log)
 	store, err := datastore.Open(datastore.Options{
-		Dir: c.StateDir, Applier: applier, Log: log, State: state.Fill(engine, keys),
+		Dir: c.StateDir, Applier: applier, Log: log, State: state.Fill(engine, keys), Events: notify.Configuration{Hub: events},
 	})
 	if err != nil {
 		return err
@@ -87,15 +89,17 @@ func (c *runCmd) Run() error {
 	}()
 
 	watch := monitor.New(store)
+	watch.Add(restconf.Streams(events))
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return unlessCanceled(keys.Run(ctx)) })
 	g.Go(func() error { return unlessCanceled(engine.Receive(ctx, keys.Handle)) })
+	g.Go(func() error { return unlessCanceled(state.Watch(ctx, engine, events)) })
 	g.Go(func() error { return c.apply(ctx, store, log) })
 	g.Go(func() error {
-		return netconf.New(netconf.Options{Datastore: store, Monitor: watch, Users: users, HostKey: host, Log: log}).Serve(ctx, nc)
+		return netconf.New(netconf.Options{Datastore: store, Monitor: watch, Events: events, Users: users, HostKey: host, Log: log}).Serve(ctx, nc)
 	})
 	g.Go(func() error {
-		return restconf.New(restconf.Options{Datastore: store, Monitor: watch, Users: users, Certificate: cert, Log: log, Captures: capture.New(engine)}).Serve(ctx, rc)
+		return restconf.New(restconf.Options{Datastore: store, Monitor: watch, Events: events, Users: users, Certificate: cert, Log: log, Captures: capture.New(engine)}).Serve(ctx, rc)
 	})
 	g.Go(func() error {
 		select {
@@ -106,7 +110,7 @@ func (c *runCmd) Run() error {
 		}
 	})
 	err = g.Wait()
-	notify(log, daemon.SdNotifyStopping)
+	sdNotify(log, daemon.SdNotifyStopping)
 	applier.Wait()
 	if !c.KeepEngine && !errors.Is(err, errEngineGone) {
 		grace, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -144,7 +148,7 @@ func (c *runCmd) apply(ctx context.Context, store *datastore.Datastore, log *slo
 		}
 		if try == 0 {
 			log.Info("ready", "netconf", c.Netconf, "restconf", c.Restconf)
-			notify(log, daemon.SdNotifyReady)
+			sdNotify(log, daemon.SdNotifyReady)
 		}
 		if err == nil {
 			return nil
@@ -157,7 +161,7 @@ func (c *runCmd) apply(ctx context.Context, store *datastore.Datastore, log *slo
 	}
 }
 
-func notify(log *slog.Logger, state string) {
+func sdNotify(log *slog.Logger, state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
 		log.Warn("sd_notify", "error", err)
 	}

@@ -130,6 +130,7 @@ type Options struct {
 	Clock    func() int64 // nanoseconds; default clock.Mono, which SAInfo's times are in
 	Rand     io.Reader    // default crypto/rand.Reader
 	Log      *slog.Logger // default: none
+	Event    func(Event)  // is told of events, and must not wait; default: nobody is
 }
 
 // Errors of Rekey.
@@ -145,6 +146,7 @@ type Keeper struct {
 	clock    func() int64
 	random   io.Reader
 	log      *slog.Logger
+	event    func(Event)
 	wake     chan struct{}
 
 	mu         sync.Mutex
@@ -178,7 +180,7 @@ type spiKey struct {
 // New returns a keeper that does nothing until Configure.
 func New(o Options) *Keeper {
 	k := &Keeper{
-		engine: o.Engine, protocol: o.Protocol, clock: o.Clock, random: o.Rand, log: o.Log, wake: make(chan struct{}, 1),
+		engine: o.Engine, protocol: o.Protocol, clock: o.Clock, random: o.Rand, log: o.Log, event: o.Event, wake: make(chan struct{}, 1),
 		links: map[linkKey]*link{}, statics: map[staticKey]*staticSA{}, waiting: map[*link]struct{}{},
 		reserved: map[linkKey]uint32{}, spis: map[spiKey]int{},
 	}

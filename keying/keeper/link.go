@@ -111,6 +111,10 @@ func (l *link) send(to netip.AddrPort, m []byte) bool {
 // for packets that are still under way.
 func (l *link) add(now, begun int64, pair *exchange.Pair) (*inbound, *outbound, error) {
 	k := l.k
+	kind := Rekeyed
+	if l.active == nil && l.queued == nil && l.standby == nil {
+		kind = Established
+	}
 	ttl := k.c.SATTL
 	in := &inbound{spi: pair.InboundSPI, created: now, expires: now + int64(ttl+k.c.NegotiationTTL)}
 	o := &outbound{spi: pair.OutboundSPI, created: now, expires: begun + int64(ttl), rekey: l.rekeyAt(now)}
@@ -129,6 +133,7 @@ func (l *link) add(now, begun int64, pair *exchange.Pair) (*inbound, *outbound, 
 	}
 	l.inbound = append(l.inbound, in)
 	k.use(l.key.queue, in.spi)
+	l.tell(kind, in.spi, o.spi)
 	return in, o, nil
 }
 
@@ -254,6 +259,9 @@ func (l *link) expire(now int64) {
 	for _, o := range []**outbound{&l.active, &l.queued, &l.standby} {
 		if *o != nil && now >= (*o).expires {
 			if o == &l.active {
+				if l.queued == nil && l.standby == nil {
+					l.tell(Expired, 0, (*o).spi)
+				}
 				l.k.log.Warn("the outbound SA has expired: the peer does not answer", "route", l.route.ID, "queue", l.key.queue, "peer", l.remote)
 			}
 			l.k.counters.outboundSAExpired++
@@ -317,8 +325,11 @@ func (l *link) exchange(now int64) int64 {
 	}
 	if running {
 		l.kex.Stop()
-		if !l.unanswered && l.active != nil {
-			l.k.log.Warn("the peer does not answer", "route", l.route.ID, "queue", l.key.queue, "peer", l.remote)
+		if !l.unanswered {
+			l.tell(Unreachable, 0, 0)
+			if l.active != nil {
+				l.k.log.Warn("the peer does not answer", "route", l.route.ID, "queue", l.key.queue, "peer", l.remote)
+			}
 		}
 		l.unanswered = true
 		l.k.counters.negotiationsExpired++

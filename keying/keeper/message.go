@@ -166,7 +166,10 @@ func (l *link) initiated(now int64, pair *exchange.Pair) {
 	k.counters.keypairsNegotiated++
 	o.certain = true
 	l.certainAt = now
-	l.unanswered = false
+	if l.unanswered {
+		l.unanswered = false
+		l.tell(Reachable, 0, 0)
+	}
 	l.forced = false
 	if l.queued != nil {
 		l.end(&l.queued)

@@ -142,7 +142,7 @@ func (d *Datastore) expire(c *confirmation) {
 	d.change.Lock()
 	defer d.change.Unlock()
 	if d.confirm == c {
-		_ = d.revert("it was not confirmed in time") // it is logged, and tried again
+		_ = d.revert(nil, "it was not confirmed in time") // it is logged, and tried again
 	}
 }
 
@@ -157,12 +157,13 @@ func (d *Datastore) CancelCommit(s *Session, id string) error {
 	if err := d.confirmable(s, id); err != nil {
 		return err
 	}
-	return d.revert("it was canceled by " + s.User)
+	return d.revert(s, "it was canceled by "+s.User)
 }
 
-// revert takes the pending confirmed commit back. Where that is not possible
+// revert takes the pending confirmed commit back, by is the session that it
+// hangs on or that wants so, nil if its time is over. Where that is not possible
 // now it is tried again. The caller holds d.change.
-func (d *Datastore) revert(why string) error {
+func (d *Datastore) revert(by *Session, why string) error {
 	c := d.confirm
 	inverse := c.undo.Inverse()
 	d.candidate.Lock()
@@ -182,6 +183,12 @@ func (d *Datastore) revert(why string) error {
 		d.o.Log.Warn("a confirmed commit was taken back", "because", why)
 		d.pending = pending.Rebase(d.candidate.tree)
 		d.await(nil)
+		d.changed(nil, inverse)
+		if by == nil {
+			d.confirmed(nil, "timeout", 0)
+		} else {
+			d.confirmed(by, "cancel", 0)
+		}
 	}
 	d.checker.Touch(pending)
 	d.checker.Touch(d.pending)

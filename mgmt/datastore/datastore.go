@@ -66,12 +66,41 @@ type Wants func(child string) bool
 // Everything wants all children.
 func Everything(string) bool { return true }
 
+// Events is told what becomes of the configuration. Its methods are called while
+// nothing else can change, and must not wait.
+type Events interface {
+	// Changed tells that running was changed; by is nil where the server itself
+	// has done it, targets where it would be too many.
+	Changed(by *Session, targets []edit.Target)
+
+	// Confirmed tells what becomes of a confirmed commit: "start", "extend",
+	// "complete", "cancel" or "timeout"; the time until it is taken back is that
+	// of the first two.
+	Confirmed(by *Session, event string, timeout time.Duration)
+}
+
+// mostTargets bounds what is told of one change.
+const mostTargets = 100
+
+func (d *Datastore) changed(by *Session, j edit.Journal) {
+	if d.o.Events != nil && len(j) > 0 {
+		d.o.Events.Changed(by, j.Targets(mostTargets))
+	}
+}
+
+func (d *Datastore) confirmed(by *Session, event string, timeout time.Duration) {
+	if d.o.Events != nil {
+		d.o.Events.Confirmed(by, event, timeout)
+	}
+}
+
 // Options shapes a Datastore. Dir is required.
 type Options struct {
 	Dir     string            // folder of the database files; made with mode 0700
 	Applier Applier           // nil: nothing is brought into force
 	Log     *slog.Logger      // nil: none
 	State   State             // nil: no state
+	Events  Events            // nil: nobody is told
 	OnStep  func(step string) // called between the steps of a commit, for tests; nil: not called
 }
 
@@ -320,6 +349,10 @@ func (d *Datastore) direct(ctx context.Context, s *Session, e []*edit.Node, name
 			err = d.invalid(d.checker.Check(j))
 		} else {
 			if err = d.commit(ctx, j, recordOf(s), nil); err == nil {
+				d.changed(s, j)
+				if d.confirm != nil {
+					d.confirmed(s, "complete", 0)
+				}
 				d.await(nil) // as a commit, it confirms what is pending
 			}
 		}
@@ -357,6 +390,15 @@ func (d *Datastore) commitPending(ctx context.Context, s *Session, o CommitOptio
 	c := d.next(s, o, d.pending)
 	if err := d.commit(ctx, d.pending, recordOf(s), c); err != nil {
 		return err
+	}
+	d.changed(s, d.pending)
+	switch before := d.confirm; {
+	case c != nil && before == nil:
+		d.confirmed(s, "start", time.Until(c.deadline))
+	case c != nil:
+		d.confirmed(s, "extend", time.Until(c.deadline))
+	case before != nil:
+		d.confirmed(s, "complete", 0)
 	}
 	d.await(c)
 	d.pending = nil

@@ -83,7 +83,7 @@ func (d *Datastore) Release(s *Session) {
 	d.change.Lock()
 	defer d.change.Unlock()
 	if d.confirm != nil && d.confirm.owner == s {
-		_ = d.revert("its session has ended") // it is logged, and tried again
+		_ = d.revert(s, "its session has ended") // it is logged, and tried again
 	}
 	d.locks.Lock()
 	defer d.locks.Unlock()

@@ -23,6 +23,7 @@ const LibraryRevision = "2019-01-04"
 var implemented = map[string][]string{
 	"ietf-netconf":               {"candidate", "confirmed-commit", "rollback-on-error", "validate", "writable-running", "xpath"},
 	"ietf-netconf-monitoring":    nil,
+	"ietf-netconf-notifications": nil,
 	"ietf-netconf-with-defaults": nil,
 	"ietf-yang-patch":            nil,
 	"ietf-yang-library":          nil,
@@ -39,6 +40,8 @@ var base = []string{
 	"urn:ietf:params:netconf:capability:validate:1.0",
 	"urn:ietf:params:netconf:capability:validate:1.1",
 	"urn:ietf:params:netconf:capability:xpath:1.0",
+	"urn:ietf:params:netconf:capability:notification:1.0",
+	"urn:ietf:params:netconf:capability:interleave:1.0",
 	"urn:ietf:params:netconf:capability:with-defaults:1.0?basic-mode=explicit&also-supported=report-all,report-all-tagged,trim",
 }
 

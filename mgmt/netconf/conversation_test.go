@@ -15,6 +15,7 @@ import (
 
 	"vita/gen"
 	"vita/mgmt/datastore"
+	"vita/mgmt/notify"
 
 	"github.com/rogpeppe/go-internal/txtar"
 )
@@ -36,7 +37,8 @@ func (nothing) Abort()   {}
 
 func newServer(t testing.TB) *Server {
 	t.Helper()
-	d, err := datastore.Open(datastore.Options{Dir: t.TempDir(), Applier: nothing{}, State: func(root *gen.Vita, _ datastore.Wants) {
+	events := notify.New(0)
+	d, err := datastore.Open(datastore.Options{Dir: t.TempDir(), Applier: nothing{}, Events: notify.Configuration{Hub: events}, State: func(root *gen.Vita, _ datastore.Wants) {
 		n := uint64(7)
 		root.GatewayState = &gen.VitaEspGateway_GatewayState{
 			PrivateRouter: &gen.VitaEspGateway_GatewayState_PrivateRouter{RouteErrors: &n},
@@ -49,7 +51,7 @@ func newServer(t testing.TB) *Server {
 	if err := d.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return New(Options{Datastore: d, HostKey: testHostKey(t)})
+	return New(Options{Datastore: d, Events: events, HostKey: testHostKey(t)})
 }
 
 // peer is the client's end of a session.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"sync"
 )
 
 // Framing of RFC 6242: end-of-message (section 4.3) for the hello and for
@@ -27,6 +28,7 @@ type framer struct {
 	w       io.Writer
 	limit   int // bytes a message, at most
 	chunked bool
+	writing sync.Mutex // replies and notifications
 }
 
 func newFramer(rw io.ReadWriter, limit int) *framer {
@@ -137,6 +139,8 @@ func (f *framer) chunkHeader() (int, error) {
 
 // write sends one message.
 func (f *framer) write(msg []byte) error {
+	f.writing.Lock()
+	defer f.writing.Unlock()
 	if !f.chunked {
 		_, err := f.w.Write(append(msg, endOfMessage...))
 		return err

@@ -22,6 +22,9 @@ func (n *session) operate(ctx context.Context, op *xmltree.Element, out *bytes.B
 	if op.Name == (xml.Name{Space: nsMonitoring, Local: "get-schema"}) {
 		return n.getSchema(op, out)
 	}
+	if op.Name == createSubscription {
+		return n.subscribe(op)
+	}
 	if op.Name.Space != nsBase {
 		return &rpcerr.Error{
 			Type: "protocol", Tag: "unknown-namespace", BadElement: op.Name.Local, BadNamespace: op.Name.Space,
@@ -270,7 +273,7 @@ func (n *session) killSession(op *xmltree.Element) error {
 		err = fmt.Errorf("%q is no session id", text)
 	case uint32(id) == n.ds.ID:
 		err = fmt.Errorf("session %d is this one: use close-session", id)
-	case !n.server.kill(uint32(id)):
+	case !n.server.kill(uint32(id), n.ds.ID):
 		err = fmt.Errorf("there is no session %d", id)
 	default:
 		return nil

@@ -21,6 +21,7 @@ import (
 	"vita/mgmt/access"
 	"vita/mgmt/datastore"
 	"vita/mgmt/monitor"
+	"vita/mgmt/notify"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -31,6 +32,7 @@ type Options struct {
 	Users       *access.Users
 	HostKey     ssh.Signer
 	Monitor     *monitor.Monitor // nil: one of the server's own
+	Events      *notify.Hub      // nil: nothing is told but of the server itself
 	Log         *slog.Logger
 	MaxSessions int // NETCONF sessions at once; default 64
 	MaxMessage  int // bytes of one message; default 64 MiB
@@ -67,6 +69,9 @@ func New(o Options) *Server {
 	}
 	if o.Monitor == nil {
 		o.Monitor = monitor.New(o.Datastore)
+	}
+	if o.Events == nil {
+		o.Events = notify.New(0)
 	}
 	if o.MaxSessions == 0 {
 		o.MaxSessions = defaultMaxSessions
@@ -265,11 +270,12 @@ func (s *Server) remove(n *session) {
 
 // kill ends the session id on behalf of another; it reports whether it exists.
 // The locks are gone when it returns.
-func (s *Server) kill(id uint32) bool {
+func (s *Server) kill(id, by uint32) bool {
 	s.mu.Lock()
 	n, ok := s.sessions[id]
 	s.mu.Unlock()
 	if ok {
+		n.killedBy.Store(by)
 		s.o.Datastore.Release(n.ds)
 		n.ch.Close()
 	}

@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"vita/mgmt/internal/rpcerr"
 	"vita/mgmt/internal/xmltree"
 	"vita/mgmt/monitor"
+	"vita/mgmt/notify"
 )
 
 // Namespaces and capabilities of RFC 6241 and RFC 6022.
@@ -45,6 +47,13 @@ type session struct {
 	watch   *monitor.Session
 	closing bool        // close-session was answered
 	greeted atomic.Bool // the peer's hello has come
+
+	ctx        context.Context // ends with the session
+	after      func()          // to be done once the reply is written
+	subscribed atomic.Bool
+	pumps      sync.WaitGroup // of notifications
+	killedBy   atomic.Uint32  // the session that has killed this one
+	late       atomic.Bool    // the hello has not come in time
 }
 
 func (s *Server) serveSession(ctx context.Context, ch io.ReadWriteCloser, user, peer string) {
@@ -58,6 +67,15 @@ func (s *Server) serveSession(ctx context.Context, ch io.ReadWriteCloser, user, 
 		s.o.Log.Warn("netconf session refused: too many", "user", user, "peer", peer, "limit", s.o.MaxSessions)
 		return
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	n.ctx = ctx
+	defer func() {
+		cancel()
+		if n.subscribed.Load() {
+			ch.Close() // a notification that nobody reads would hold it
+		}
+		n.pumps.Wait()
+	}()
 	n.watch = s.o.Monitor.Begin(n.ds)
 	defer func() { n.watch.End(n.greeted.Load() && !n.closing) }()
 	log := s.o.Log.With("session", n.ds.ID, "user", user, "peer", peer)
@@ -65,22 +83,44 @@ func (s *Server) serveSession(ctx context.Context, ch io.ReadWriteCloser, user, 
 	defer s.o.Datastore.Release(n.ds)
 	late := time.AfterFunc(helloTime, func() {
 		if !n.greeted.Load() {
+			n.late.Store(true)
 			ch.Close()
 		}
 	})
 	defer late.Stop()
 	if err := n.hello(); err != nil {
 		s.o.Monitor.BadHello()
+		n.ended("bad-hello")
 		log.Info("netconf session ended before it began", "error", err)
 		return
 	}
 	n.f.limit = s.o.MaxMessage
 	log.Info("netconf session started")
+	s.o.Events.Publish(notify.SessionStart(n.who()))
 	err := n.run(ctx)
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
+	n.ended("dropped")
 	log.Info("netconf session ended", "error", err)
+}
+
+func (n *session) who() notify.Session {
+	return notify.Session{ID: n.ds.ID, User: n.ds.User, Peer: n.ds.Peer}
+}
+
+// ended tells of the session's end; reason holds unless there is a better one.
+func (n *session) ended(reason string) {
+	by := n.killedBy.Load()
+	switch {
+	case n.closing:
+		reason = "closed"
+	case by != 0:
+		reason = "killed"
+	case n.late.Load():
+		reason = "timeout"
+	}
+	n.server.o.Events.Publish(notify.SessionEnd(n.who(), by, reason))
 }
 
 // hello exchanges capabilities and settles the framing (RFC 6241 section 8.1).
@@ -140,6 +180,10 @@ func (n *session) run(ctx context.Context) error {
 		}
 		if err := n.f.write(reply); err != nil {
 			return err
+		}
+		if n.after != nil {
+			n.after()
+			n.after = nil
 		}
 	}
 	return nil

@@ -33,9 +33,11 @@ type Type uint8
 
 // The types of values.
 const (
-	String   Type = iota // between quotes: strings, enumerations, 64-bit numbers
-	Bare                 // as it is: other numbers, booleans
-	Identity             // a name that IdentityModule qualifies
+	String     Type = iota // between quotes: strings, enumerations, 64-bit numbers
+	Bare                   // as it is: other numbers, booleans
+	Identity               // a name that IdentityModule qualifies
+	InstanceID             // an instance-identifier, kept as JSON has it (section 6.11)
+	Nothing                // of type empty
 )
 
 // Node is one node of a tree. Nodes are made by the functions of this package
@@ -108,6 +110,14 @@ func Time(name string, t time.Time) *Node { return Text(name, t.UTC().Format(tim
 func IdentityOf(name, module, value string) *Node {
 	return &Node{Name: name, Kind: Leaf, Type: Identity, Value: value, IdentityModule: module}
 }
+
+// Instance returns a leaf with an instance-identifier in the form of JSON.
+func Instance(name, path string) *Node {
+	return &Node{Name: name, Kind: Leaf, Type: InstanceID, Value: path}
+}
+
+// Empty returns a leaf of type empty.
+func Empty(name string) *Node { return &Node{Name: name, Kind: Leaf, Type: Nothing} }
 
 // Items returns the items of a leaf-list of strings.
 func Items(name string, values ...string) []*Node {

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
+	"slices"
+	"strings"
 
 	"vita/mgmt/internal/schema"
 )
@@ -23,9 +25,17 @@ func (n *Node) writeXML(b *bytes.Buffer, outer, module string) {
 		attribute(b, "xmlns", schema.Namespace(module))
 	}
 	value := n.Value
-	if n.Type == Identity {
+	switch n.Type {
+	case Identity:
 		attribute(b, "xmlns:"+n.IdentityModule, schema.Namespace(n.IdentityModule))
 		value = n.IdentityModule + ":" + value
+	case InstanceID:
+		var modules []string
+		value, modules = prefixed(value)
+		for _, m := range modules {
+			attribute(b, "xmlns:"+m, schema.Namespace(m))
+		}
+	case String, Bare, Nothing:
 	}
 	b.WriteByte('>')
 	_ = xml.EscapeText(b, []byte(value)) // a bytes.Buffer takes every write
@@ -33,6 +43,46 @@ func (n *Node) writeXML(b *bytes.Buffer, outer, module string) {
 		c.writeXML(b, module, module)
 	}
 	fmt.Fprintf(b, "</%s>", n.Name)
+}
+
+// prefixed turns an instance-identifier of JSON, in which a name has a module
+// where it differs from the one before, into one of XML, in which every name has
+// a prefix; the prefixes are the modules' names, which are returned.
+func prefixed(path string) (xml string, modules []string) {
+	var b strings.Builder
+	module := ""
+	for i := 0; i < len(path); {
+		c := path[i]
+		b.WriteByte(c)
+		i++
+		switch c {
+		case '\'', '"': // a value, which is copied
+			end := strings.IndexByte(path[i:], c) + 1
+			if end == 0 {
+				end = len(path) - i
+			}
+			b.WriteString(path[i : i+end])
+			i += end
+		case '/', '[': // a name
+			end := strings.IndexAny(path[i:], "/[=")
+			if end < 0 {
+				end = len(path) - i
+			}
+			own, name, qualified := strings.Cut(path[i:i+end], ":")
+			if !qualified {
+				own, name = module, own
+			}
+			if c == '/' { // those of keys count for themselves
+				module = own
+			}
+			if !slices.Contains(modules, own) {
+				modules = append(modules, own)
+			}
+			b.WriteString(own + ":" + name)
+			i += end
+		}
+	}
+	return b.String(), modules
 }
 
 func attribute(b *bytes.Buffer, name, value string) {
@@ -82,6 +132,8 @@ func (n *Node) writeValue(b *bytes.Buffer, module string) {
 		b.WriteString(n.Value)
 	case n.Type == Identity:
 		quote(b, n.IdentityModule+":"+n.Value)
+	case n.Type == Nothing:
+		b.WriteString("[null]")
 	default:
 		quote(b, n.Value)
 	}

@@ -29,6 +29,7 @@ import (
 	"vita/mgmt/datastore"
 	"vita/mgmt/internal/rpcerr"
 	"vita/mgmt/monitor"
+	"vita/mgmt/notify"
 
 	"github.com/gorilla/mux"
 )
@@ -39,6 +40,7 @@ type Options struct {
 	Users       *access.Users
 	Certificate tls.Certificate
 	Monitor     *monitor.Monitor // nil: one of the server's own
+	Events      *notify.Hub      // nil: nothing is told
 	Captures    Captures         // nil: no packet captures
 	Log         *slog.Logger
 	MaxBody     int64 // bytes of one request body; default 64 MiB
@@ -49,6 +51,10 @@ type Options struct {
 type Server struct {
 	o     Options
 	slots chan struct{}
+
+	streaming chan struct{}
+	ending    context.Context // the server shuts down
+	end       context.CancelFunc
 }
 
 // root is the path that host-meta leads to; below ownRoot is what RESTCONF has
@@ -72,13 +78,18 @@ func New(o Options) *Server {
 	if o.Monitor == nil {
 		o.Monitor = monitor.New(o.Datastore)
 	}
+	if o.Events == nil {
+		o.Events = notify.New(0)
+	}
 	if o.MaxBody == 0 {
 		o.MaxBody = 64 << 20
 	}
 	if o.MaxRequests == 0 {
 		o.MaxRequests = 64
 	}
-	return &Server{o: o, slots: make(chan struct{}, o.MaxRequests)}
+	s := &Server{o: o, slots: make(chan struct{}, o.MaxRequests+maxStreams), streaming: make(chan struct{}, maxStreams)}
+	s.ending, s.end = context.WithCancel(context.Background())
+	return s
 }
 
 // Serve accepts connections on ln until ctx ends, lets running requests end
@@ -101,6 +112,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	done := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(done)
+		s.end()
 		grace, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		if err := h.Shutdown(grace); err != nil {
@@ -144,6 +156,9 @@ func (s *Server) handler() http.Handler {
 	api.HandleFunc("/operations", only(s.operations, http.MethodGet, http.MethodHead))
 	for operation, do := range rpcs {
 		api.HandleFunc("/operations/"+operation, only(s.onOperation(do), http.MethodPost))
+	}
+	for encoding, media := range map[string]string{"json": mediaJSON, "xml": mediaXML} {
+		api.HandleFunc(strings.TrimPrefix(streamPath, root)+encoding, only(s.stream(media), http.MethodGet, http.MethodHead))
 	}
 	for prefix, store := range map[string]datastore.Name{
 		"/data": datastore.Running, // edits are validated, forwarded and stored before the answer

@@ -19,6 +19,7 @@ import (
 	"vita/mgmt/datastore"
 	"vita/mgmt/monitor"
 	"vita/mgmt/netconf"
+	"vita/mgmt/notify"
 	"vita/mgmt/restconf"
 
 	"golang.org/x/crypto/ssh"
@@ -38,6 +39,7 @@ type servers struct {
 	signer       ssh.Signer
 	netconf      string // host:port
 	restconf     string // https://localhost:port
+	events       *notify.Hub
 }
 
 const (
@@ -68,7 +70,8 @@ func start(t *testing.T) *servers {
 	check(t, err)
 	cert, err := access.Certificate(s.dir)
 	check(t, err)
-	d, err := datastore.Open(datastore.Options{Dir: s.dir, Applier: nothing{}, State: func(root *gen.Vita, _ datastore.Wants) {
+	s.events = notify.New(0)
+	d, err := datastore.Open(datastore.Options{Dir: s.dir, Applier: nothing{}, Events: notify.Configuration{Hub: s.events}, State: func(root *gen.Vita, _ datastore.Wants) {
 		root.GatewayState = &gen.VitaEspGateway_GatewayState{}
 	}})
 	check(t, err)
@@ -90,8 +93,9 @@ func start(t *testing.T) *servers {
 		return ln.Addr().String()
 	}
 	watch := monitor.New(d)
-	s.netconf = serve(netconf.New(netconf.Options{Datastore: d, Monitor: watch, Users: users, HostKey: host}).Serve)
-	_, port, err := net.SplitHostPort(serve(restconf.New(restconf.Options{Datastore: d, Monitor: watch, Users: users, Certificate: cert}).Serve))
+	watch.Add(restconf.Streams(s.events))
+	s.netconf = serve(netconf.New(netconf.Options{Datastore: d, Monitor: watch, Events: s.events, Users: users, HostKey: host}).Serve)
+	_, port, err := net.SplitHostPort(serve(restconf.New(restconf.Options{Datastore: d, Monitor: watch, Events: s.events, Users: users, Certificate: cert}).Serve))
 	check(t, err)
 	s.restconf = "https://localhost:" + port
 	return s

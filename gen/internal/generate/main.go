@@ -129,5 +129,31 @@ func shorten(file string, lifted map[string]bool) error {
 		}
 		return []byte(`augment "` + path.String() + `"`)
 	})
+	if text, err = withoutNotifications(text, filepath.Base(file)); err != nil {
+		return err
+	}
 	return os.WriteFile(file, text, 0o644)
+}
+
+// withoutNotifications leaves out what is not in the data tree and what ygot
+// refuses.
+func withoutNotifications(text []byte, name string) ([]byte, error) {
+	statements, err := yang.Parse(string(text), name)
+	if err != nil {
+		return nil, err
+	}
+	var out strings.Builder
+	for _, m := range statements {
+		fmt.Fprintf(&out, "%s %s {\n", m.Keyword, m.Argument)
+		for _, s := range m.SubStatements() {
+			if s.Keyword == "notification" {
+				continue
+			}
+			if err := s.Write(&out, "  "); err != nil {
+				return nil, err
+			}
+		}
+		out.WriteString("}\n")
+	}
+	return []byte(out.String()), nil
 }

@@ -69,6 +69,64 @@ func (j Journal) Inverse() Journal {
 	return out
 }
 
+// Target is a node that a journal has changed, and how: "create", "delete" or
+// "replace".
+type Target struct{ Path, Operation string }
+
+// Targets returns what a journal has changed, as an observer sees it: an entry
+// that came or went is one target with all that is in it. It returns nil where
+// these would be more than most.
+func (j Journal) Targets(most int) []Target {
+	var out []Target
+	whole := map[string]bool{} // entries that came or went
+	for i := range j {
+		c := &j[i]
+		if !c.Leaf.IsKey {
+			continue
+		}
+		path := c.Place.Path()
+		if c.Leaf != c.Place.Node.Keys[0] || within(c.Place.Parent, whole) || whole[path] {
+			continue
+		}
+		whole[path] = true
+		if len(whole) > most {
+			return nil
+		}
+	}
+	for i := range j {
+		c := &j[i]
+		t := Target{c.Path(), "replace"}
+		switch {
+		case c.Leaf.IsKey && (c.Leaf != c.Place.Node.Keys[0] || within(c.Place.Parent, whole)):
+			continue
+		case c.Leaf.IsKey:
+			t.Path = c.Place.Path()
+		case within(c.Place, whole):
+			continue
+		}
+		switch {
+		case !c.HadOld:
+			t.Operation = "create"
+		case !c.HasNew:
+			t.Operation = "delete"
+		}
+		if out = append(out, t); len(out) > most {
+			return nil
+		}
+	}
+	return out
+}
+
+// within says whether a place is one of some entries, or in one.
+func within(p *data.Place, entries map[string]bool) bool {
+	for ; p != nil; p = p.Parent {
+		if entries[p.Path()] {
+			return true
+		}
+	}
+	return false
+}
+
 // Rebase carries out the journal's changes on a tree that has changed since,
 // and returns the journal of doing so. What the journal deletes and is gone
 // already is passed over; an entry that it changes and that is gone comes

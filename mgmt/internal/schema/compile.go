@@ -118,6 +118,9 @@ func position(e *goyang.Entry) (file string, line int) {
 // children compiles the children of a module, container, list or case.
 func (c *compiler) children(parent *Node, e *goyang.Entry, in *Case) error {
 	for _, child := range ordered(e) {
+		if child.Kind == goyang.NotificationEntry || child.RPC != nil {
+			continue // no data nodes: see mgmt/notify, mgmt/operation
+		}
 		var err error
 		if child.IsChoice() {
 			err = c.choice(parent, child, in)

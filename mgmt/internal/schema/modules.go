@@ -43,5 +43,10 @@ func ModuleOf(namespace string) string {
 			return m.Name
 		}
 	}
+	for name, ns := range textless {
+		if ns == namespace {
+			return name
+		}
+	}
 	return ""
 }

@@ -105,7 +105,17 @@ func Root() *Node {
 func Namespace(module string) string {
 	Root()
 	m, _ := compiled() // Root has seen that there is no error
-	return m.namespaces[module]
+	if ns, ok := m.namespaces[module]; ok {
+		return ns
+	}
+	return textless[module]
+}
+
+// textless are the namespaces of standard modules that the servers speak, and
+// whose text no package of the distribution carries as it was published.
+var textless = map[string]string{
+	"nc-notifications":         "urn:ietf:params:xml:ns:netmod:notification",
+	"ietf-restconf-monitoring": "urn:ietf:params:xml:ns:yang:ietf-restconf-monitoring",
 }
 
 // Module returns the name of the module that has a namespace and nodes in the
