@@ -25,6 +25,7 @@ type testCase struct {
 	sas      []client.SA
 	recorded string // public input from this file instead of input
 	batch    bool   // the frames of a side arrive together
+	lead     int    // so many frames at the public port arrive before, together; none of them is answered
 	input    func() (private, public [][]byte)
 }
 
@@ -187,7 +188,9 @@ func esp(spi uint32, seq uint64, payload []byte, padding []byte, next uint8) []b
 }
 
 // seal encrypts payload and trailer as RFC 4106 has it.
-func seal(spi uint32, seq uint64, plain []byte) []byte {
+func seal(spi uint32, seq uint64, plain []byte) []byte { return sealWith(key, spi, seq, plain) }
+
+func sealWith(key []byte, spi uint32, seq uint64, plain []byte) []byte {
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		panic(err)

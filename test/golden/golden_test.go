@@ -20,6 +20,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -180,6 +181,14 @@ func (g *gateway) feed(privateIn, publicIn [][]byte) (private, public [][]byte, 
 		}
 		return private, public, g.counters() + g.messages()
 	}
+	for lead := range slices.Chunk(publicIn[:g.c.lead], 512) { // what the wire takes
+		if !g.public.Inject(lead...) {
+			g.t.Fatal("the frames do not fit the wire")
+		}
+		in += uint64(len(lead))
+		g.await(in)
+	}
+	publicIn = publicIn[g.c.lead:]
 	for i := range max(len(privateIn), len(publicIn)) {
 		for _, s := range []struct {
 			end    *memory.End
