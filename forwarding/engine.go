@@ -24,7 +24,6 @@ import (
 
 	"vita/asm/aesgcm"
 	"vita/drivers"
-	"vita/forwarding/neigh"
 	"vita/forwarding/tables"
 	"vita/internal/arena"
 	"vita/internal/clock"
@@ -40,6 +39,9 @@ type Options struct {
 	MaxSAs    int               // default: see tables.Options
 	Release   string            // version of the program, for EngineInfo
 	Log       *slog.Logger      // default: no log
+
+	Announcements int          // of our addresses, where a port comes up; default 2, below 0: none
+	Clock         func() int64 // the workers' clock; default clock.Mono
 }
 
 // Engine is a packet engine. New makes it, Serve runs it.
@@ -59,7 +61,6 @@ type Engine struct {
 	pending *change
 	workers [tables.WorkerSlots]*worker
 	ports   []*handle // all that are open
-	cells   map[cellKey]*neigh.Cell
 	saIndex saIndex
 
 	capture   *tables.Capture // nil: none
@@ -75,6 +76,12 @@ func New(o Options) (*Engine, error) {
 	if o.Socket == "" || o.Registry == nil {
 		return nil, errors.New("engine: socket and drivers must be given")
 	}
+	if o.Announcements == 0 {
+		o.Announcements = 2 // RFC 5227, section 1.1
+	}
+	if o.Clock == nil {
+		o.Clock = clock.Mono
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -83,7 +90,7 @@ func New(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
-	e := &Engine{o: o, punt: -1, cells: make(map[cellKey]*neigh.Cell)}
+	e := &Engine{o: o, punt: -1}
 	for i := range e.wake {
 		e.wake[i] = -1
 	}

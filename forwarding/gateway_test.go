@@ -56,6 +56,9 @@ func newEngine(t testing.TB, o Options) *rig {
 	if testing.Verbose() {
 		o.Log = slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}
+	if o.Announcements == 0 {
+		o.Announcements = -1
+	}
 	if o.MaxRoutes == 0 {
 		o.MaxRoutes, o.MaxSAs = 256, 256
 	}

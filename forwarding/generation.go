@@ -3,14 +3,12 @@ package forwarding
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
 
 	"vita/drivers"
 	"vita/forwarding/esp"
-	"vita/forwarding/neigh"
 	"vita/forwarding/tables"
 	"vita/forwarding/wire"
 	"vita/internal/arena"
@@ -113,6 +111,10 @@ func (e *Engine) prepare(word uint64) error {
 	}
 	c := &change{word: word, tables: t}
 	if err := e.openAll(c); err != nil {
+		e.undo(c)
+		return err
+	}
+	if err := e.clearHops(t); err != nil {
 		e.undo(c)
 		return err
 	}
@@ -282,12 +284,11 @@ func (e *Engine) assign(c *change) {
 
 // fill completes a worker's part.
 func (e *Engine) fill(a *assignment, c *change, w *worker, index int) {
-	t, wc := c.tables, &c.tables.Workers[index]
+	t := c.tables
 	a.index = index
-	a.private = side{stats: &w.me.Private, info: &w.me.PrivatePort, kind: &privateKind, mac: t.Private.MAC, vlan: t.Private.VLAN}
-	a.public = side{stats: &w.me.Public, info: &w.me.PublicPort, kind: &publicKind, mac: wc.Public.MAC, vlan: wc.Public.VLAN}
-	e.hops(&a.private, t.Private, 0)
-	e.hops(&a.public, &wc.Public, 1)
+	a.private = side{stats: &w.me.Private, info: &w.me.PrivatePort, kind: &privateKind, vlan: t.Private.VLAN}
+	a.public = side{stats: &w.me.Public, info: &w.me.PublicPort, kind: &publicKind, vlan: t.Workers[index].Public.VLAN}
+	e.interfaces(a, index)
 	for _, h := range c.keep {
 		if h.w != w {
 			continue
@@ -297,6 +298,9 @@ func (e *Engine) fill(a *assignment, c *change, w *worker, index int) {
 			s = &a.public
 		}
 		s.port = h.port
+		if slices.Contains(c.opened, h) && (h.side == 1 || s.owner) {
+			s.announce = w.announcements
+		}
 		// Nothing larger fits a buffer, whatever the device can do.
 		room := w.pool.FrameSize() - pktbuf.Headroom - wire.EthernetLen
 		if s.vlan != 0 {
@@ -304,52 +308,11 @@ func (e *Engine) fill(a *assignment, c *change, w *worker, index int) {
 		}
 		s.mtu = min(h.port.Info().MTU, room)
 	}
-	a.outerLen = wire.IPv4Len
+	a.outerLen, a.next4, a.next6 = wire.IPv4Len, &a.private.next, &a.private.other
 	if a.v6 = t.V6; a.v6 {
-		a.outerLen = wire.IPv6Len
+		a.outerLen, a.next4, a.next6 = wire.IPv6Len, a.next6, a.next4
 	}
 	a.innerMTU = min(t.MTU, esp.MaxInner(a.public.mtu, a.outerLen))
-}
-
-// hops makes a worker's view of an interface.
-func (e *Engine) hops(s *side, p *tables.Port, n int) {
-	for _, a := range [...]struct {
-		ip, next netip.Addr
-		mac      wire.MAC
-	}{{p.IP, p.NextHop, p.NextHopMAC}, {p.OtherIP, p.OtherNextHop, p.OtherNextHopMAC}} {
-		h := neigh.Hop{MAC: p.MAC}
-		switch {
-		case a.ip.Is4():
-			ip, next := a.ip.As4(), a.next.As4()
-			h.IP, h.NextHop = wire.Be32(ip[:]), wire.Be32(next[:])
-			s.hop = e.cell(h, cellKey{p.Link, n, p.VLAN, a.next}, &a.mac)
-		case a.ip.Is6():
-			h.IP6, h.NextHop6 = a.ip.As16(), a.next.As16()
-			s.hop6 = e.cell(h, cellKey{p.Link, n, p.VLAN, a.next}, &a.mac)
-		}
-	}
-}
-
-// cell adds to a view the address of the next hop: one that is configured, or
-// the one found, which is shared by all that have the same.
-func (e *Engine) cell(h neigh.Hop, key cellKey, mac *wire.MAC) neigh.Hop {
-	if *mac != (wire.MAC{}) {
-		h.Static, h.Cell = true, new(neigh.Cell)
-		h.Cell.Store(mac)
-		return h
-	}
-	if e.cells[key] == nil {
-		e.cells[key] = new(neigh.Cell)
-	}
-	h.Cell = e.cells[key]
-	return h
-}
-
-type cellKey struct {
-	link    tables.Link
-	side    int
-	vlan    uint16
-	nextHop netip.Addr
 }
 
 // undo takes back what openAll has done. The caller holds e.mu.

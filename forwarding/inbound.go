@@ -93,7 +93,7 @@ func (w *worker) classifyPublic(k pktbuf.Packet, m int) int {
 	case check == wire.BadChecksum:
 		w.drop(k, drop.PublicChecksum)
 		return m
-	case group || p.Dst() != s.hop.IP:
+	case group || p.Dst() != s.self.IP:
 		w.drop(k, drop.PublicNotForUs)
 		return m
 	case p.HeaderLen() != wire.IPv4Len:
@@ -224,9 +224,9 @@ func (w *worker) decapsulated(m int) (m4, m6 int) {
 		case !ok:
 			sa.ProtocolErrors++
 			w.dropIn(k, sa, drop.ESPTrailer)
-		case next == wire.ProtoIPv4 && w.a.private.hop.Cell != nil:
+		case next == wire.ProtoIPv4 && w.a.private.self.Has4:
 			m4 = w.inner(k, sa, payload, m4)
-		case next == wire.ProtoIPv6 && w.a.private.hop6.Cell != nil:
+		case next == wire.ProtoIPv6 && w.a.private.self.Has6:
 			m6 = w.inner6(k, sa, payload, m6)
 		case next == wire.ProtoNone:
 			w.dropIn(k, sa, drop.ESPDummy)
@@ -283,7 +283,7 @@ func (w *worker) outerECN(k pktbuf.Packet) uint8 {
 func (w *worker) deliver(m int) {
 	a := w.a
 	s := &a.private
-	mac, reachable := s.hop.Cell.Load()
+	mac, reachable := w.via(s, a.next4)
 	for i := range m {
 		k := w.fwd[i]
 		p := wire.IPv4(w.pool.Bytes(k))
@@ -291,7 +291,7 @@ func (w *worker) deliver(m int) {
 		case w.value[i] != w.sas[i].Route:
 			w.dropIn(k, w.sas[i], drop.InboundPolicy)
 			continue
-		case p.Dst() == s.hop.IP:
+		case p.Dst() == s.self.IP:
 			w.localInbound(k, p)
 			continue
 		case p.TTL() <= 1:
@@ -310,7 +310,7 @@ func (w *worker) deliver(m int) {
 		}
 		p.DecrementTTL()
 		k = k.Grow(wire.EthernetLen)
-		wire.Ethernet(w.pool.Bytes(k)).Put(&mac, &s.mac, wire.TypeIPv4)
+		wire.Ethernet(w.pool.Bytes(k)).Put(&mac, &s.self.MAC, wire.TypeIPv4)
 		w.push(s, k)
 	}
 }
@@ -390,7 +390,7 @@ func (w *worker) fromControl() int {
 func (w *worker) sendMessage(e *tables.Entry) {
 	s := &w.a.public
 	peer := e.Peer()
-	mac, ok := w.nextHop()
+	mac, ok := w.hopTo(peer.Addr())
 	if !ok || peer.Addr().Is4() == w.a.v6 {
 		w.note(drop.OutboundNoNextHop)
 		return
@@ -410,7 +410,7 @@ func (w *worker) sendMessage(e *tables.Entry) {
 	if !ok {
 		return
 	}
-	wire.Ethernet(f).Put(&mac, &s.mac, typ)
+	wire.Ethernet(f).Put(&mac, &s.self.MAC, typ)
 	p := f[wire.EthernetLen:]
 	u := wire.UDP(p[header:])
 	u.Put(w.a.tables.ProtocolPort, peer.Port(), udpLen)
@@ -418,11 +418,11 @@ func (w *worker) sendMessage(e *tables.Entry) {
 	var pseudo uint32
 	if w.a.v6 {
 		to := peer.Addr().As16()
-		wire.PutIPv6(p, udpLen, wire.ProtoUDP, outerTTL, &s.hop6.IP6, &to)
-		pseudo = cksum.Pseudo6(s.hop6.IP6, to, wire.ProtoUDP, uint32(udpLen))
+		wire.PutIPv6(p, udpLen, wire.ProtoUDP, outerTTL, &s.self.IP6, &to)
+		pseudo = cksum.Pseudo6(s.self.IP6, to, wire.ProtoUDP, uint32(udpLen))
 	} else {
 		to := peer.Addr().As4()
-		wire.PutIPv4(p, total, false, outerTTL, wire.ProtoUDP, s.hop.IP, wire.Be32(to[:]))
+		wire.PutIPv4(p, total, false, outerTTL, wire.ProtoUDP, s.self.IP, wire.Be32(to[:]))
 		pseudo = cksum.Pseudo4(wire.IPv4(p).SrcBytes(), to, wire.ProtoUDP, uint16(udpLen))
 	}
 	u.SetChecksum(cksum.Sum(u, pseudo))

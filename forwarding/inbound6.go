@@ -32,7 +32,7 @@ func (w *worker) classifyPublic6(k pktbuf.Packet, m int) int {
 	case discovery(p):
 		w.nd(s, k, f, p)
 		return m
-	case group || *p.Dst() != s.hop6.IP6:
+	case group || *p.Dst() != s.self.IP6:
 		w.drop(k, drop.PublicNotForUs)
 		return m
 	}
@@ -84,7 +84,7 @@ func (w *worker) inner6(k pktbuf.Packet, sa *tables.SA, payload []byte, m int) i
 func (w *worker) deliver6(m int) {
 	a := w.a
 	s := &a.private
-	mac, reachable := s.hop6.Cell.Load()
+	mac, reachable := w.via(s, a.next6)
 	for i := range m {
 		k := w.fwd6[i]
 		p := wire.IPv6(w.pool.Bytes(k))
@@ -92,7 +92,7 @@ func (w *worker) deliver6(m int) {
 		case w.value[i] != w.sas6[i].Route:
 			w.dropIn(k, w.sas6[i], drop.InboundPolicy)
 			continue
-		case *p.Dst() == s.hop6.IP6:
+		case *p.Dst() == s.self.IP6:
 			w.localInbound6(k, p)
 			continue
 		case p.HopLimit() <= 1:
@@ -109,7 +109,7 @@ func (w *worker) deliver6(m int) {
 		}
 		p.DecrementHopLimit()
 		k = k.Grow(wire.EthernetLen)
-		wire.Ethernet(w.pool.Bytes(k)).Put(&mac, &s.mac, wire.TypeIPv6)
+		wire.Ethernet(w.pool.Bytes(k)).Put(&mac, &s.self.MAC, wire.TypeIPv6)
 		w.push(s, k)
 	}
 }

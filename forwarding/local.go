@@ -3,52 +3,13 @@ package forwarding
 import (
 	"vita/forwarding/drop"
 	"vita/forwarding/icmp"
-	"vita/forwarding/neigh"
 	"vita/forwarding/wire"
 	"vita/internal/pktbuf"
 )
 
-// What stands here is off the fast path: ARP, and ICMP to and from the gateway
+// What stands here is off the fast path: ICMP to and from the gateway
 // itself. Answers on an interface go back to the station whose frame called for
 // them, whether or not the next hop is resolved.
-
-// arp takes in an ARP packet, and answers it if it asks for us.
-func (w *worker) arp(s *side, k pktbuf.Packet, f wire.Ethernet) {
-	a, ok := wire.ParseARP(f[wire.EthernetLen:])
-	if !ok {
-		w.drop(k, s.kind.arp)
-		return
-	}
-	c := &w.me.Counters
-	v := s.hop.Handle(a)
-	switch v.Change {
-	case neigh.Added:
-		c[s.kind.added]++
-	case neigh.Updated:
-		c[s.kind.updated]++
-	case neigh.Same:
-	}
-	switch {
-	case v.Request:
-		c[s.kind.arpRequests]++
-		s.hop.Answer(f)
-		k.Len = neigh.FrameLen
-		w.push(s, k)
-	case v.Reply:
-		c[s.kind.arpReplies]++
-		w.pool.Put(k)
-	default:
-		w.drop(k, s.kind.arpOther)
-	}
-}
-
-// ask asks for the next hop's address.
-func (w *worker) ask(s *side) {
-	if k, f, ok := w.own(neigh.FrameLen); ok {
-		s.hop.Request(f)
-		w.push(s, k)
-	}
-}
 
 // localPrivate takes a packet from the private network to our private address.
 func (w *worker) localPrivate(k pktbuf.Packet, p wire.IPv4) {
@@ -72,7 +33,7 @@ func (w *worker) icmpAt(s *side, g icmp.Group, malformed drop.Reason, k pktbuf.P
 	k = k.Grow(wire.EthernetLen)
 	f := wire.Ethernet(w.pool.Bytes(k))
 	to := *f.Src()
-	f.Put(&to, &s.mac, wire.TypeIPv4)
+	f.Put(&to, &s.self.MAC, wire.TypeIPv4)
 	w.push(s, k)
 }
 
@@ -120,8 +81,8 @@ func (w *worker) tell(s *side, k pktbuf.Packet, p wire.IPv4, l *icmp.Limiter, ty
 		return
 	}
 	to := *wire.Ethernet(w.pool.Bytes(k.Grow(wire.EthernetLen))).Src()
-	wire.Ethernet(b).Put(&to, &s.mac, wire.TypeIPv4)
-	n := icmp.Error(b[wire.EthernetLen:], p, s.hop.IP, typ, code, rest)
+	wire.Ethernet(b).Put(&to, &s.self.MAC, wire.TypeIPv4)
+	n := icmp.Error(b[wire.EthernetLen:], p, s.self.IP, typ, code, rest)
 	e.Len = uint16(wire.EthernetLen + n)
 	w.push(s, e)
 }
@@ -163,7 +124,7 @@ func (w *worker) tellInbound(p wire.IPv4, l *icmp.Limiter, typ, code uint8, rest
 	if !ok {
 		return
 	}
-	e.Len = uint16(icmp.Error(b, p, w.a.private.hop.IP, typ, code, rest))
+	e.Len = uint16(icmp.Error(b, p, w.a.private.self.IP, typ, code, rest))
 	w.intoTunnel(e)
 }
 

@@ -3,67 +3,11 @@ package forwarding
 import (
 	"vita/forwarding/drop"
 	"vita/forwarding/icmp"
-	"vita/forwarding/neigh"
 	"vita/forwarding/wire"
 	"vita/internal/pktbuf"
 )
 
-// What local.go does for IPv4 stands here for IPv6: neighbour discovery instead
-// of ARP, ICMPv6 instead of ICMP.
-
-// discovery reports whether a packet is neighbour or router discovery, which
-// never leaves a link. Extension headers do not occur in it.
-func discovery(p wire.IPv6) bool {
-	if p.Next() != wire.ProtoICMP6 || len(p) == wire.IPv6Len {
-		return false
-	}
-	t := p.Payload()[0]
-	return t >= wire.ICMP6RouterSolicitation && t <= wire.ICMP6Redirect
-}
-
-// ask6 is ask for IPv6.
-func (w *worker) ask6(s *side) {
-	if k, f, ok := w.own(neigh.FrameLen6); ok {
-		s.hop6.Solicit(f)
-		w.push(s, k)
-	}
-}
-
-// nd takes in a discovery packet, and answers it if it asks for us.
-func (w *worker) nd(s *side, k pktbuf.Packet, f wire.Ethernet, p wire.IPv6) {
-	if t := p.Payload()[0]; t != wire.ICMP6NeighbourSolicit && t != wire.ICMP6NeighbourAdvert {
-		w.drop(k, s.kind.ndOther)
-		return
-	}
-	m, ok := wire.ParseND(p)
-	if !ok {
-		w.drop(k, s.kind.nd)
-		return
-	}
-	c := &w.me.Counters
-	v := s.hop6.HandleND(p, m)
-	switch v.Change {
-	case neigh.Added:
-		c[s.kind.added]++
-	case neigh.Updated:
-		c[s.kind.updated]++
-	case neigh.Same:
-	}
-	switch {
-	case v.Request:
-		c[s.kind.nsRequests]++
-		if e, b, ok := w.own(neigh.FrameLen6); ok {
-			s.hop6.Advertise(b, f.Src(), p.Src())
-			w.push(s, e)
-		}
-		w.pool.Put(k)
-	case v.Reply:
-		c[s.kind.naReplies]++
-		w.pool.Put(k)
-	default:
-		w.drop(k, s.kind.ndOther)
-	}
-}
+// What local.go does for IPv4 stands here for IPv6.
 
 // localPrivate6 takes a packet from the private network to our private address.
 func (w *worker) localPrivate6(k pktbuf.Packet, p wire.IPv6) {
@@ -85,7 +29,7 @@ func (w *worker) icmpAt6(s *side, g icmp.Group, malformed drop.Reason, k pktbuf.
 	k = k.Grow(wire.EthernetLen)
 	f := wire.Ethernet(w.pool.Bytes(k))
 	to := *f.Src()
-	f.Put(&to, &s.mac, wire.TypeIPv6)
+	f.Put(&to, &s.self.MAC, wire.TypeIPv6)
 	w.push(s, k)
 }
 
@@ -124,8 +68,8 @@ func (w *worker) tell6(s *side, k pktbuf.Packet, p wire.IPv6, l *icmp.Limiter, t
 		return
 	}
 	to := *wire.Ethernet(w.pool.Bytes(k.Grow(wire.EthernetLen))).Src()
-	wire.Ethernet(b).Put(&to, &s.mac, wire.TypeIPv6)
-	e.Len = uint16(wire.EthernetLen + icmp.Error6(b[wire.EthernetLen:], p, &s.hop6.IP6, typ, code, rest))
+	wire.Ethernet(b).Put(&to, &s.self.MAC, wire.TypeIPv6)
+	e.Len = uint16(wire.EthernetLen + icmp.Error6(b[wire.EthernetLen:], p, &s.self.IP6, typ, code, rest))
 	w.push(s, e)
 }
 
@@ -153,6 +97,6 @@ func (w *worker) tellInbound6(p wire.IPv6, l *icmp.Limiter, typ, code uint8, res
 	if !ok {
 		return
 	}
-	e.Len = uint16(icmp.Error6(b, p, &w.a.private.hop6.IP6, typ, code, rest))
+	e.Len = uint16(icmp.Error6(b, p, &w.a.private.self.IP6, typ, code, rest))
 	w.intoTunnel(e)
 }

@@ -78,11 +78,11 @@ func (w *worker) classifyPrivate(k pktbuf.Packet, m4, m6 int) (int, int) {
 		return m4, m6
 	}
 	switch t := f.Type(); {
-	case t == wire.TypeIPv4 && s.hop.Cell != nil:
+	case t == wire.TypeIPv4 && s.self.Has4:
 		return w.classifyPrivate4(k, f, group, m4), m6
-	case t == wire.TypeIPv6 && s.hop6.Cell != nil:
+	case t == wire.TypeIPv6 && s.self.Has6:
 		return m4, w.classifyPrivate6(k, f, group, m6)
-	case t == wire.TypeARP && s.hop.Cell != nil:
+	case t == wire.TypeARP && s.self.Has4:
 		w.arp(s, k, f)
 	default:
 		if k, ok := w.otherType(s, k, drop.PrivateEthertype); ok {
@@ -108,7 +108,7 @@ func (w *worker) classifyPrivate4(k pktbuf.Packet, f wire.Ethernet, group bool, 
 	}
 	k = k.Grow(-wire.EthernetLen)
 	k.Len = uint16(len(p)) // without Ethernet's padding
-	if p.Dst() == s.hop.IP {
+	if p.Dst() == s.self.IP {
 		w.localPrivate(k, p)
 		return m
 	}
@@ -136,7 +136,6 @@ func (w *worker) takeLocal(m4, m6 int) (int, int) {
 // Packets from place transit on are our own. It returns how many there are.
 func (w *worker) fit(m, transit int) int {
 	a := w.a
-	_, reachable := w.nextHop()
 	out := 0
 	var sa outboundSA // of the packet before, and what fits it
 	var limit int
@@ -167,7 +166,7 @@ func (w *worker) fit(m, transit int) int {
 			}
 			w.dropOut(k, &sa, drop.OutboundTooBig)
 			continue
-		case !reachable:
+		case !sa.reachable:
 			w.dropOut(k, &sa, drop.OutboundNoNextHop)
 			continue
 		}
@@ -182,14 +181,6 @@ func (w *worker) fit(m, transit int) int {
 		out++
 	}
 	return out
-}
-
-// nextHop returns the address of the next hop of the public network.
-func (w *worker) nextHop() (wire.MAC, bool) {
-	if w.a.v6 {
-		return w.a.public.hop6.Cell.Load()
-	}
-	return w.a.public.hop.Cell.Load()
 }
 
 // encapsulate queues a packet of n bytes, of the protocol next, for the cipher,
@@ -215,7 +206,7 @@ func (w *worker) encapsulate(out int, k pktbuf.Packet, sa *outboundSA, n, limit 
 	k = k.Grow(esp.HeaderLen)
 	k.Len = uint16(size)
 	w.crypt.Encapsulate(sa.key, sa.entry.SPI, sa.entry.Seq, w.pool.Bytes(k), n, fill, next)
-	w.fwd[out], w.peers[out] = k, sa.peer
+	w.fwd[out], w.peers[out], w.macs[out] = k, sa.peer, sa.mac
 	return true
 }
 
@@ -260,12 +251,17 @@ type outboundSA struct {
 	entry  *tables.SA
 	key    *esp.Key
 	peer   [16]byte
+
+	mac       wire.MAC // of the next hop on the way to the peer
+	reachable bool     // it is known
 }
 
 // outboundSA looks up what a route sends by. The reference comes from memory
 // that vitad writes: everything about it is checked.
 func (w *worker) outboundSA(route uint32) outboundSA {
+	peer := w.a.tables.Peer(route, w.a.index)
 	none := outboundSA{route: route, counts: w.counts(route)}
+	none.mac, none.reachable = w.hopOf(&peer)
 	ref := atomic.LoadUint32(&w.active[route])
 	i := tables.SAIndex(ref)
 	if ref == 0 || i >= len(w.mem.SAs) {
@@ -275,8 +271,8 @@ func (w *worker) outboundSA(route uint32) outboundSA {
 	if atomic.LoadUint32(&e.Ref) != ref || e.Route != route || e.Direction != tables.Outbound || int(e.Worker) != w.slot {
 		return none
 	}
-	s := outboundSA{route: route, counts: none.counts, entry: e, key: w.keys.at(i), peer: w.a.tables.Peer(route, w.a.index)}
-	if s.key == nil || s.peer == [16]byte{} {
+	s := none
+	if s.entry, s.key, s.peer = e, w.keys.at(i), peer.IP; s.key == nil || s.peer == [16]byte{} {
 		return none
 	}
 	return s
@@ -309,7 +305,6 @@ func (w *worker) ended(e *tables.SA, n int) bool {
 // outer writes the headers in front of the sealed packets and sends them.
 func (w *worker) outer(m int) {
 	s := &w.a.public
-	mac, _ := s.hop.Cell.Load()
 	for i := range m {
 		k := w.fwd[i]
 		if !w.crypt.OK(i) {
@@ -318,13 +313,13 @@ func (w *worker) outer(m int) {
 		}
 		k = k.Grow(wire.IPv4Len + wire.EthernetLen)
 		f := wire.Ethernet(w.pool.Bytes(k))
-		f.Put(&mac, &s.mac, wire.TypeIPv4)
+		f.Put(&w.macs[i], &s.self.MAC, wire.TypeIPv4)
 		id := uint16(0)
 		if !w.df[i] { // then fragments must be told apart (RFC 6864, section 4)
 			w.ident++
 			id = w.ident
 		}
-		wire.PutTunnel4(f[wire.EthernetLen:], len(f)-wire.EthernetLen, w.tos[i], id, w.df[i], outerTTL, wire.ProtoESP, s.hop.IP, wire.Be32(w.peers[i][12:]))
+		wire.PutTunnel4(f[wire.EthernetLen:], len(f)-wire.EthernetLen, w.tos[i], id, w.df[i], outerTTL, wire.ProtoESP, s.self.IP, wire.Be32(w.peers[i][12:]))
 		w.push(s, k)
 	}
 }

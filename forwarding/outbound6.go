@@ -18,7 +18,7 @@ func (w *worker) classifyPrivate6(k pktbuf.Packet, f wire.Ethernet, group bool, 
 		w.nd(s, k, f, p)
 		return m
 	}
-	forUs := *p.Dst() == s.hop6.IP6
+	forUs := *p.Dst() == s.self.IP6
 	if group || wire.Martian6(p.Dst()) || wire.Martian6(p.Src()) && (!forUs || !wire.OneStation6(p.Src())) {
 		w.drop(k, drop.OutboundMartian)
 		return m
@@ -41,7 +41,6 @@ const minMTU6 = 1280
 // are there already.
 func (w *worker) fit6(out, m, transit int) int {
 	a := w.a
-	_, reachable := w.nextHop()
 	var sa outboundSA // of the packet before, and what fits it
 	var limit, path int
 	for i := range m {
@@ -70,7 +69,7 @@ func (w *worker) fit6(out, m, transit int) int {
 			}
 			w.dropOut(k, &sa, drop.OutboundTooBig)
 			continue
-		case !reachable:
+		case !sa.reachable:
 			w.dropOut(k, &sa, drop.OutboundNoNextHop)
 			continue
 		}
@@ -89,7 +88,6 @@ func (w *worker) fit6(out, m, transit int) int {
 
 func (w *worker) outer6(m int) {
 	s := &w.a.public
-	mac, _ := s.hop6.Cell.Load()
 	for i := range m {
 		k := w.fwd[i]
 		if !w.crypt.OK(i) {
@@ -98,9 +96,9 @@ func (w *worker) outer6(m int) {
 		}
 		k = k.Grow(wire.IPv6Len + wire.EthernetLen)
 		f := wire.Ethernet(w.pool.Bytes(k))
-		f.Put(&mac, &s.mac, wire.TypeIPv6)
+		f.Put(&w.macs[i], &s.self.MAC, wire.TypeIPv6)
 		p := wire.IPv6(f[wire.EthernetLen:])
-		wire.PutIPv6(p, len(p)-wire.IPv6Len, wire.ProtoESP, outerTTL, &s.hop6.IP6, &w.peers[i])
+		wire.PutIPv6(p, len(p)-wire.IPv6Len, wire.ProtoESP, outerTTL, &s.self.IP6, &w.peers[i])
 		p.SetClass(w.tos[i])
 		w.push(s, k)
 	}

@@ -43,7 +43,7 @@ func (w *worker) learnMTU4(p wire.IPv4) {
 	// The quoted header is cut off behind 8 bytes of ESP, so its length says
 	// nothing, and its checksum may have been mended on the way.
 	q := m[wire.ICMPLen:]
-	if len(q) < wire.IPv4Len+wire.ESPLen || q[0] != 0x45 || q[9] != wire.ProtoESP || wire.IPv4(q).Src() != w.a.public.hop.IP {
+	if len(q) < wire.IPv4Len+wire.ESPLen || q[0] != 0x45 || q[9] != wire.ProtoESP || wire.IPv4(q).Src() != w.a.public.self.IP {
 		return
 	}
 	var peer [16]byte // as the tables have it
@@ -59,7 +59,7 @@ func (w *worker) learnMTU6(p wire.IPv6) {
 		return
 	}
 	q := wire.IPv6(m[wire.ICMPLen:])
-	if len(q) < wire.IPv6Len+wire.ESPLen || q[0]>>4 != 6 || q.Next() != wire.ProtoESP || *q.Src() != w.a.public.hop6.IP6 {
+	if len(q) < wire.IPv6Len+wire.ESPLen || q[0]>>4 != 6 || q.Next() != wire.ProtoESP || *q.Src() != w.a.public.self.IP6 {
 		return
 	}
 	floor := wire.IPv6Len + esp.Size(pmtuFloor6)

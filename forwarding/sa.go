@@ -9,7 +9,6 @@ import (
 	"vita/forwarding/esp"
 	"vita/forwarding/internal/ctl"
 	"vita/forwarding/tables"
-	"vita/internal/clock"
 )
 
 // An SA has three parts, all under one index: the entry in shared memory
@@ -214,7 +213,7 @@ func (e *Engine) installSA(r *ctl.Request) (uint32, ctl.Code, error) {
 	e.saIndex.uses[i]++
 	ref := tables.SARef(i, e.saIndex.uses[i])
 	sa := &e.mem.SAs[i]
-	now := clock.Mono()
+	now := e.o.Clock()
 	*sa = tables.SA{
 		Route: r.Route, SPI: r.SPI, Queue: r.Queue, Direction: r.Direction, Worker: uint32(slot),
 		Created: now, MaxBytes: r.MaxBytes, MaxPackets: r.MaxPackets, LastSeq: lastSeq, Replay: live.ReplayWindow,
@@ -299,7 +298,7 @@ func (e *Engine) endSAsWhere(pick func(*tables.SA) bool) {
 func (e *Engine) sweep() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	now := clock.Mono()
+	now := e.o.Clock()
 	e.endSAsWhere(func(sa *tables.SA) bool { return sa.Expires != 0 && now > sa.Expires+int64(expiredFor) })
 }
 

@@ -1,6 +1,7 @@
 package forwarding
 
 import (
+	"net/netip"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -14,7 +15,6 @@ import (
 	"vita/forwarding/neigh"
 	"vita/forwarding/tables"
 	"vita/forwarding/wire"
-	"vita/internal/clock"
 	"vita/internal/cpu"
 	"vita/internal/pktbuf"
 )
@@ -36,13 +36,23 @@ type side struct {
 	stats *tables.PortStats
 	info  *tables.PortInfo
 	kind  *sideKind
-	mac   wire.MAC
-	hop   neigh.Hop // of IPv4; its Cell is nil where the side speaks none
-	hop6  neigh.Hop // of IPv6; likewise
-	mtu   int       // largest layer 3 packet, bytes
-	vlan  uint16    // 0: none
-	tx    [txSize]pktbuf.Packet
-	n     int // frames in tx
+	mtu   int    // largest layer 3 packet, bytes
+	vlan  uint16 // 0: none
+
+	self     neigh.Self
+	siblings []neigh.Self // other workers on the same link
+	next     hop          // of the gateway's family
+	other    hop          // of the other one, on the private side
+
+	neighbours []tables.NeighbourEntry // on the link
+	owner      bool                    // the worker sees to their time
+	cursor     int                     // at which of them it is
+	announce   int                     // times that we still tell everybody that we are there
+	announceAt int64                   // when to
+	down       bool                    // the port had no link when it was looked after
+
+	tx [txSize]pktbuf.Packet
+	n  int // frames in tx
 }
 
 // sideKind says how the two sides count.
@@ -83,6 +93,9 @@ type assignment struct {
 	v6       bool // the family of the tunnels
 	private  side
 	public   side
+	next4    *hop // on the private side, of IPv4; its n is nil where that is not spoken
+	next6    *hop // likewise, of IPv6
+	onLink   netip.Prefix
 	outerLen int // bytes of the outer IP header
 	innerMTU int // largest packet that fits the tunnel, bytes
 }
@@ -109,6 +122,7 @@ type worker struct {
 	spis   *spiTable
 	keys   *keyStore
 	pool   *pktbuf.Pool
+	clock  func() int64
 	wake   int // event file that ends a sleep
 	punt   int // event file that wakes vitad
 
@@ -136,6 +150,7 @@ type worker struct {
 	addr6 [esp.BatchSize][16]byte      // of fwd6
 	value [esp.BatchSize]uint32        // route slots found
 	peers [esp.BatchSize][16]byte      // where to send; IPv4 addresses mapped
+	macs  [esp.BatchSize]wire.MAC      // of the next hop there
 	tos   [esp.BatchSize]uint8         // of the outer headers
 	df    [esp.BatchSize]bool          // likewise, in IPv4
 	ident uint16                       // the last identification of an outer header without DF
@@ -152,6 +167,8 @@ type worker struct {
 	nlocal int
 
 	sources sources // of key exchange
+
+	announcements int // when a port comes up
 
 	limits struct{ unreachable, tooBig, timeExceeded, echo, pmtu icmp.Limiter }
 
@@ -200,7 +217,7 @@ func (w *worker) obey() bool {
 // turn is one round of all that a worker does. It returns how many packets it
 // has met.
 func (w *worker) turn() int {
-	w.now = clock.Mono()
+	w.now = w.clock()
 	if w.accounted != 0 {
 		w.me.Idle += uint64(w.now - w.accounted)
 	}
@@ -224,7 +241,7 @@ func (w *worker) turn() int {
 	}
 	if n > 0 {
 		w.lastWork = w.now
-		w.accounted = clock.Mono()
+		w.accounted = w.clock()
 		w.me.Busy += uint64(w.accounted - w.now)
 	}
 	w.turns.Store(w.turns.Load() + 1)
@@ -239,19 +256,6 @@ func (w *worker) adopt(word uint64) {
 	a := w.next[place].Load()
 	if a == nil || a.word != word {
 		return
-	}
-	if old := w.a; old != nil {
-		// Requests for a next hop that stays go on at their pace.
-		for _, h := range [...]struct{ from, to *neigh.Hop }{
-			{&old.private.hop, &a.private.hop},
-			{&old.private.hop6, &a.private.hop6},
-			{&old.public.hop, &a.public.hop},
-			{&old.public.hop6, &a.public.hop6},
-		} {
-			if h.from.Cell == h.to.Cell {
-				h.to.Next = h.from.Next
-			}
-		}
 	}
 	w.a, w.word = a, word
 	w.tick = w.now
@@ -297,12 +301,7 @@ func (w *worker) lookAfter() {
 	w.tick = w.now + int64(tickEvery)
 	a := w.a
 	for _, s := range [...]*side{&a.private, &a.public} {
-		if s.hop.Due(w.now) {
-			w.ask(s)
-		}
-		if s.hop6.Due(w.now) {
-			w.ask6(s)
-		}
+		w.lookAfterHops(s)
 	}
 	if w.now < w.sync {
 		return
@@ -311,6 +310,10 @@ func (w *worker) lookAfter() {
 	for _, s := range [...]*side{&a.private, &a.public} {
 		s.port.Sync()
 		i := s.port.Info()
+		if i.LinkUp && s.down && (s == &a.public || s.owner) {
+			s.announce = w.announcements
+		}
+		s.down = !i.LinkUp
 		s.info.LinkUp, s.info.Backlog = bit(i.LinkUp), bit(i.Backlog)
 		atomic.StoreUint32(&s.info.RxWait, uint32(i.RxWaiting))
 		atomic.StoreUint32(&s.info.TxWait, uint32(i.TxWaiting))
@@ -397,8 +400,10 @@ func (w *worker) frameOf(s *side, k pktbuf.Packet) (f wire.Ethernet, group, ok b
 		return nil, false, false
 	}
 	group = f[0]&1 != 0
-	if f[6]&1 != 0 || !group && *f.Dst() != s.mac {
-		w.drop(k, s.kind.wrongMAC)
+	if f[6]&1 != 0 || !group && *f.Dst() != s.self.MAC {
+		if f[6]&1 != 0 || !w.forSibling(s, k, f) {
+			w.drop(k, s.kind.wrongMAC)
+		}
 		return nil, false, false
 	}
 	return f, group, true

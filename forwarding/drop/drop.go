@@ -222,9 +222,9 @@ var list = [NumReasons]Info{
 	},
 	OutboundNoNextHop: {
 		"outbound-no-next-hop", none,
-		"The Ethernet address of the public next hop is not known.",
-		"The next hop does not answer ARP or neighbour solicitations: wrong nexthop-ip, link down, wrong VLAN.",
-		"Check nexthop-ip and the link; public-next-hop/arp-replies or na-replies must grow.",
+		"The Ethernet address of the public next hop, or of a remote gateway on the public network, is not known.",
+		"It does not answer ARP or neighbour solicitations: wrong nexthop-ip or prefix-length, link down, wrong VLAN. One packet or a few are dropped where a gateway is sent to after a long silence.",
+		"Look for what is incomplete in gateway-state/neighbour; check nexthop-ip and the link.",
 	},
 	OutboundTxFull: {
 		"outbound-tx-full", none,

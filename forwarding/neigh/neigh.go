@@ -1,48 +1,216 @@
-// Package neigh resolves a next hop's Ethernet address by ARP (RFC 826) or
-// neighbour discovery (RFC 4861) and answers for the gateway's own.
+// Package neigh keeps what is known of next hops: the Ethernet address of each,
+// found by ARP (RFC 826) or neighbour discovery (RFC 4861), and whether it is
+// still there (RFC 4861, section 7.3, for both).
 //
-// The address found is kept in a Cell that all workers of an interface share,
-// since the answer to one worker's request may arrive at another's queue. The
-// package knows no port: it says what to send, the worker sends it.
+//	None -> Incomplete -> Reachable -> Stale -> Delay -> Probe -> None
+//	         asked          answered    30 s     sent to  5 s, 3 requests by unicast
+//
+// A neighbour lies in memory that all workers of an interface share, since the
+// answer to one worker's request may arrive at another's queue: one word with
+// state and address, which is replaced as a whole, and times beside it. Anybody
+// may use and hear (Use, HeardARP, ...), one worker of the interface sees to the
+// time (Tick).
+//
+// The package knows no port: it says what to send, and writes it where it is
+// told; the worker sends it. It must not know what the next hop is used for.
 package neigh
 
 import (
 	"sync/atomic"
 	"time"
 
+	"vita/forwarding/tables"
 	"vita/forwarding/wire"
 )
 
-// How often a request is sent.
+// The times and numbers of RFC 4861, section 10, which ARP goes by as well
+// (RFC 1122, 2.3.2.1: at most one request a second).
 const (
-	Retry   = time.Second     // until there is an answer (RFC 1122, 2.3.2.1: at most once a second)
-	Refresh = 5 * time.Second // afterwards
+	ReachableTime   = 30 * time.Second // without confirmation
+	RetransTimer    = time.Second      // between requests
+	DelayFirstProbe = 5 * time.Second  // for traffic to go on unprobed
+	MaxRequests     = 3                // by multicast, and by unicast
 )
 
-// Cell holds an Ethernet address, or none. Any number of workers may use it.
-type Cell struct{ v atomic.Uint64 }
+// State is what is known of a neighbour.
+type State = tables.NeighbourState
 
-const valid = 1 << 63
+// The states, under shorter names.
+const (
+	None       = tables.NeighbourUnknown
+	Incomplete = tables.NeighbourIncomplete
+	Reachable  = tables.NeighbourReachable
+	Stale      = tables.NeighbourStale
+	Delay      = tables.NeighbourDelay
+	Probe      = tables.NeighbourProbe
+	Permanent  = tables.NeighbourPermanent
+)
 
-// Load returns the address; false where there is none.
-func (c *Cell) Load() (wire.MAC, bool) {
-	v := c.v.Load()
-	return wire.MAC{byte(v >> 40), byte(v >> 32), byte(v >> 24), byte(v >> 16), byte(v >> 8), byte(v)}, v&valid != 0
-}
+// Above a word's state stands whether there is an address and nothing to do
+// about it, so that one load and one test do for a packet.
+const ready = 1 << 63
 
-// Store sets the address and returns what that changed.
-func (c *Cell) Store(m *wire.MAC) Change {
-	v := valid | uint64(m[0])<<40 | uint64(m[1])<<32 | uint64(wire.Be32(m[2:]))
-	switch c.v.Swap(v) {
-	case v:
-		return Same
-	case 0:
-		return Added
+// word makes a neighbour's word, see tables.NeighbourWord. Of addr the lower 48
+// bits count.
+func word(s State, addr uint64) uint64 {
+	w := tables.NeighbourWord(s, addr)
+	switch s {
+	case Reachable, Delay, Probe, Permanent:
+		w |= ready
+	case None, Incomplete, Stale:
 	}
-	return Updated
+	return w
 }
 
-// Change says what became of the next hop's address.
+const addrMask = 1<<48 - 1
+
+func stateOf(w uint64) State {
+	s, _ := tables.SplitNeighbourWord(w)
+	return s
+}
+
+func macOf(w uint64) wire.MAC {
+	_, m := tables.SplitNeighbourWord(w)
+	return m
+}
+
+func addrOf(m *wire.MAC) uint64 {
+	return uint64(m[0])<<40 | uint64(m[1])<<32 | uint64(wire.Be32(m[2:]))
+}
+
+// Reset makes a neighbour one that nothing is known of, or one with a configured
+// address. Nobody may be using it.
+func Reset(n *tables.Neighbour, mac *wire.MAC) {
+	*n = tables.Neighbour{}
+	if *mac != (wire.MAC{}) {
+		n.Word = word(Permanent, addrOf(mac))
+	}
+}
+
+// Get returns what is known of a neighbour.
+func Get(n *tables.Neighbour) (State, wire.MAC) {
+	w := atomic.LoadUint64(&n.Word)
+	return stateOf(w), macOf(w)
+}
+
+// Ready returns the neighbour's address; false where there is something to do
+// first, for Use to say.
+func Ready(n *tables.Neighbour) (wire.MAC, bool) {
+	w := atomic.LoadUint64(&n.Word)
+	return macOf(w), w&ready != 0
+}
+
+// claim takes the right to send a request: whoever gets it sends one, and nobody
+// else does before the timer has run out.
+func claim(n *tables.Neighbour, now int64) bool {
+	next := atomic.LoadInt64(&n.Next)
+	return now >= next && atomic.CompareAndSwapInt64(&n.Next, next, now+int64(RetransTimer))
+}
+
+// Use is for whoever has a packet for a neighbour: it returns the address, if
+// there is one, and whether to ask for it now.
+func Use(n *tables.Neighbour, now int64) (mac wire.MAC, ok, ask bool) {
+	for {
+		w := atomic.LoadUint64(&n.Word)
+		switch stateOf(w) {
+		case None, Incomplete:
+			if !claim(n, now) {
+				return mac, false, false
+			}
+			if stateOf(w) == None {
+				atomic.StoreUint64(&n.Probes, 0)
+				atomic.CompareAndSwapUint64(&n.Word, w, word(Incomplete, 0))
+			}
+			atomic.AddUint64(&n.Probes, 1)
+			return mac, false, true
+		case Stale:
+			atomic.StoreInt64(&n.Next, now+int64(DelayFirstProbe))
+			if !atomic.CompareAndSwapUint64(&n.Word, w, word(Delay, w)) {
+				continue
+			}
+			return macOf(w), true, false
+		case Reachable, Delay, Probe, Permanent:
+			return macOf(w), true, false
+		default: // no word of ours
+			return mac, false, false
+		}
+	}
+}
+
+// Action is what a neighbour's time calls for.
+type Action uint8
+
+// The actions.
+const (
+	Nothing   Action = iota
+	Broadcast        // ask by broadcast or multicast
+	Unicast          // ask by unicast
+)
+
+// Tick does what time calls for. It is called now and then, by one worker. Keep
+// says that the neighbour is in use even when no packet says so.
+func Tick(n *tables.Neighbour, now int64, keep bool) Action {
+	w := atomic.LoadUint64(&n.Word)
+	switch stateOf(w) {
+	case None:
+		// Whoever is new is asked for once, so that the first packet finds it.
+		if !keep && atomic.LoadInt64(&n.Next) != 0 || !claim(n, now) {
+			return Nothing
+		}
+		atomic.StoreUint64(&n.Probes, 1)
+		atomic.CompareAndSwapUint64(&n.Word, w, word(Incomplete, 0))
+		return Broadcast
+	case Incomplete:
+		if !keep && atomic.LoadUint64(&n.Probes) >= MaxRequests {
+			if now >= atomic.LoadInt64(&n.Next) {
+				atomic.CompareAndSwapUint64(&n.Word, w, word(None, 0))
+			}
+			return Nothing
+		}
+		if !claim(n, now) {
+			return Nothing
+		}
+		atomic.AddUint64(&n.Probes, 1)
+		return Broadcast
+	case Reachable:
+		if now-atomic.LoadInt64(&n.Confirmed) >= int64(ReachableTime) {
+			atomic.CompareAndSwapUint64(&n.Word, w, word(Stale, w))
+		}
+	case Stale:
+		if keep {
+			return probe(n, w, now)
+		}
+	case Delay:
+		if now >= atomic.LoadInt64(&n.Next) {
+			return probe(n, w, now)
+		}
+	case Probe:
+		switch {
+		case now < atomic.LoadInt64(&n.Next):
+		case atomic.LoadUint64(&n.Probes) < MaxRequests:
+			if claim(n, now) {
+				atomic.AddUint64(&n.Probes, 1)
+				return Unicast
+			}
+		default: // it has gone, or has another address: the next request is by multicast
+			atomic.CompareAndSwapUint64(&n.Word, w, word(None, 0))
+		}
+	case Permanent:
+	}
+	return Nothing
+}
+
+// probe sends the first of the requests by unicast.
+func probe(n *tables.Neighbour, w uint64, now int64) Action {
+	atomic.StoreInt64(&n.Next, now+int64(RetransTimer))
+	atomic.StoreUint64(&n.Probes, 1)
+	if !atomic.CompareAndSwapUint64(&n.Word, w, word(Probe, w)) {
+		return Nothing
+	}
+	return Unicast
+}
+
+// Change says what became of a neighbour's address.
 type Change uint8
 
 // The changes.
@@ -52,81 +220,30 @@ const (
 	Updated
 )
 
-// Hop is one worker's view of an interface in one family: the gateway's own
-// addresses and the next hop.
-type Hop struct {
-	MAC     wire.MAC // own
-	IP      uint32   // own, of IPv4
-	NextHop uint32
-
-	IP6, NextHop6 [16]byte // of IPv6
-
-	Static bool  // the address was configured: nothing is sent or learnt
-	Cell   *Cell // nil: the interface does not speak the family
-	Next   int64 // when the next request is due, clock.Mono
-}
-
-// Due reports whether a request must be sent now, and notes when the next is.
-func (h *Hop) Due(now int64) bool {
-	if h.Cell == nil || h.Static || now < h.Next {
-		return false
+func change(before, after uint64) Change {
+	switch {
+	case known(before) && before&addrMask == after&addrMask:
+		return Same
+	case known(before):
+		return Updated
 	}
-	wait := Retry
-	if _, ok := h.Cell.Load(); ok {
-		wait = Refresh
-	}
-	h.Next = now + int64(wait)
-	return true
+	return Added
 }
 
-// FrameLen is the length of the frames that Request and Answer write, and
-// FrameLen6 that of Solicit and Advertise.
-const (
-	FrameLen  = wire.EthernetLen + wire.ARPLen
-	FrameLen6 = wire.EthernetLen + wire.IPv6Len + wire.NDLen + wire.NDOptionLen
-)
+func known(w uint64) bool { return stateOf(w) >= Reachable }
 
-var broadcast = wire.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
-
-// Request writes a frame that asks for the next hop's address.
-func (h *Hop) Request(frame []byte) {
-	wire.Ethernet(frame).Put(&broadcast, &h.MAC, wire.TypeARP)
-	wire.PutARP(frame[wire.EthernetLen:], wire.ARPRequest, &h.MAC, h.IP, &wire.MAC{}, h.NextHop)
+// confirm makes a neighbour reachable at an address.
+func confirm(n *tables.Neighbour, w, addr uint64, now int64) bool {
+	atomic.StoreInt64(&n.Confirmed, now)
+	return atomic.CompareAndSwapUint64(&n.Word, w, word(Reachable, addr))
 }
 
-// Verdict says what a received packet was and what is to be done about it.
-type Verdict struct {
-	Request bool // asked for our address: send an Answer
-	Reply   bool // from the next hop
-	Change  Change
+// learn takes over an address that nobody has asked for: one that is new is used
+// at once, and probed when it is (RFC 4861, 7.2.3). It says nothing about one
+// that is known already.
+func learn(n *tables.Neighbour, w, addr uint64) bool {
+	return known(w) && w&addrMask == addr || atomic.CompareAndSwapUint64(&n.Word, w, word(Stale, addr))
 }
 
-// Handle takes in a received packet. The sender's address is learnt from
-// requests as from replies (RFC 826, packet reception), but only the next
-// hop's is of interest.
-func (h *Hop) Handle(a wire.ARP) Verdict {
-	var v Verdict
-	op, sender := a.Op(), a.SenderIP()
-	if op != wire.ARPRequest && op != wire.ARPReply {
-		return v
-	}
-	if sender == h.NextHop && usable(a.SenderMAC()) {
-		v.Reply = op == wire.ARPReply
-		if !h.Static {
-			v.Change = h.Cell.Store(a.SenderMAC())
-		}
-	}
-	v.Request = op == wire.ARPRequest && a.TargetIP() == h.IP && usable(a.SenderMAC())
-	return v
-}
-
-// usable reports whether m can be a station's address.
-func usable(m *wire.MAC) bool { return m[0]&1 == 0 && *m != wire.MAC{} }
-
-// Answer turns the frame of a request into the frame of its reply.
-func (h *Hop) Answer(frame []byte) {
-	a := wire.ARP(frame[wire.EthernetLen:][:wire.ARPLen])
-	mac, ip := *a.SenderMAC(), a.SenderIP()
-	wire.Ethernet(frame).Put(&mac, &h.MAC, wire.TypeARP)
-	wire.PutARP(frame[wire.EthernetLen:], wire.ARPReply, &h.MAC, h.IP, &mac, ip)
-}
+// Usable reports whether m can be a station's address.
+func Usable(m *wire.MAC) bool { return m[0]&1 == 0 && *m != wire.MAC{} }

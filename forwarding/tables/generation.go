@@ -23,8 +23,11 @@ type genHeader struct {
 	routes  extent
 	peers   extent
 	names   extent
-	lpm4    extent
-	lpm6    extent
+
+	neighbours extent
+
+	lpm4 extent
+	lpm6 extent
 
 	MTU          uint16
 	ProtocolPort uint16
@@ -64,6 +67,8 @@ type workerEntry struct {
 	_           uint16
 	NATIP       [16]byte
 	Public      interfaceEntry
+	PrefixLen   uint8
+	_           [3]byte
 }
 
 // RouteEntry is a route in its slot.
@@ -77,7 +82,8 @@ type RouteEntry struct {
 // generationRoom returns the bytes that always suffice for n routes.
 func generationRoom(n int) int {
 	return arena.Size[genHeader](1) + arena.Size[workerEntry](MaxWorkers) + arena.Size[RouteEntry](n) +
-		n*MaxWorkers*16 + n*MaxID + lpm.Size4(0) + lpm.Size6(n) + 8*8
+		arena.Size[PeerEntry](n*MaxWorkers) + n*MaxID + arena.Size[NeighbourEntry](maxNeighbours(n)) +
+		lpm.Size4(0) + lpm.Size6(n) + 9*8
 }
 
 // cursor hands out aligned stretches of a table's memory.
@@ -148,7 +154,11 @@ func Build(dst []byte, s *Spec, prev *Tables, generation uint64, maxRoutes int) 
 	if err := buildWorkers(h, c, s, prev); err != nil {
 		return err
 	}
-	if err := buildRoutes(h, c, s, prev, maxRoutes); err != nil {
+	slot, err := buildNeighbours(h, c, s, prev, maxRoutes)
+	if err != nil {
+		return err
+	}
+	if err := buildRoutes(h, c, s, prev, maxRoutes, slot); err != nil {
 		return err
 	}
 	h.Used = uint64(c.at)
@@ -197,7 +207,7 @@ func buildWorkers(h *genHeader, c *cursor, s *Spec, prev *Tables) error {
 		}
 		used[slot] = true
 		out[i] = workerEntry{
-			Slot: uint16(slot), Queue: p.Queue, DeviceQueue: p.DeviceQueue,
+			Slot: uint16(slot), Queue: p.Queue, DeviceQueue: p.DeviceQueue, PrefixLen: p.PrefixLen,
 			Public: makeInterface(&p.Interface, 0x3a),
 		}
 		if p.NATIP.IsValid() {
@@ -207,7 +217,7 @@ func buildWorkers(h *genHeader, c *cursor, s *Spec, prev *Tables) error {
 	return nil
 }
 
-func buildRoutes(h *genHeader, c *cursor, s *Spec, prev *Tables, maxRoutes int) error {
+func buildRoutes(h *genHeader, c *cursor, s *Spec, prev *Tables, maxRoutes int, hop func(neighbourKey) uint32) error {
 	slots, top, err := routeSlots(s, prev, maxRoutes)
 	if err != nil {
 		return err
@@ -221,7 +231,7 @@ func buildRoutes(h *genHeader, c *cursor, s *Spec, prev *Tables, maxRoutes int) 
 	if h.routes, routeBytes, err = c.take(arena.Size[RouteEntry](top)); err != nil {
 		return err
 	}
-	if h.peers, peerBytes, err = c.take(top * len(s.Public) * 16); err != nil {
+	if h.peers, peerBytes, err = c.take(arena.Size[PeerEntry](top * len(s.Public))); err != nil {
 		return err
 	}
 	if h.names, nameBytes, err = c.take(names); err != nil {
@@ -230,7 +240,12 @@ func buildRoutes(h *genHeader, c *cursor, s *Spec, prev *Tables, maxRoutes int) 
 	clear(routeBytes) // slots without a route
 	clear(peerBytes)
 	routes := arena.View[RouteEntry](routeBytes, top)
-	peers := arena.View[[16]byte](peerBytes, top*len(s.Public))
+	peers := arena.View[PeerEntry](peerBytes, top*len(s.Public))
+	next := make([]uint32, len(s.Public))
+	for w := range s.Public {
+		p := &s.Public[w]
+		next[w] = hop(neighbourKey{p.linkKey(true), p.NextHop.As16(), p.NextHopMAC})
+	}
 	nets4, nets6 := make([]lpm.Prefix, 0, nets), []lpm.Prefix(nil)
 	at := 0
 	for i := range s.Routes {
@@ -238,7 +253,13 @@ func buildRoutes(h *genHeader, c *cursor, s *Spec, prev *Tables, maxRoutes int) 
 		routes[slot] = RouteEntry{Used: 1, SPI: r.SPI, nameOff: uint32(at), nameLen: uint32(len(r.ID))}
 		at += copy(nameBytes[at:], r.ID)
 		for w := range s.Public {
-			peers[slot*len(s.Public)+w] = r.gatewayFor(s.Public[w].Queue).As16()
+			p := &s.Public[w]
+			ip := r.gatewayFor(p.Queue)
+			e := PeerEntry{IP: ip.As16(), Hop: next[w]}
+			if p.onLink(ip) {
+				e.Hop = hop(neighbourKey{linkKey: p.linkKey(true), ip: e.IP}) | OnLink
+			}
+			peers[slot*len(s.Public)+w] = e
 		}
 		for _, n := range r.Nets {
 			p := lpm.Prefix{Net: n.Masked(), Value: uint32(slot)}
@@ -313,6 +334,8 @@ type Port struct {
 
 	OtherIP, OtherNextHop netip.Addr // of the other family; invalid: none
 	OtherNextHopMAC       [6]byte
+
+	Neighbours []NeighbourEntry // on the same link, in the order of their addresses
 }
 
 // WorkerConfig is a worker as a generation has it.
@@ -322,6 +345,7 @@ type WorkerConfig struct {
 	DeviceQueue uint16
 	Public      Port
 	NATIP       netip.Addr // invalid: none
+	PrefixLen   uint8      // see PublicInterface
 }
 
 // Tables is a checked view of a generation. Routes, peers and the prefix table
@@ -342,9 +366,10 @@ type Tables struct {
 	OuterCopy    uint8 // bits of it that come from the inner header
 	DF           DF
 	Fragment     bool
-	LPM          lpm.Table4 // the nets of IPv4; values are route slots
-	LPM6         lpm.Table6 // those of IPv6
-	peers        [][16]byte
+	LPM          lpm.Table4       // the nets of IPv4; values are route slots
+	LPM6         lpm.Table6       // those of IPv6
+	Neighbours   []NeighbourEntry // of all interfaces
+	peers        []PeerEntry
 	names        []byte
 }
 
@@ -372,15 +397,19 @@ func Open(b []byte) (*Tables, error) {
 	}
 	workers := arena.View[workerEntry](h.workers.in(b), int(h.workers.Size)/arena.Size[workerEntry](1))
 	t.Routes = arena.View[RouteEntry](h.routes.in(b), int(h.routes.Size)/arena.Size[RouteEntry](1))
-	t.peers = arena.View[[16]byte](h.peers.in(b), int(h.peers.Size)/16)
+	t.peers = arena.View[PeerEntry](h.peers.in(b), int(h.peers.Size)/arena.Size[PeerEntry](1))
+	t.Neighbours = arena.View[NeighbourEntry](h.neighbours.in(b), int(h.neighbours.Size)/arena.Size[NeighbourEntry](1))
 	t.names = h.names.in(b)
-	if workers == nil || t.Routes == nil || t.peers == nil || t.names == nil {
+	if workers == nil || t.Routes == nil || t.peers == nil || t.Neighbours == nil || t.names == nil {
 		return nil, fmt.Errorf("%w: a table lies outside its memory", ErrCorrupt)
 	}
 	if len(workers) > MaxWorkers || len(t.peers) != len(workers)*len(t.Routes) {
 		return nil, fmt.Errorf("%w: %d workers, %d routes, %d peers", ErrCorrupt, len(workers), len(t.Routes), len(t.peers))
 	}
 	if err := t.openInterfaces(h, workers); err != nil {
+		return nil, err
+	}
+	if err := t.openNeighbours(); err != nil {
 		return nil, err
 	}
 	for i := range t.Routes {
@@ -423,7 +452,7 @@ func (t *Tables) openInterfaces(h *genHeader, workers []workerEntry) error {
 			return fmt.Errorf("%w: worker %d", ErrCorrupt, i)
 		}
 		slots[e.Slot], queues[e.Queue] = true, true
-		w := WorkerConfig{Slot: int(e.Slot), Queue: e.Queue, DeviceQueue: e.DeviceQueue, Public: p}
+		w := WorkerConfig{Slot: int(e.Slot), Queue: e.Queue, DeviceQueue: e.DeviceQueue, Public: p, PrefixLen: e.PrefixLen}
 		if e.NATIP != [16]byte{} {
 			w.NATIP = netip.AddrFrom16(e.NATIP).Unmap()
 		}
@@ -496,12 +525,12 @@ func (t *Tables) WorkerSlot(queue uint16) int {
 	return -1
 }
 
-// Peer returns the remote address of a route for the worker with an index in
-// Workers, an IPv4 address mapped into IPv6; zero where there is none.
-func (t *Tables) Peer(route uint32, worker int) [16]byte {
+// Peer returns the remote gateway of a route for the worker with an index in
+// Workers; a zero one where there is none.
+func (t *Tables) Peer(route uint32, worker int) PeerEntry {
 	i := int(route)*len(t.Workers) + worker
 	if worker < 0 || worker >= len(t.Workers) || i >= len(t.peers) {
-		return [16]byte{}
+		return PeerEntry{}
 	}
 	return t.peers[i]
 }

@@ -12,7 +12,7 @@ import (
 // any layout in this package; both processes must have the same.
 const (
 	Magic   = 0x656e6967_61746976 // "vitaengi", little endian
-	Version = 9
+	Version = 10
 )
 
 // WorkerSlots is how many worker slots there are: twice MaxWorkers, because
@@ -64,12 +64,13 @@ type Header struct {
 	windows   extent
 	routes    extent
 	captures  extent
+	hops      extent
 	SATop     uint32 // atomic: entries from here on have never been used
 	_         uint32
 	Release   [64]byte // the engine's version, zero-padded
 	Tier      [32]byte // implementation of AES-GCM, zero-padded
 	CPUs      [16]uint64
-	_         [72]byte
+	_         [56]byte
 
 	// Current is the live generation: its number in the upper 63 bits, and in
 	// the lowest the place (0 or 1) of its tables. vitad stores it, workers
@@ -261,6 +262,7 @@ func (h *Header) layout() uint64 {
 	place(&h.windows, arena.Size[[windowWords]uint64](int(h.MaxSAs)))
 	place(&h.routes, arena.Size[RouteCounts](WorkerSlots*int(h.MaxRoutes)))
 	place(&h.captures, arena.Size[CaptureRing](WorkerSlots))
+	place(&h.hops, arena.Size[Neighbour](maxNeighbours(int(h.MaxRoutes))))
 	return at
 }
 
@@ -300,6 +302,7 @@ type Memory struct {
 	windows  [][windowWords]uint64
 	routes   []RouteCounts
 	captures []CaptureRing
+	hops     []Neighbour
 	tables   [2][]byte
 }
 
@@ -324,7 +327,7 @@ func OpenMemory(b []byte) (*Memory, error) {
 	if size > uint64(len(b)) || want.tables != h.tables || want.sas != h.sas ||
 		want.active != h.active || want.workers != h.workers || want.rings != h.rings ||
 		want.windows != h.windows || want.routes != h.routes ||
-		want.captures != h.captures {
+		want.captures != h.captures || want.hops != h.hops {
 		return nil, fmt.Errorf("%w: areas are not where they belong in %d bytes", ErrCorrupt, len(b))
 	}
 	m := &Memory{
@@ -336,10 +339,11 @@ func OpenMemory(b []byte) (*Memory, error) {
 		windows:  arena.View[[windowWords]uint64](h.windows.in(b), o.MaxSAs),
 		routes:   arena.View[RouteCounts](h.routes.in(b), WorkerSlots*o.MaxRoutes),
 		captures: arena.View[CaptureRing](h.captures.in(b), WorkerSlots),
+		hops:     arena.View[Neighbour](h.hops.in(b), maxNeighbours(o.MaxRoutes)),
 		tables:   [2][]byte{h.tables[0].in(b), h.tables[1].in(b)},
 	}
 	if m.SAs == nil || m.Workers == nil || m.active == nil || m.rings == nil || m.windows == nil || m.routes == nil ||
-		m.captures == nil {
+		m.captures == nil || m.hops == nil {
 		return nil, fmt.Errorf("%w: memory is not aligned", ErrCorrupt)
 	}
 	return m, nil
@@ -385,6 +389,15 @@ func (m *Memory) ActiveRow(worker int) []uint32 {
 func (m *Memory) RouteCounts(worker int) []RouteCounts {
 	routes := int(m.Header.MaxRoutes)
 	return m.routes[worker*routes : (worker+1)*routes]
+}
+
+// Neighbour returns what is known of the neighbour in a slot, or nil where there
+// is no such slot.
+func (m *Memory) Neighbour(slot uint32) *Neighbour {
+	if int(slot) >= len(m.hops) {
+		return nil
+	}
+	return &m.hops[slot]
 }
 
 // ToControl returns the ring by which a worker hands messages to vitad.

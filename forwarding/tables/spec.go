@@ -65,6 +65,7 @@ type PublicInterface struct {
 	Queue       uint16     // names the worker; from 1
 	DeviceQueue uint16     // the device's queue, from 1; 0: all of them
 	NATIP       netip.Addr // how the peers see IP; may be unset
+	PrefixLen   uint8      // of the network that IP is in: remote gateways in it are sent to directly; 0: none is
 }
 
 // Gateway is the remote end of a route for one queue.
@@ -175,6 +176,9 @@ func (s *Spec) Validate() error {
 		}
 		if p.NATIP.IsValid() && !of(v6, p.NATIP) {
 			return specError("public interface %s: nat-ip %s is not %s", p.IP, p.NATIP, familyName(v6))
+		}
+		if int(p.PrefixLen) > p.IP.BitLen() {
+			return specError("public interface %s: a prefix of %d bits", p.IP, p.PrefixLen)
 		}
 		if p.Queue == 0 || queues[p.Queue] {
 			return specError("public interface %s: queue %d is not from 1, or used twice", p.IP, p.Queue)

@@ -114,11 +114,11 @@ func TestBuildAndOpen(t *testing.T) {
 		route, worker int
 		want          string
 	}{{one, 0, "192.0.2.2"}, {one, 1, "192.0.2.7"}, {two, 0, "192.0.2.1"}, {two, 1, "192.0.2.1"}} {
-		if got := tb.Peer(uint32(c.route), c.worker); got != netip.MustParseAddr(c.want).As16() {
+		if got := tb.Peer(uint32(c.route), c.worker).IP; got != netip.MustParseAddr(c.want).As16() {
 			t.Errorf("peer of route %d for worker %d is %#x, want %s", c.route, c.worker, got, c.want)
 		}
 	}
-	if tb.Peer(9999, 0) != [16]byte{} || tb.Peer(0, 2) != [16]byte{} || tb.Peer(0, -1) != [16]byte{} {
+	if none := (PeerEntry{}); tb.Peer(9999, 0) != none || tb.Peer(0, 2) != none || tb.Peer(0, -1) != none {
 		t.Error("a peer outside the table was found")
 	}
 }
@@ -154,7 +154,7 @@ func TestIPv6(t *testing.T) {
 			t.Errorf("%s is found in slot %d, want %d", a, out[0], want)
 		}
 	}
-	if tb.Peer(two, 0) != netip.MustParseAddr("2001:db8:f::3").As16() || lookup(tb, "10.2.0.1") != lpm.Miss {
+	if tb.Peer(two, 0).IP != netip.MustParseAddr("2001:db8:f::3").As16() || lookup(tb, "10.2.0.1") != lpm.Miss {
 		t.Error("peer, or a net of the other family")
 	}
 	for name, change := range map[string]func(*Spec){
@@ -242,6 +242,20 @@ func TestSpecRefused(t *testing.T) {
 		"IPv6 gateway":    func(s *Spec) { s.Routes[0].Gateways[0].IP = netip.MustParseAddr("2001:db8::1") },
 		"gateway queue":   func(s *Spec) { s.Routes[0].Gateways[0].Queue = 2 },
 		"too many routes": func(s *Spec) { s.Routes = manyRoutes(65) },
+		"prefix length":   func(s *Spec) { s.Public[0].PrefixLen = 33 },
+		"other ip alone":  func(s *Spec) { s.Private.OtherIP = netip.MustParseAddr("2001:db8::1") },
+		"other hop alone": func(s *Spec) { s.Private.OtherNextHop = netip.MustParseAddr("2001:db8::1") },
+		"other MAC alone": func(s *Spec) { s.Private.OtherNextHopMAC = [6]byte{2} },
+		"other is the same": func(s *Spec) {
+			s.Private.OtherIP, s.Private.OtherNextHop = s.Private.IP, s.Private.NextHop
+		},
+		"other group MAC": func(s *Spec) {
+			s.Private.OtherIP, s.Private.OtherNextHop = netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
+			s.Private.OtherNextHopMAC = [6]byte{3}
+		},
+		"other in public": func(s *Spec) {
+			s.Public[0].OtherIP, s.Public[0].OtherNextHop = netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
+		},
 		"too many links": func(s *Spec) {
 			for i := range MaxWorkers + 1 {
 				s.Public = append(s.Public, s.Public[0])

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"net"
 	"time"
 
 	"vita/forwarding/client"
@@ -123,4 +124,21 @@ func extended(g *gen.VitaEspGateway_GatewayState, n *client.Snapshot, engine Sou
 	if tier := engine.Engine().Tier; tier != "" {
 		g.CryptoTier = &tier
 	}
+}
+
+func neighbour(g *gen.VitaEspGateway_GatewayState, n client.NeighbourInfo, now int64) {
+	link, ip, state := n.Link.String(), n.IP.String(), n.State.String()
+	e := &gen.VitaEspGateway_GatewayState_Neighbour{Interface: &link, Ip: &ip, State: &state}
+	if n.MAC != [6]byte{} {
+		mac := net.HardwareAddr(n.MAC[:]).String()
+		e.Mac = &mac
+	}
+	if n.Confirmed != 0 {
+		age := uint64(max(now-n.Confirmed, 0)) / uint64(time.Millisecond)
+		e.Age = &age
+	}
+	if g.Neighbour == nil {
+		g.Neighbour = map[gen.VitaEspGateway_GatewayState_Neighbour_Key]*gen.VitaEspGateway_GatewayState_Neighbour{}
+	}
+	g.Neighbour[gen.VitaEspGateway_GatewayState_Neighbour_Key{Interface: link, Ip: ip}] = e
 }

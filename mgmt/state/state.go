@@ -21,6 +21,7 @@ type Source interface {
 	SAs() []client.SAInfo
 	Routes() []client.RouteInfo
 	Ports() []client.PortInfo
+	Neighbours() []client.NeighbourInfo
 	Engine() client.EngineInfo
 }
 
@@ -94,6 +95,9 @@ func Fill(engine Source, keys KeySource) datastore.State {
 			routes(g, engine.Routes(), now)
 		}
 		extended(g, n, engine)
+		for _, e := range engine.Neighbours() {
+			neighbour(g, e, now)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
@@ -26,6 +27,13 @@ func (s *source) Routes() []client.RouteInfo { return s.routes }
 func (s *source) Engine() client.EngineInfo  { return client.EngineInfo{Tier: "generic"} }
 func (s *source) Ports() []client.PortInfo {
 	return []client.PortInfo{{Queue: 1, Name: "eth0", MTU: 1500}, {Queue: 1, Public: true, Name: "eth1", Driver: "afxdp", LinkUp: true, Backlog: true, TxWaiting: 3}}
+}
+
+func (s *source) Neighbours() []client.NeighbourInfo {
+	return []client.NeighbourInfo{
+		{Link: tables.Link{Ifname: "eth0"}, IP: netip.MustParseAddr("10.0.0.2"), State: tables.NeighbourReachable, MAC: [6]byte{2, 0, 0, 0, 0, 0xa}, Confirmed: 1},
+		{Link: tables.Link{PCI: "0c:00.1"}, Public: true, IP: netip.MustParseAddr("2001:db8::1"), State: tables.NeighbourIncomplete},
+	}
 }
 
 type keys map[string]uint64
@@ -77,6 +85,14 @@ func TestExtended(t *testing.T) {
 	}
 	if p := g.Port[gen.VitaEspGateway_GatewayState_Port_Key{Queue: 1, Side: "private"}]; p.WaitingToReceive != nil || p.WaitingToSend != nil {
 		t.Errorf("a driver that cannot tell: %+v", p)
+	}
+	known := g.Neighbour[gen.VitaEspGateway_GatewayState_Neighbour_Key{Interface: "eth0", Ip: "10.0.0.2"}]
+	if *known.Mac != "02:00:00:00:00:0a" || *known.State != "reachable" || *known.Age == 0 {
+		t.Errorf("%+v", known)
+	}
+	unknown := g.Neighbour[gen.VitaEspGateway_GatewayState_Neighbour_Key{Interface: "0c:00.1", Ip: "2001:db8::1"}]
+	if unknown.Mac != nil || *unknown.State != "incomplete" || unknown.Age != nil {
+		t.Errorf("%+v", unknown)
 	}
 	if len(g.Drop) != drop.NumReasons || *g.Drop["esp-replay"].Packets != 0 || *g.CryptoTier != "generic" || len(g.Port) != 2 {
 		t.Errorf("%d reasons, %d ports", len(g.Drop), len(g.Port))

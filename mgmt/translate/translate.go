@@ -138,7 +138,7 @@ func Spec(root *gen.Vita) (*tables.Spec, error) {
 			return nil, err
 		}
 		i.VLAN = or(p.Vlan, 0)
-		pub := tables.PublicInterface{Interface: i, Queue: or(p.Queue, defaultQueue), DeviceQueue: or(p.DeviceQueue, 0)}
+		pub := tables.PublicInterface{Interface: i, Queue: or(p.Queue, defaultQueue), DeviceQueue: or(p.DeviceQueue, 0), PrefixLen: or(p.PrefixLength, 0)}
 		if p.NatIp != nil {
 			if pub.NATIP, err = m.addr(path+"/nat-ip", p.NatIp); err != nil {
 				return nil, err

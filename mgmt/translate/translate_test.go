@@ -42,7 +42,7 @@ func tree(t testing.TB, fragment string) *gen.Vita {
 const (
 	key   = "00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f 10 11 12 13 14 15 16 17 18 19 1a 1b 1c 1d 1e 1F"
 	sides = `<private-interface4><ifname>eth0</ifname><ip>10.0.0.1</ip><nexthop-ip>10.0.0.2</nexthop-ip><mac>02:00:00:00:00:01</mac></private-interface4>
- <public-interface4><ip>203.0.113.9</ip><pci>0c:00.1</pci><nexthop-ip>203.0.113.1</nexthop-ip><queue>2</queue><device-queue>3</device-queue><nat-ip>198.51.100.9</nat-ip></public-interface4>
+ <public-interface4><ip>203.0.113.9</ip><pci>0c:00.1</pci><nexthop-ip>203.0.113.1</nexthop-ip><prefix-length xmlns="vita:esp-gateway-ext">24</prefix-length><queue>2</queue><device-queue>3</device-queue><nat-ip>198.51.100.9</nat-ip></public-interface4>
  <public-interface4><ip>203.0.113.5</ip><ifname>eth1</ifname><nexthop-ip>203.0.113.1</nexthop-ip></public-interface4>`
 	site = `<route4><id>site1</id><net>10.1.2.3/16</net><spi>1001</spi><preshared-key>` + key + `</preshared-key>
  <gateway><ip>192.0.2.2</ip><queue>2</queue></gateway><gateway><ip>192.0.2.1</ip></gateway></route4>`
@@ -61,7 +61,7 @@ func TestSpec(t *testing.T) {
 			{Interface: tables.Interface{Link: tables.Link{Ifname: "eth1"}, IP: ip("203.0.113.5"), NextHop: ip("203.0.113.1")}, Queue: 1},
 			{
 				Interface: tables.Interface{Link: tables.Link{PCI: "0c:00.1"}, IP: ip("203.0.113.9"), NextHop: ip("203.0.113.1")},
-				Queue:     2, DeviceQueue: 3, NATIP: ip("198.51.100.9"),
+				Queue:     2, DeviceQueue: 3, NATIP: ip("198.51.100.9"), PrefixLen: 24,
 			},
 		},
 		Routes: []tables.Route{{
@@ -95,7 +95,7 @@ func TestVLANs(t *testing.T) {
 
 const (
 	sides6 = `<private-interface6><ifname>eth0</ifname><ip>2001:db8:1::1</ip><nexthop-ip>2001:db8:1::2</nexthop-ip></private-interface6>
- <public-interface6><ip>2001:db8:f::9</ip><pci>0c:00.1</pci><nexthop-ip>fe80::1</nexthop-ip><queue>2</queue><nat-ip>2001:db8:e::9</nat-ip></public-interface6>
+ <public-interface6><ip>2001:db8:f::9</ip><pci>0c:00.1</pci><nexthop-ip>fe80::1</nexthop-ip><prefix-length xmlns="vita:esp-gateway-ext">64</prefix-length><queue>2</queue><nat-ip>2001:db8:e::9</nat-ip></public-interface6>
  <public-interface6><ip>2001:db8:f::5</ip><ifname>eth1</ifname><nexthop-ip>fe80::1</nexthop-ip></public-interface6>`
 	site6 = `<route6><id>site1</id><net>2001:db8:2::7/48</net><spi>1001</spi><preshared-key>` + key + `</preshared-key>
  <gateway><ip>2001:db8:d::2</ip><queue>2</queue></gateway><gateway><ip>2001:db8:d::1</ip></gateway></route6>`
@@ -115,7 +115,7 @@ func TestIPv6(t *testing.T) {
 			{Interface: tables.Interface{Link: tables.Link{Ifname: "eth1"}, IP: ip("2001:db8:f::5"), NextHop: ip("fe80::1")}, Queue: 1},
 			{
 				Interface: tables.Interface{Link: tables.Link{PCI: "0c:00.1"}, IP: ip("2001:db8:f::9"), NextHop: ip("fe80::1")},
-				Queue:     2, NATIP: ip("2001:db8:e::9"),
+				Queue:     2, NATIP: ip("2001:db8:e::9"), PrefixLen: 64,
 			},
 		},
 		Routes: []tables.Route{{

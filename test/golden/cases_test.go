@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
@@ -27,6 +28,12 @@ type testCase struct {
 	batch    bool   // the frames of a side arrive together
 	lead     int    // so many frames at the public port arrive before, together; none of them is answered
 	input    func() (private, public [][]byte)
+
+	// Of a timed case, instead of input: the frames, when the case ends, and how
+	// often the gateway announces itself.
+	timed         func() (private, public []stamped)
+	until         time.Duration
+	announcements int
 }
 
 var cases = []*testCase{

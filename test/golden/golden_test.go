@@ -44,6 +44,10 @@ func TestGolden(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
+			if c.timed != nil {
+				c.runTimed(t)
+				return
+			}
 			c.run(t)
 		})
 	}
@@ -67,18 +71,24 @@ func (c *testCase) run(t *testing.T) {
 	privateOut, publicOut, end := g.feed(privateIn, publicIn)
 	g.compare("private-out.pcap", privateOut)
 	g.compare("public-out.pcap", publicOut)
-	name := filepath.Join(c.dir(), "counters.txt")
+	g.compareCounters(end)
+}
+
+// compareCounters checks the counters against their file, or writes it.
+func (g *gateway) compareCounters(end string) {
+	g.t.Helper()
+	name := filepath.Join(g.c.dir(), "counters.txt")
 	if *update {
 		if err := os.WriteFile(name, []byte(end), 0o644); err != nil {
-			t.Fatal(err)
+			g.t.Fatal(err)
 		}
 	}
 	want, err := os.ReadFile(name)
 	if err != nil {
-		t.Fatal(err)
+		g.t.Fatal(err)
 	}
 	if string(want) != end {
-		t.Errorf("counters are\n%s\nwant\n%s", end, want)
+		g.t.Errorf("counters are\n%s\nwant\n%s", end, want)
 	}
 	g.compareState(string(want))
 }
@@ -89,6 +99,7 @@ type gateway struct {
 	c               *testCase
 	client          *client.Client
 	private, public *memory.End
+	clock           stepped // of a timed case
 }
 
 var wires atomic.Int64
@@ -111,7 +122,15 @@ func start(t *testing.T, c *testCase) *gateway {
 	reg := new(drivers.Registry)
 	reg.Register("memory", drivers.LinkIfname, memory.Open)
 	socket := filepath.Join(t.TempDir(), "engine")
-	e, err := forwarding.New(forwarding.Options{Socket: socket, Registry: reg, MaxRoutes: 64, MaxSAs: 64})
+	o := forwarding.Options{Socket: socket, Registry: reg, MaxRoutes: 64, MaxSAs: 64, Announcements: -1}
+	if c.timed != nil {
+		g.clock.set(0)
+		o.Clock = g.clock.read
+		if c.announcements > 0 {
+			o.Announcements = c.announcements
+		}
+	}
+	e, err := forwarding.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,6 +266,15 @@ func (g *gateway) counters() string {
 			if f := v.Type().Field(i); f.IsExported() && v.Field(i).Uint() != 0 {
 				fmt.Fprintf(&b, "%s/%s %d\n", p.name, strings.ToLower(f.Name), v.Field(i).Uint())
 			}
+		}
+	}
+	if g.c.timed != nil {
+		for _, n := range g.client.Neighbours() {
+			side := "private"
+			if n.Public {
+				side = "public"
+			}
+			fmt.Fprintf(&b, "neighbour %s %s: %s %x\n", side, n.IP, n.State, n.MAC)
 		}
 	}
 	for c := range tables.Counter(tables.NumCounters) {

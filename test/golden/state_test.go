@@ -58,7 +58,7 @@ func (g *gateway) compareState(counters string) {
 	}
 	for line := range strings.Lines(counters) {
 		line = strings.TrimSpace(line)
-		if strings.HasPrefix(line, "message ") {
+		if strings.HasPrefix(line, "message ") || strings.HasPrefix(line, "neighbour ") {
 			continue // no counter
 		}
 		at := strings.LastIndexByte(line, ' ')

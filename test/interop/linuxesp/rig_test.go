@@ -174,7 +174,7 @@ func (g *rig) startEngine() {
 	reg := new(drivers.Registry)
 	reg.Register("memory", drivers.LinkIfname, memory.Open)
 	socket := filepath.Join(t.TempDir(), "e")
-	e, err := forwarding.New(forwarding.Options{Socket: socket, Registry: reg, MaxRoutes: 64, MaxSAs: 64})
+	e, err := forwarding.New(forwarding.Options{Socket: socket, Registry: reg, MaxRoutes: 64, MaxSAs: 64, Announcements: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
