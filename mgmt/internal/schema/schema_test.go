@@ -71,7 +71,7 @@ func TestOrder(t *testing.T) {
 	for _, c := range Root().Child("", "public-interface4").Children {
 		names = append(names, c.Name)
 	}
-	if got, want := strings.Join(names, " "), "pci ifname mac nexthop-mac ip nexthop-ip device-queue queue nat-ip vlan"; got != want {
+	if got, want := strings.Join(names, " "), "pci ifname mac nexthop-mac ip nexthop-ip device-queue queue nat-ip vlan prefix-length"; got != want {
 		t.Errorf("order %q, want %q", got, want)
 	}
 }
