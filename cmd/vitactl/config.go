@@ -17,6 +17,9 @@ type configCmd struct {
 	Diff    diffCmd    `cmd:"" help:"Print what the candidate would change. Secrets are not shown."`
 	Commit  commitCmd  `cmd:"" help:"Put the candidate in force."`
 	Discard discardCmd `cmd:"" help:"Forget what is staged."`
+
+	History  historyCmd  `cmd:"" help:"Print who has changed what, the newest first."`
+	Rollback rollbackCmd `cmd:"" help:"Stage what was in force before the last commits."`
 }
 
 type getCmd struct {

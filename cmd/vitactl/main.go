@@ -24,11 +24,14 @@ type cli struct {
 	User         string `short:"u" env:"VITA_USER" default:"admin" help:"Who asks." placeholder:"NAME"`
 	PasswordFile string `env:"VITA_PASSWORD_FILE" help:"File whose first line is the password. Default: ask at the terminal." placeholder:"FILE"`
 
-	Config  configCmd  `cmd:"" help:"Read and change the configuration."`
-	State   stateCmd   `cmd:"" help:"Print counters and other state."`
-	Top     topCmd     `cmd:"" help:"Show counters with their rates, live."`
-	Capture captureCmd `cmd:"" help:"Write packets to a file in pcapng, as Wireshark reads it."`
-	Keygen  keygenCmd  `cmd:"" help:"Print a fresh pre-shared key."`
+	Config   configCmd   `cmd:"" help:"Read and change the configuration."`
+	State    stateCmd    `cmd:"" help:"Print counters and other state."`
+	Top      topCmd      `cmd:"" help:"Show counters with their rates, live."`
+	Capture  captureCmd  `cmd:"" help:"Write packets to a file in pcapng, as Wireshark reads it."`
+	Rekey    rekeyCmd    `cmd:"" help:"Begin a key exchange for a route now."`
+	Clear    clearCmd    `cmd:"" help:"Make all counters begin at zero."`
+	Shutdown shutdownCmd `cmd:"" help:"End the gateway in good order."`
+	Keygen   keygenCmd   `cmd:"" help:"Print a fresh pre-shared key."`
 }
 
 // session is what the commands work with.

@@ -21,6 +21,7 @@ import (
 	"vita/mgmt/monitor"
 	"vita/mgmt/netconf"
 	"vita/mgmt/notify"
+	"vita/mgmt/operation"
 	"vita/mgmt/restconf"
 	"vita/mgmt/state"
 	"vita/mgmt/translate"
@@ -76,8 +77,9 @@ func (c *runCmd) Run() error {
 	events := notify.New(0)
 	keys := keeper.New(keeper.Options{Engine: engine, Protocol: ske.Protocol{}, Log: log, Event: state.KeyEvent(events)})
 	applier := translate.NewApplier(engine, keys, log)
+	counters, clearCounters := state.Clearable(state.Fill(engine, keys))
 	store, err := datastore.Open(datastore.Options{
-		Dir: c.StateDir, Applier: applier, Log: log, State: state.Fill(engine, keys), Events: notify.Configuration{Hub: events},
+		Dir: c.StateDir, Applier: applier, Log: log, State: counters, Events: notify.Configuration{Hub: events},
 	})
 	if err != nil {
 		return err
@@ -88,6 +90,10 @@ func (c *runCmd) Run() error {
 		}
 	}()
 
+	operations, err := operation.Gateway{Store: store, Rekey: keys.Rekey, Clear: clearCounters, Shutdown: stop}.Operations()
+	if err != nil {
+		return err
+	}
 	watch := monitor.New(store)
 	watch.Add(restconf.Streams(events))
 	g, ctx := errgroup.WithContext(ctx)
@@ -96,10 +102,10 @@ func (c *runCmd) Run() error {
 	g.Go(func() error { return unlessCanceled(state.Watch(ctx, engine, events)) })
 	g.Go(func() error { return c.apply(ctx, store, log) })
 	g.Go(func() error {
-		return netconf.New(netconf.Options{Datastore: store, Monitor: watch, Events: events, Users: users, HostKey: host, Log: log}).Serve(ctx, nc)
+		return netconf.New(netconf.Options{Datastore: store, Monitor: watch, Events: events, Operations: operations, Users: users, HostKey: host, Log: log}).Serve(ctx, nc)
 	})
 	g.Go(func() error {
-		return restconf.New(restconf.Options{Datastore: store, Monitor: watch, Events: events, Users: users, Certificate: cert, Log: log, Captures: capture.New(engine)}).Serve(ctx, rc)
+		return restconf.New(restconf.Options{Datastore: store, Monitor: watch, Events: events, Operations: operations, Users: users, Certificate: cert, Log: log, Captures: capture.New(engine)}).Serve(ctx, rc)
 	})
 	g.Go(func() error {
 		select {

@@ -14,6 +14,7 @@ import (
 	"vita/mgmt/internal/rpcerr"
 	"vita/mgmt/internal/xmltree"
 	"vita/mgmt/internal/yangenc"
+	"vita/mgmt/operation"
 )
 
 // operate carries out one operation and writes what belongs into the reply;
@@ -24,6 +25,17 @@ func (n *session) operate(ctx context.Context, op *xmltree.Element, out *bytes.B
 	}
 	if op.Name == createSubscription {
 		return n.subscribe(op)
+	}
+	if o := n.server.o.Operations.Find(op.Name.Space, op.Name.Local); o != nil {
+		in, err := operation.FromXML(o, op)
+		if err != nil {
+			return err
+		}
+		result, err := n.server.o.Operations.Do(ctx, o, n.ds, in)
+		if err == nil {
+			operation.WriteXML(out, o, result)
+		}
+		return err
 	}
 	if op.Name.Space != nsBase {
 		return &rpcerr.Error{

@@ -22,6 +22,7 @@ import (
 	"vita/mgmt/datastore"
 	"vita/mgmt/monitor"
 	"vita/mgmt/notify"
+	"vita/mgmt/operation"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -33,6 +34,7 @@ type Options struct {
 	HostKey     ssh.Signer
 	Monitor     *monitor.Monitor // nil: one of the server's own
 	Events      *notify.Hub      // nil: nothing is told but of the server itself
+	Operations  *operation.Set   // beyond the protocol's own; nil: none
 	Log         *slog.Logger
 	MaxSessions int // NETCONF sessions at once; default 64
 	MaxMessage  int // bytes of one message; default 64 MiB

@@ -28,8 +28,12 @@ import (
 	"vita/mgmt/access"
 	"vita/mgmt/datastore"
 	"vita/mgmt/internal/rpcerr"
+	"vita/mgmt/internal/schema"
+	"vita/mgmt/internal/xmltree"
 	"vita/mgmt/monitor"
 	"vita/mgmt/notify"
+	"vita/mgmt/operation"
+	op "vita/mgmt/operational"
 
 	"github.com/gorilla/mux"
 )
@@ -41,6 +45,7 @@ type Options struct {
 	Certificate tls.Certificate
 	Monitor     *monitor.Monitor // nil: one of the server's own
 	Events      *notify.Hub      // nil: nothing is told
+	Operations  *operation.Set   // beyond commit and discard; nil: none
 	Captures    Captures         // nil: no packet captures
 	Log         *slog.Logger
 	MaxBody     int64 // bytes of one request body; default 64 MiB
@@ -157,6 +162,9 @@ func (s *Server) handler() http.Handler {
 	for operation, do := range rpcs {
 		api.HandleFunc("/operations/"+operation, only(s.onOperation(do), http.MethodPost))
 	}
+	for _, o := range s.o.Operations.All() {
+		api.HandleFunc("/operations/"+o.Module+":"+o.Name, only(s.invoke(o), http.MethodPost))
+	}
 	for encoding, media := range map[string]string{"json": mediaJSON, "xml": mediaXML} {
 		api.HandleFunc(strings.TrimPrefix(streamPath, root)+encoding, only(s.stream(media), http.MethodGet, http.MethodHead))
 	}
@@ -260,6 +268,10 @@ func (s *Server) operations(w http.ResponseWriter, r *http.Request) {
 		_, local, _ := strings.Cut(name, ":")
 		xml = append(xml, `<`+local+` xmlns="urn:ietf:params:xml:ns:netconf:base:1.0"/>`)
 	}
+	for _, o := range s.o.Operations.All() {
+		json = append(json, `"`+o.Module+":"+o.Name+`":[null]`)
+		xml = append(xml, `<`+o.Name+` xmlns="`+schema.Namespace(o.Module)+`"/>`)
+	}
 	answer(w, r, `{"ietf-restconf:operations":{`+strings.Join(json, ",")+`}}`,
 		`<operations xmlns="`+nsRESTCONF+`">`+strings.Join(xml, "")+`</operations>`)
 }
@@ -281,6 +293,52 @@ func (s *Server) onOperation(do func(*Server, *http.Request) error) http.Handler
 		}
 		w.WriteHeader(http.StatusNoContent)
 	}
+}
+
+// invoke answers POST on the resource of an operation of the gateway's modules,
+// with its input and output in JSON or XML (RFC 8040 section 4.4.2).
+func (s *Server) invoke(o *schema.Operation) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		out, err := s.carryOut(w, r, o)
+		if err != nil {
+			writeError(w, r, 0, err)
+			return
+		}
+		if out == nil {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		var json, xml bytes.Buffer
+		operation.WriteJSON(&json, o, out)
+		fmt.Fprintf(&xml, `<output xmlns="%s">`, schema.Namespace(o.Module))
+		operation.WriteXML(&xml, o, out)
+		xml.WriteString("</output>")
+		answer(w, r, json.String(), xml.String())
+	}
+}
+
+func (s *Server) carryOut(w http.ResponseWriter, r *http.Request, o *schema.Operation) ([]*op.Node, error) {
+	const most = 64 << 10
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
+	if err != nil {
+		return nil, &rpcerr.Error{Type: "protocol", Tag: "too-big", Message: err.Error()}
+	}
+	var in operation.Input
+	if media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); media == mediaXML && len(bytes.TrimSpace(body)) > 0 {
+		e, err := xmltree.Parse(body, xmltree.Limits{Bytes: most, Depth: 8})
+		if err != nil {
+			return nil, &rpcerr.Error{Type: "protocol", Tag: "malformed-message", Message: err.Error()}
+		}
+		if e.Name.Local != "input" || e.Name.Space != schema.Namespace(o.Module) {
+			return nil, badQuery("body: want <input xmlns=%q>", schema.Namespace(o.Module))
+		}
+		if in, err = operation.FromXML(o, e); err != nil {
+			return nil, err
+		}
+	} else if in, err = operation.FromJSON(o, body); err != nil {
+		return nil, err
+	}
+	return s.o.Operations.Do(r.Context(), o, session(r), in)
 }
 
 func answer(w http.ResponseWriter, r *http.Request, json, xml string) {

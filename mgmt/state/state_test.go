@@ -3,6 +3,7 @@ package state
 import (
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,7 +23,7 @@ type source struct {
 }
 
 func (s *source) Counters() *client.Snapshot { return &s.n }
-func (s *source) SAs() []client.SAInfo       { return s.sas }
+func (s *source) SAs() []client.SAInfo       { return slices.Clone(s.sas) } // as the client, which makes them anew
 func (s *source) Routes() []client.RouteInfo { return s.routes }
 func (s *source) Engine() client.EngineInfo  { return client.EngineInfo{Tier: "generic"} }
 func (s *source) Ports() []client.PortInfo {

@@ -15,11 +15,13 @@ import (
 	"testing"
 
 	"vita/gen"
+	"vita/keying/keeper"
 	"vita/mgmt/access"
 	"vita/mgmt/datastore"
 	"vita/mgmt/monitor"
 	"vita/mgmt/netconf"
 	"vita/mgmt/notify"
+	"vita/mgmt/operation"
 	"vita/mgmt/restconf"
 
 	"golang.org/x/crypto/ssh"
@@ -40,6 +42,7 @@ type servers struct {
 	netconf      string // host:port
 	restconf     string // https://localhost:port
 	events       *notify.Hub
+	did          chan string // operations that were carried out
 }
 
 const (
@@ -92,10 +95,23 @@ func start(t *testing.T) *servers {
 		})
 		return ln.Addr().String()
 	}
+	s.did = make(chan string, 8)
+	operations, err := operation.Gateway{
+		Store: d,
+		Rekey: func(route string) error {
+			if route != "site1" {
+				return keeper.ErrNoRoute
+			}
+			s.did <- "rekey " + route
+			return nil
+		},
+		Clear: func() { s.did <- "clear" }, Shutdown: func() { s.did <- "shutdown" },
+	}.Operations()
+	check(t, err)
 	watch := monitor.New(d)
 	watch.Add(restconf.Streams(s.events))
-	s.netconf = serve(netconf.New(netconf.Options{Datastore: d, Monitor: watch, Events: s.events, Users: users, HostKey: host}).Serve)
-	_, port, err := net.SplitHostPort(serve(restconf.New(restconf.Options{Datastore: d, Monitor: watch, Events: s.events, Users: users, Certificate: cert}).Serve))
+	s.netconf = serve(netconf.New(netconf.Options{Datastore: d, Monitor: watch, Events: s.events, Operations: operations, Users: users, HostKey: host}).Serve)
+	_, port, err := net.SplitHostPort(serve(restconf.New(restconf.Options{Datastore: d, Monitor: watch, Events: s.events, Operations: operations, Users: users, Certificate: cert}).Serve))
 	check(t, err)
 	s.restconf = "https://localhost:" + port
 	return s

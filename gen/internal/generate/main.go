@@ -129,15 +129,14 @@ func shorten(file string, lifted map[string]bool) error {
 		}
 		return []byte(`augment "` + path.String() + `"`)
 	})
-	if text, err = withoutNotifications(text, filepath.Base(file)); err != nil {
+	if text, err = dataAlone(text, filepath.Base(file)); err != nil {
 		return err
 	}
 	return os.WriteFile(file, text, 0o644)
 }
 
-// withoutNotifications leaves out what is not in the data tree and what ygot
-// refuses.
-func withoutNotifications(text []byte, name string) ([]byte, error) {
+// dataAlone leaves out what is not in the data tree, of which ygot refuses some.
+func dataAlone(text []byte, name string) ([]byte, error) {
 	statements, err := yang.Parse(string(text), name)
 	if err != nil {
 		return nil, err
@@ -146,7 +145,7 @@ func withoutNotifications(text []byte, name string) ([]byte, error) {
 	for _, m := range statements {
 		fmt.Fprintf(&out, "%s %s {\n", m.Keyword, m.Argument)
 		for _, s := range m.SubStatements() {
-			if s.Keyword == "notification" {
+			if s.Keyword == "notification" || s.Keyword == "rpc" {
 				continue
 			}
 			if err := s.Write(&out, "  "); err != nil {

@@ -19,6 +19,7 @@ type model struct {
 	namespaces map[string]string // by module
 	modules    map[string]string // by namespace; those with nodes in the tree
 	listed     []Embedded
+	operations []*Operation
 }
 
 func compile() (*model, error) {
@@ -66,6 +67,9 @@ func compileModules(sources map[string]string, implemented []string) (*model, er
 		}
 		c := compiler{model: m}
 		if err := c.children(m.root, entry, nil); err != nil {
+			return nil, err
+		}
+		if err := c.operations(entry); err != nil {
 			return nil, err
 		}
 	}
@@ -119,7 +123,7 @@ func position(e *goyang.Entry) (file string, line int) {
 func (c *compiler) children(parent *Node, e *goyang.Entry, in *Case) error {
 	for _, child := range ordered(e) {
 		if child.Kind == goyang.NotificationEntry || child.RPC != nil {
-			continue // no data nodes: see mgmt/notify, mgmt/operation
+			continue // no data nodes: see mgmt/notify and operations below
 		}
 		var err error
 		if child.IsChoice() {
@@ -130,6 +134,35 @@ func (c *compiler) children(parent *Node, e *goyang.Entry, in *Case) error {
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// operations compiles the operations of a module and their input.
+func (c *compiler) operations(module *goyang.Entry) error {
+	for _, e := range ordered(module) {
+		if e.RPC == nil {
+			continue
+		}
+		o := &Operation{Name: e.Name}
+		var err error
+		if o.Module, err = e.InstantiatingModule(); err != nil {
+			return err
+		}
+		c.model.operations = append(c.model.operations, o)
+		if e.RPC.Input == nil {
+			continue
+		}
+		in := &Node{Name: "input", Module: o.Module, Kind: Container, Config: true, path: "/" + o.Module + ":" + o.Name + "/input"}
+		if err := c.children(in, e.RPC.Input, nil); err != nil {
+			return err
+		}
+		for _, n := range in.Children {
+			if n.Kind != Leaf || n.Case != nil || len(n.Must) > 0 || n.Secret {
+				return fmt.Errorf("%s: an operation's input is plain leafs: teach mgmt/operation", n.path)
+			}
+		}
+		o.Input = in.Children
 	}
 	return nil
 }

@@ -61,6 +61,19 @@ type Node struct {
 	path     string
 }
 
+// Operation is an operation that a module defines.
+type Operation struct {
+	Module, Name string
+	Input        []*Node // leafs
+}
+
+// Operations returns the operations that the gateway's modules define.
+func Operations() []*Operation {
+	Root()
+	m, _ := compiled() // Root has seen that there is no error
+	return m.operations
+}
+
 // Choice is a choice of the model: at most one of its cases exists.
 type Choice struct {
 	Name      string
