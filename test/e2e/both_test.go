@@ -31,7 +31,8 @@ func bothConfig(v6 bool, priv, host, net [2]string, pub, peer string) string {
 }
 
 // TestBothFamilies has hosts of IPv4 and IPv6 behind gateways whose tunnels are
-// of one of them: ping, traceroute and a transfer in each family.
+// of one of them: ping, traceroute by all kinds of probes, and a transfer in each
+// family.
 func TestBothFamilies(t *testing.T) {
 	for name, v6 := range map[string]bool{"in IPv4": false, "in IPv6": true} {
 		t.Run(name, func(t *testing.T) {
@@ -62,16 +63,18 @@ func TestBothFamilies(t *testing.T) {
 				if out := ping("-c", "20", "-i", "0.02", "-s", "1000", hostB[i]); !strings.Contains(out, " 20 received") {
 					t.Error(out)
 				}
-				out, err := l.Run(t.Context(), lab.HostA, "traceroute", family, "-n", "-q", "1", "-w", "1", "-m", "6", hostB[i])
-				if err != nil {
-					t.Fatal(err)
-				}
-				var hops []string
-				for _, m := range regexp.MustCompile(`(?m)^\s*\d+\s+(\S+)`).FindAllStringSubmatch(out, -1) {
-					hops = append(hops, m[1])
-				}
-				if want := privA[i] + " " + privB[i] + " " + hostB[i]; strings.Join(hops, " ") != want {
-					t.Errorf("traceroute shows %v, want %s", hops, want)
+				for _, probes := range []string{"default", "icmp", "tcp"} { // default: UDP
+					out, err := l.Run(t.Context(), lab.HostA, "traceroute", family, "-M", probes, "-n", "-q", "1", "-w", "1", "-m", "6", hostB[i])
+					if err != nil {
+						t.Fatal(err)
+					}
+					var hops []string
+					for _, m := range regexp.MustCompile(`(?m)^\s*\d+\s+(\S+)`).FindAllStringSubmatch(out, -1) {
+						hops = append(hops, m[1])
+					}
+					if want := privA[i] + " " + privB[i] + " " + hostB[i]; strings.Join(hops, " ") != want {
+						t.Errorf("traceroute by %s shows %v, want %s", probes, hops, want)
+					}
 				}
 				transfer(t, l, family, hostB[i])
 			}

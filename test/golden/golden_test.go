@@ -41,21 +41,22 @@ import (
 var update = flag.Bool("update", false, "record testdata anew")
 
 func TestGolden(t *testing.T) {
+	m := serveManagement(t)
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			if c.timed != nil {
-				c.runTimed(t)
+				c.runTimed(t, m)
 				return
 			}
-			c.run(t)
+			c.run(t, m)
 		})
 	}
 }
 
 func (c *testCase) dir() string { return filepath.Join("testdata", c.name) }
 
-func (c *testCase) run(t *testing.T) {
+func (c *testCase) run(t *testing.T, m *management) {
 	if *update {
 		if err := os.MkdirAll(c.dir(), 0o755); err != nil {
 			t.Fatal(err)
@@ -71,11 +72,11 @@ func (c *testCase) run(t *testing.T) {
 	privateOut, publicOut, end := g.feed(privateIn, publicIn)
 	g.compare("private-out.pcap", privateOut)
 	g.compare("public-out.pcap", publicOut)
-	g.compareCounters(end)
+	g.compareCounters(m, end)
 }
 
 // compareCounters checks the counters against their file, or writes it.
-func (g *gateway) compareCounters(end string) {
+func (g *gateway) compareCounters(m *management, end string) {
 	g.t.Helper()
 	name := filepath.Join(g.c.dir(), "counters.txt")
 	if *update {
@@ -90,7 +91,7 @@ func (g *gateway) compareCounters(end string) {
 	if string(want) != end {
 		g.t.Errorf("counters are\n%s\nwant\n%s", end, want)
 	}
-	g.compareState(string(want))
+	g.compareState(m, string(want))
 }
 
 // gateway is a running engine with one private and one public wire.
