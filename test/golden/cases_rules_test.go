@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"net"
+	"time"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
@@ -24,6 +25,8 @@ func init() {
 		&testCase{name: "resync", spec: resync, sas: []client.SA{inboundSA(inSPI, key, 1000)}, input: ahead, lead: 1024},
 		&testCase{name: "resync-off", spec: spec, sas: []client.SA{inboundSA(inSPI, key, 1000)}, recorded: "testdata/resync/public-in.pcap", lead: 1024},
 		&testCase{name: "pmtu-routes", spec: routesSpec, sas: routesSAs, input: pmtuRoutes},
+		&testCase{name: "pmtu-age", spec: routesSpec, sas: routesSAs, timed: pmtuAge, until: 11 * time.Minute, step: time.Minute},
+		&testCase{name: "rates", spec: spec, sas: sas, timed: rates, until: 1200 * time.Millisecond},
 		&testCase{name: "no-errors", spec: spec, sas: sas, input: noErrors},
 		&testCase{name: "no-errors6", spec: spec6, sas: sas, input: noErrors6},
 		&testCase{name: "traceroute", spec: spec, sas: sas, input: traceroute},
@@ -287,4 +290,44 @@ func noRoute6() (private, public [][]byte) {
 		private = append(private, toPrivate6(ip6{src: here6, dst: dst, next: 17, hops: 1, payload: text(20)}))
 	}
 	return append(private, toPrivate6(error6(1, 3, here6, stranger6))), nil
+}
+
+// rates has more packets that call for answers than are sent in a second, and
+// some more when a tenth of them, and when all, may be sent again: 100 at first,
+// of each kind, 10, and 100.
+func rates() (private, _ []stamped) {
+	const here, there = "10.1.0.7", "10.2.0.9"
+	expired := toPrivate(ip{src: here, dst: there, proto: 17, ttl: 1, payload: text(8)})
+	ping := toPrivate(echo(8, here, "10.1.0.254", 64))
+	stray := toPrivate(ip{src: here, dst: "10.1.0.254", proto: 17, payload: text(8)})
+	for _, s := range []struct {
+		at    time.Duration
+		n     int
+		frame []byte
+	}{
+		{0, 102, expired},
+		{0, 101, ping},
+		{0, 103, stray},
+		{100 * time.Millisecond, 12, expired},
+		{100 * time.Millisecond, 10, ping},
+		{1100 * time.Millisecond, 101, expired},
+	} {
+		for range s.n {
+			private = append(private, stamped{s.at, s.frame})
+		}
+	}
+	return private, nil
+}
+
+// pmtuAge has a router's word that is believed for ten minutes.
+func pmtuAge() (private, public []stamped) {
+	frames, words := pmtuRoutes()
+	first, tooBig := frames[0], frames[2]
+	for _, s := range []struct {
+		minutes int
+		frame   []byte
+	}{{0, first}, {1, tooBig}, {9, tooBig}, {10, tooBig}, {11, tooBig}, {11, first}} {
+		private = append(private, stamped{time.Duration(s.minutes) * time.Minute, s.frame})
+	}
+	return private, []stamped{{0, words[0]}}
 }

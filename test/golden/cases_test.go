@@ -33,6 +33,7 @@ type testCase struct {
 	// often the gateway announces itself.
 	timed         func() (private, public []stamped)
 	until         time.Duration
+	step          time.Duration // of its clock; default clockStep
 	announcements int
 }
 

@@ -41,8 +41,11 @@ func (s *stepped) read() int64         { return s.now.Load() }
 // play puts the frames in at their times, and returns what comes out until the
 // case ends.
 func (g *gateway) play(privateIn, publicIn []stamped) (privateOut, publicOut []stamped, counters string) {
-	in := uint64(0)
-	for at := time.Duration(0); at <= g.c.until; at += clockStep {
+	in, step := uint64(0), g.c.step
+	if step == 0 {
+		step = clockStep
+	}
+	for at := time.Duration(0); at <= g.c.until; at += step {
 		g.clock.set(at)
 		g.await(in) // what time calls for is done before the frames come
 		for _, s := range []struct {
@@ -72,7 +75,7 @@ func (g *gateway) play(privateIn, publicIn []stamped) (privateOut, publicOut []s
 }
 
 // runTimed is run for a timed case.
-func (c *testCase) runTimed(t *testing.T) {
+func (c *testCase) runTimed(t *testing.T, m *management) {
 	if *update {
 		if err := os.MkdirAll(c.dir(), 0o755); err != nil {
 			t.Fatal(err)
@@ -102,7 +105,7 @@ func (c *testCase) runTimed(t *testing.T) {
 			t.Errorf("%s: %d frames, want %d", name, len(got), len(want))
 		}
 	}
-	g.compareCounters(end)
+	g.compareCounters(m, end)
 }
 
 func readStamped(t *testing.T, name string) (out []stamped) {
