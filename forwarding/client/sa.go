@@ -157,22 +157,27 @@ func (c *Client) SAs() []SAInfo {
 	return out
 }
 
-// SA returns one SA that the engine holds; it reports false where it is gone.
-func (c *Client) SA(ref SARef) (SAInfo, bool) {
+// Use is what an SA has carried so far.
+type Use struct {
+	Packets  uint64
+	Bytes    uint64 // of inner packets
+	LastUsed int64  // clock.Mono; 0: never
+}
+
+// Use returns what an SA has carried; it reports false where it is gone. It is
+// for those who look at many SAs often.
+func (c *Client) Use(ref SARef) (Use, bool) {
 	done, err := c.hold()
 	if err != nil {
-		return SAInfo{}, false
+		return Use{}, false
 	}
 	defer done()
 	sa := c.entry(ref)
 	if sa == nil {
-		return SAInfo{}, false
+		return Use{}, false
 	}
-	c.state.Lock()
-	live := c.state.live
-	c.state.Unlock()
-	info, ok := c.info(sa, live)
-	return info, ok && info.Ref == ref
+	u := Use{Packets: atomic.LoadUint64(&sa.Packets), Bytes: atomic.LoadUint64(&sa.Bytes), LastUsed: atomic.LoadInt64(&sa.LastUsed)}
+	return u, atomic.LoadUint32(&sa.Ref) == uint32(ref)
 }
 
 // info reads an entry; it reports false for one that is, or becomes, free.

@@ -104,12 +104,12 @@ func (e *fakeEngine) SAs() []client.SAInfo {
 	return out
 }
 
-func (e *fakeEngine) SA(ref client.SARef) (client.SAInfo, bool) {
+func (e *fakeEngine) Use(ref client.SARef) (client.Use, bool) {
 	sa := e.sas[ref]
 	if sa == nil {
-		return client.SAInfo{}, false
+		return client.Use{}, false
 	}
-	return sa.info, true
+	return client.Use{Packets: sa.info.Packets, Bytes: sa.info.Bytes, LastUsed: sa.info.LastUsed}, true
 }
 
 func (e *fakeEngine) Send(m client.Message) error {

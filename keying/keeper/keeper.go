@@ -45,7 +45,7 @@ type Engine interface {
 	Activate(ref client.SARef) error
 	RemoveSA(ctx context.Context, ref client.SARef) error
 	SAs() []client.SAInfo
-	SA(ref client.SARef) (client.SAInfo, bool)
+	Use(ref client.SARef) (client.Use, bool)
 	Send(m client.Message) error
 }
 
@@ -103,6 +103,7 @@ const (
 	// How often the keeper looks whether a packet has come by a standby's twin,
 	// and how often at the SAs in use.
 	confirmInterval = 250 * time.Millisecond
+	confirmMost     = 1000 // with more of them it looks less often
 	watchInterval   = time.Second
 	idleInterval    = time.Second
 
@@ -272,13 +273,13 @@ func (k *Keeper) confirm(now int64) int64 {
 			delete(k.waiting, l)
 			continue
 		}
-		if sa, ok := k.engine.SA(o.twin.ref); ok && sa.Packets > 0 {
+		if sa, ok := k.engine.Use(o.twin.ref); ok && sa.Packets > 0 {
 			o.certain = true
 			delete(k.waiting, l)
 			k.soon(l)
 		}
 	}
-	k.confirmAt = now + int64(confirmInterval)
+	k.confirmAt = now + int64(confirmInterval)*int64(1+len(k.waiting)/confirmMost)
 	return k.confirmAt
 }
 

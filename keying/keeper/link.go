@@ -155,7 +155,7 @@ func (l *link) dispensable(now int64) *inbound {
 	used, last := -1, -1
 	busy := make([]bool, len(l.inbound))
 	for i, in := range l.inbound {
-		if sa, ok := l.k.engine.SA(in.ref); ok && sa.LastUsed != 0 {
+		if sa, ok := l.k.engine.Use(in.ref); ok && sa.LastUsed != 0 {
 			used, busy[i] = i, now-sa.LastUsed < int64(l.k.c.NegotiationTTL)
 		}
 		if in.ours {
@@ -385,7 +385,7 @@ func (l *link) watch(now int64) {
 	if l.active == nil || l.forced {
 		return
 	}
-	out, ok := l.k.engine.SA(l.active.ref)
+	out, ok := l.k.engine.Use(l.active.ref)
 	if !ok { // the engine has ended it
 		l.active = nil
 		l.k.soon(l)
@@ -398,7 +398,7 @@ func (l *link) watch(now int64) {
 	}
 	var heard int64
 	for _, in := range l.inbound {
-		if sa, ok := l.k.engine.SA(in.ref); ok {
+		if sa, ok := l.k.engine.Use(in.ref); ok {
 			heard = max(heard, sa.LastUsed)
 		}
 	}
