@@ -2,8 +2,17 @@ package forwarding
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/binary"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"vita/asm/cksum"
 	"vita/forwarding/client"
@@ -15,12 +24,13 @@ import (
 // Whole paths, fuzzed. An input is a script: which gateway, and then frames for
 // its ports, either as they are or as valid frames with changes. The worker is
 // driven by the test alone, from the same state each time, so that a script
-// does the same wherever it runs; only the clock goes on.
+// does the same wherever it runs; the clock goes on by its own steps.
 //
 //	script   gateway, steps
 //	step     op, its arguments
 //	op       bits 0-2 what to put in, bit 3 at which port, bits 4-5 how often it
-//	         is changed, bit 6: the worker takes a turn now
+//	         is changed, bit 6: the worker takes a turn now, bit 7: 100 ms
+//	         have passed
 const (
 	opRaw    = iota // length (2 bytes), a frame
 	opSeed          // number of a valid frame, changes
@@ -57,6 +67,8 @@ type core struct {
 	sas    []*tables.SA // outbound, inbound
 	saved  []tables.SA
 	batch  esp.Batch
+	start  int64 // of the worker's clock
+	now    int64
 	last   [2][]byte // frames of the step before, by port
 	buf    []byte
 }
@@ -79,6 +91,8 @@ func newCore(f *testing.F, m *mutation, everything bool) *core {
 	var goOn func()
 	c.w, goOn = c.r.still()
 	f.Cleanup(goOn)
+	c.start = c.w.now
+	c.w.clock = func() int64 { return c.now }
 	c.free = c.w.pool.Available()
 	c.seeds = [2][][]byte{m.private(c.remote), m.public(c.remote)}
 	c.seeds[1] = append(c.seeds[1], errorAbout(!m.v6))
@@ -183,10 +197,13 @@ func (c *core) run(t *testing.T, s script) {
 			esp.Resume(sa, c.w.mem.Window(sa, tables.SAIndex(sa.Ref)), sa.Seq)
 		}
 	}
-	c.w.limits, c.w.resync = new(worker).limits, 0
+	c.w.limits, c.w.resync, c.w.tick, c.now = new(worker).limits, 0, 0, c.start
 	in := 0 // since the last turn
 	for step := 0; step < maxSteps && len(s) > 0; step++ {
 		op := byte(s.number(1))
+		if op&0x80 != 0 {
+			c.now += int64(100 * time.Millisecond)
+		}
 		port := op >> 3 & 1
 		if op&7 >= opPeer {
 			port = 1
@@ -325,6 +342,57 @@ func (c *core) good(t *testing.T) {
 	}
 }
 
+var keep = flag.String("keep", "", "folder with what FuzzPaths has found, to be kept in testdata (see CONTRIBUTING.md)")
+
+const keptFile = "testdata/paths.gz"
+
+// keptScripts returns the scripts that fuzzing has found to be worth keeping: a
+// file of quoted lines. With -keep it adds those of a fuzzing cache first.
+func keptScripts(f *testing.F) (scripts [][]byte) {
+	f.Helper()
+	must := func(err error) {
+		f.Helper()
+		if err != nil {
+			f.Fatal(err)
+		}
+	}
+	file, err := os.Open(keptFile)
+	must(err)
+	z, err := gzip.NewReader(file)
+	must(err)
+	text, err := io.ReadAll(z)
+	must(err)
+	must(file.Close())
+	lines := slices.Collect(strings.Lines(string(text)))
+	if *keep != "" {
+		names, err := filepath.Glob(filepath.Join(*keep, "*"))
+		must(err)
+		for _, name := range names {
+			b, err := os.ReadFile(name)
+			must(err)
+			// go test fuzz v1
+			// []byte("...")
+			_, quoted, _ := strings.Cut(string(b), "\n[]byte(")
+			lines = append(lines, strings.TrimSuffix(strings.TrimSpace(quoted), ")")+"\n")
+		}
+		slices.Sort(lines)
+		lines = slices.Compact(lines)
+		var out bytes.Buffer
+		z, err := gzip.NewWriterLevel(&out, gzip.BestCompression)
+		must(err)
+		_, err = z.Write([]byte(strings.Join(lines, "")))
+		must(err)
+		must(z.Close())
+		must(os.WriteFile(keptFile, out.Bytes(), 0o644))
+	}
+	for _, l := range lines {
+		s, err := strconv.Unquote(strings.TrimSpace(l))
+		must(err)
+		scripts = append(scripts, []byte(s))
+	}
+	return scripts
+}
+
 // FuzzPaths plays scripts on gateways of all families, each as it comes and with
 // everything switched on.
 func FuzzPaths(f *testing.F) {
@@ -347,6 +415,9 @@ func FuzzPaths(f *testing.F) {
 		f.Add(s)
 		f.Add([]byte{byte(i), opPeer | 0x40, 0, opOld, 1, 0, 0, opOld | 0x40, 0xff, 0xff, 0, opFuture, 1, 0, 0, 0, 1, 1, opFuture | 0x40, 0, 4, 0, 0, 0, 2, opAgain | 1<<3})
 		f.Add(append([]byte{byte(i), opRaw | 1<<3 | 0x40, 60, 0}, c.seeds[1][0][:60]...))
+	}
+	for _, s := range keptScripts(f) {
+		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, script []byte) {
 		if len(script) > 1 {
