@@ -21,7 +21,8 @@ import (
 // from then on it is the worker's.
 type capture struct {
 	tables.Capture
-	ring *tables.CaptureRing
+	ring    *tables.CaptureRing
+	udpPort uint16 // of ESP in UDP; 0: none
 
 	// origin is, by frame, the packet as it was received, for drops: they are
 	// shown as they came, from the Ethernet header on. Zero: it is our own.
@@ -29,7 +30,7 @@ type capture struct {
 }
 
 func newCapture(c *tables.Capture, w *worker) *capture {
-	return &capture{*c, w.mem.CaptureRing(w.slot), make([]pktbuf.Packet, w.pool.Frames())}
+	return &capture{Capture: *c, ring: w.mem.CaptureRing(w.slot), origin: make([]pktbuf.Packet, w.pool.Frames())}
 }
 
 // startCapture makes all workers capture. The caller holds e.mu.
@@ -70,6 +71,7 @@ func (c *capture) at(p tables.Point) bool { return c.Points>>p&1 != 0 }
 // captureRx notes how the n frames received begin, and captures them.
 func (w *worker) captureRx(s *side, n int) {
 	c := w.capture
+	c.udpPort = w.a.tables.UDPPort
 	for _, k := range w.rx[:n] {
 		c.origin[k.Frame] = k
 	}
@@ -212,7 +214,7 @@ func (c *capture) match(raw bool, b []byte, spi uint32) bool {
 	}
 	if c.HasSPI != 0 {
 		if spi == 0 {
-			spi = spiOf(proto, payload)
+			spi = c.spiOf(proto, payload)
 		}
 		if spi != c.SPI {
 			return false
@@ -222,8 +224,12 @@ func (c *capture) match(raw bool, b []byte, spi uint32) bool {
 		agree(src, &c.Src, c.SrcBits) && agree(dst, &c.Dst, c.DstBits)
 }
 
-// spiOf returns the SPI of a packet of ESP, or 0.
-func spiOf(proto uint8, payload []byte) uint32 {
+// spiOf returns the SPI of a packet of ESP, be it in UDP, or 0.
+func (c *capture) spiOf(proto uint8, payload []byte) uint32 {
+	if proto == wire.ProtoUDP && c.udpPort != 0 && len(payload) > wire.UDPLen &&
+		(wire.UDP(payload).SrcPort() == c.udpPort || wire.UDP(payload).DstPort() == c.udpPort) {
+		proto, payload = wire.ProtoESP, payload[wire.UDPLen:]
+	}
 	if proto != wire.ProtoESP || len(payload) < wire.ESPLen {
 		return 0
 	}

@@ -313,6 +313,13 @@ func (e *Engine) fill(a *assignment, c *change, w *worker, index int) {
 		a.outerLen, a.next4, a.next6 = wire.IPv6Len, a.next6, a.next4
 	}
 	a.innerMTU = min(t.MTU, esp.MaxInner(a.public.mtu, a.outerLen))
+	a.innerUDP = min(t.MTU, esp.MaxInner(a.public.mtu, a.outerLen+wire.UDPLen))
+	for slot := range t.Routes {
+		if r := &t.Routes[slot]; r.Used != 0 && r.UDPPort != 0 && r.Keepalive != 0 {
+			a.alive = append(a.alive, uint32(slot))
+		}
+	}
+	a.lastSent = make([]int64, len(a.alive))
 }
 
 // undo takes back what openAll has done. The caller holds e.mu.

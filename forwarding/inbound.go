@@ -107,8 +107,11 @@ func (w *worker) classifyPublic(k pktbuf.Packet, m int) int {
 	k.Len = uint16(len(p))
 	switch p.Protocol() {
 	case wire.ProtoESP:
-		return w.classifyESP(k.Grow(-wire.IPv4Len), m)
+		return w.classifyESP(k.Grow(-wire.IPv4Len), m, 0)
 	case wire.ProtoUDP:
+		if n, ok := w.outOfUDP(k, p.Payload(), m); ok {
+			return n
+		}
 		w.keyExchange(k, p)
 	case wire.ProtoICMP:
 		w.learnMTU4(p)
@@ -120,8 +123,9 @@ func (w *worker) classifyPublic(k pktbuf.Packet, m int) int {
 }
 
 // classifyESP finds the SA of an ESP packet and queues the packet, unless it
-// can be seen without its key that it is not acceptable.
-func (w *worker) classifyESP(k pktbuf.Packet, m int) int {
+// can be seen without its key that it is not acceptable. Udp is what it came in,
+// see worker.
+func (w *worker) classifyESP(k pktbuf.Packet, m int, udp uint32) int {
 	b := w.pool.Bytes(k)
 	if len(b) < wire.ESPLen {
 		w.drop(k, drop.ESPTooShort)
@@ -159,7 +163,7 @@ func (w *worker) classifyESP(k pktbuf.Packet, m int) int {
 		seq = w.resynchronise(sa, key, seq, b)
 	}
 	w.crypt.Decapsulate(key, seq, b)
-	w.fwd[m], w.sas[m], w.index[m], w.seqs[m] = k, sa, i, seq
+	w.fwd[m], w.sas[m], w.index[m], w.seqs[m], w.udp[m] = k, sa, i, seq, udp
 	return m + 1
 }
 
@@ -219,15 +223,22 @@ func (w *worker) decapsulated(m int) (m4, m6 int) {
 		c := w.counts(sa.Route)
 		c.ReceivedPackets++
 		c.LastUsed = w.now
+		outer := k // from the outer header's end on
+		if w.udp[i] != 0 {
+			outer = k.Grow(wire.UDPLen)
+			if w.seqs[i] == sa.Seq { // the newest
+				w.moved(sa, c, outer, uint16(w.udp[i]))
+			}
+		}
 		payload, next, ok := esp.Trim(w.pool.Bytes(k))
 		switch {
 		case !ok:
 			sa.ProtocolErrors++
 			w.dropIn(k, sa, drop.ESPTrailer)
 		case next == wire.ProtoIPv4 && w.a.private.self.Has4:
-			m4 = w.inner(k, sa, payload, m4)
+			m4 = w.inner(k, sa, payload, w.outerECN(outer), m4)
 		case next == wire.ProtoIPv6 && w.a.private.self.Has6:
-			m6 = w.inner6(k, sa, payload, m6)
+			m6 = w.inner6(k, sa, payload, w.outerECN(outer), m6)
 		case next == wire.ProtoNone:
 			w.dropIn(k, sa, drop.ESPDummy)
 		default:
@@ -239,7 +250,8 @@ func (w *worker) decapsulated(m int) (m4, m6 int) {
 }
 
 // inner puts an inner packet at place m of its part, and returns the next place.
-func (w *worker) inner(k pktbuf.Packet, sa *tables.SA, payload []byte, m int) int {
+// Outer is the outer header's ECN field.
+func (w *worker) inner(k pktbuf.Packet, sa *tables.SA, payload []byte, outer uint8, m int) int {
 	sa.Bytes += uint64(len(payload))
 	w.counts(sa.Route).ReceivedBytes += uint64(len(payload))
 	p, check := wire.ParseIPv4(payload)
@@ -255,7 +267,7 @@ func (w *worker) inner(k pktbuf.Packet, sa *tables.SA, payload []byte, m int) in
 		w.dropIn(k, sa, drop.InboundMartian)
 		return m
 	}
-	if outer := w.outerECN(k); outer != wire.NotECT {
+	if outer != wire.NotECT {
 		ecn, ok := wire.DecapsulateECN(p.TOS(), outer)
 		if !ok {
 			w.dropIn(k, sa, drop.InboundCongestion)
@@ -269,7 +281,7 @@ func (w *worker) inner(k pktbuf.Packet, sa *tables.SA, payload []byte, m int) in
 	return m + 1
 }
 
-// outerECN returns the ECN field of the header in front of an ESP packet.
+// outerECN returns the ECN field of the header in front of a packet.
 func (w *worker) outerECN(k pktbuf.Packet) uint8 {
 	if w.a.v6 {
 		return wire.IPv6(w.pool.Bytes(k.Grow(wire.IPv6Len))).Class() & 3

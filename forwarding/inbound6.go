@@ -40,8 +40,11 @@ func (w *worker) classifyPublic6(k pktbuf.Packet, m int) int {
 	k.Len = uint16(len(p))
 	switch p.Next() {
 	case wire.ProtoESP:
-		return w.classifyESP(k.Grow(-wire.IPv6Len), m)
+		return w.classifyESP(k.Grow(-wire.IPv6Len), m, 0)
 	case wire.ProtoUDP:
+		if n, ok := w.outOfUDP(k, p.Payload(), m); ok {
+			return n
+		}
 		w.keyExchange6(k, p)
 	case wire.ProtoICMP6:
 		w.learnMTU6(p)
@@ -54,7 +57,7 @@ func (w *worker) classifyPublic6(k pktbuf.Packet, m int) int {
 	return m
 }
 
-func (w *worker) inner6(k pktbuf.Packet, sa *tables.SA, payload []byte, m int) int {
+func (w *worker) inner6(k pktbuf.Packet, sa *tables.SA, payload []byte, outer uint8, m int) int {
 	sa.Bytes += uint64(len(payload))
 	w.counts(sa.Route).ReceivedBytes += uint64(len(payload))
 	p, ok := wire.ParseIPv6(payload)
@@ -67,7 +70,7 @@ func (w *worker) inner6(k pktbuf.Packet, sa *tables.SA, payload []byte, m int) i
 		w.dropIn(k, sa, drop.InboundMartian)
 		return m
 	}
-	if outer := w.outerECN(k); outer != wire.NotECT {
+	if outer != wire.NotECT {
 		ecn, ok := wire.DecapsulateECN(p.Class(), outer)
 		if !ok {
 			w.dropIn(k, sa, drop.InboundCongestion)

@@ -1,6 +1,7 @@
 package forwarding
 
 import (
+	"net/netip"
 	"sync/atomic"
 
 	"vita/forwarding/drop"
@@ -12,7 +13,7 @@ import (
 
 // outerRoom is the room that the tunnel's headers take in front of an inner
 // packet, at most.
-const outerRoom = wire.EthernetLen + wire.VLANLen + wire.IPv6Len + esp.HeaderLen
+const outerRoom = wire.EthernetLen + wire.VLANLen + wire.IPv6Len + wire.UDPLen + esp.HeaderLen
 
 // outerTTL is the time to live of ESP packets and key exchange.
 const outerTTL = 64
@@ -145,7 +146,7 @@ func (w *worker) fit(m, transit int) int {
 		ours := i >= transit
 		if int(route) < len(a.tables.Routes) && (sa.entry == nil || sa.route != route) {
 			sa = w.outboundSA(route)
-			limit = w.innerLimit(sa.entry)
+			limit = w.innerLimit(&sa)
 		}
 		switch {
 		case int(route) >= len(a.tables.Routes): // lpm.Miss is larger than any
@@ -206,7 +207,7 @@ func (w *worker) encapsulate(out int, k pktbuf.Packet, sa *outboundSA, n, limit 
 	k = k.Grow(esp.HeaderLen)
 	k.Len = uint16(size)
 	w.crypt.Encapsulate(sa.key, sa.entry.SPI, sa.entry.Seq, w.pool.Bytes(k), n, fill, next)
-	w.fwd[out], w.peers[out], w.macs[out] = k, sa.peer, sa.mac
+	w.fwd[out], w.peers[out], w.macs[out], w.udp[out] = k, sa.peer, sa.mac, uint32(sa.port)
 	return true
 }
 
@@ -251,6 +252,7 @@ type outboundSA struct {
 	entry  *tables.SA
 	key    *esp.Key
 	peer   [16]byte
+	port   uint16 // of ESP in UDP; 0: it is not in UDP
 
 	mac       wire.MAC // of the next hop on the way to the peer
 	reachable bool     // it is known
@@ -260,7 +262,7 @@ type outboundSA struct {
 // that vitad writes: everything about it is checked.
 func (w *worker) outboundSA(route uint32) outboundSA {
 	peer := w.a.tables.Peer(route, w.a.index)
-	none := outboundSA{route: route, counts: w.counts(route)}
+	none := outboundSA{route: route, counts: w.counts(route), port: w.a.tables.Routes[route].UDPPort}
 	none.mac, none.reachable = w.hopOf(&peer)
 	ref := atomic.LoadUint32(&w.active[route])
 	i := tables.SAIndex(ref)
@@ -274,6 +276,12 @@ func (w *worker) outboundSA(route uint32) outboundSA {
 	s := none
 	if s.entry, s.key, s.peer = e, w.keys.at(i), peer.IP; s.key == nil || s.peer == [16]byte{} {
 		return none
+	}
+	if c := s.counts; s.port != 0 && c.PeerPort != 0 && w.a.tables.Routes[route].Moves != 0 && c.Moved == tables.MovedFrom(&s.peer, s.port) {
+		s.peer, s.port = c.PeerIP, c.PeerPort
+		if s.mac, s.reachable = w.hopTo(netip.AddrFrom16(s.peer).Unmap()); !s.reachable {
+			s.mac, s.reachable = w.via(&w.a.public, &w.a.public.next)
+		}
 	}
 	return s
 }
@@ -311,6 +319,10 @@ func (w *worker) outer(m int) {
 			w.drop(k, drop.OutboundNoSA) // the key is not usable
 			continue
 		}
+		proto := uint8(wire.ProtoESP)
+		if w.udp[i] != 0 {
+			k, proto = w.intoUDP(k, uint16(w.udp[i])), wire.ProtoUDP
+		}
 		k = k.Grow(wire.IPv4Len + wire.EthernetLen)
 		f := wire.Ethernet(w.pool.Bytes(k))
 		f.Put(&w.macs[i], &s.self.MAC, wire.TypeIPv4)
@@ -319,7 +331,7 @@ func (w *worker) outer(m int) {
 			w.ident++
 			id = w.ident
 		}
-		wire.PutTunnel4(f[wire.EthernetLen:], len(f)-wire.EthernetLen, w.tos[i], id, w.df[i], outerTTL, wire.ProtoESP, s.self.IP, wire.Be32(w.peers[i][12:]))
+		wire.PutTunnel4(f[wire.EthernetLen:], len(f)-wire.EthernetLen, w.tos[i], id, w.df[i], outerTTL, proto, s.self.IP, wire.Be32(w.peers[i][12:]))
 		w.push(s, k)
 	}
 }

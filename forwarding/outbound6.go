@@ -49,8 +49,8 @@ func (w *worker) fit6(out, m, transit int) int {
 		ours := i >= transit
 		if int(route) < len(a.tables.Routes) && (sa.entry == nil || sa.route != route) {
 			sa = w.outboundSA(route)
-			path = w.innerLimit(sa.entry)
-			limit = max(path, min(a.innerMTU, minMTU6))
+			path = w.innerLimit(&sa)
+			limit = max(path, min(w.innerMost(&sa), minMTU6))
 		}
 		switch {
 		case int(route) >= len(a.tables.Routes):
@@ -94,11 +94,16 @@ func (w *worker) outer6(m int) {
 			w.drop(k, drop.OutboundNoSA) // the key is not usable
 			continue
 		}
+		proto := uint8(wire.ProtoESP)
+		if w.udp[i] != 0 {
+			k, proto = w.intoUDP(k, uint16(w.udp[i])), wire.ProtoUDP
+			w.sum6(w.pool.Bytes(k), &w.peers[i])
+		}
 		k = k.Grow(wire.IPv6Len + wire.EthernetLen)
 		f := wire.Ethernet(w.pool.Bytes(k))
 		f.Put(&w.macs[i], &s.self.MAC, wire.TypeIPv6)
 		p := wire.IPv6(f[wire.EthernetLen:])
-		wire.PutIPv6(p, len(p)-wire.IPv6Len, wire.ProtoESP, outerTTL, &s.self.IP6, &w.peers[i])
+		wire.PutIPv6(p, len(p)-wire.IPv6Len, proto, outerTTL, &s.self.IP6, &w.peers[i])
 		p.SetClass(w.tos[i])
 		w.push(s, k)
 	}

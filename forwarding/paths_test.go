@@ -639,11 +639,11 @@ func TestPathMTUAges(t *testing.T) {
 	e.Seq = 10
 	quoted := append([]byte{0, 0, 0, 7, 0, 0, 0, 10}, make([]byte, 8)...)
 	w.learnMTU(&[16]byte{10: 0xff, 11: 0xff, 12: 203, 13: 0, 14: 113, 15: 2}, quoted, 1000)
-	if got, want := w.innerLimit(e), esp.MaxInner(1000, wire.IPv4Len); got != want {
+	if got, want := w.innerLimit(&outboundSA{entry: e}), esp.MaxInner(1000, wire.IPv4Len); got != want {
 		t.Fatalf("limit %d, want %d", got, want)
 	}
 	w.now += int64(pmtuAge)
-	if got := w.innerLimit(e); got != w.a.innerMTU {
+	if got := w.innerLimit(&outboundSA{entry: e}); got != w.a.innerMTU {
 		t.Errorf("after %v the limit is still %d", pmtuAge, got)
 	}
 }

@@ -6,7 +6,6 @@ import (
 
 	"vita/forwarding/esp"
 	"vita/forwarding/icmp"
-	"vita/forwarding/tables"
 	"vita/forwarding/wire"
 )
 
@@ -25,13 +24,25 @@ const (
 	pmtuFloor6 = 1280             // of inner packets of IPv6: what every link carries
 )
 
-// innerLimit returns the largest inner packet for an SA.
-func (w *worker) innerLimit(e *tables.SA) int {
-	limit := w.a.innerMTU
-	if e != nil && e.PMTU != 0 && w.now < e.PMTUUntil {
-		limit = min(limit, esp.MaxInner(int(e.PMTU), w.a.outerLen))
+// innerLimit returns the largest inner packet for what a route sends by.
+func (w *worker) innerLimit(sa *outboundSA) int {
+	limit := w.innerMost(sa)
+	if e := sa.entry; e != nil && e.PMTU != 0 && w.now < e.PMTUUntil {
+		outer := w.a.outerLen
+		if sa.port != 0 {
+			outer += wire.UDPLen
+		}
+		limit = min(limit, esp.MaxInner(int(e.PMTU), outer))
 	}
 	return limit
+}
+
+// innerMost is innerLimit before anything is known of the path.
+func (w *worker) innerMost(sa *outboundSA) int {
+	if sa.port != 0 {
+		return w.a.innerUDP
+	}
+	return w.a.innerMTU
 }
 
 // learnMTU4 takes in an ICMP message to our public address.
@@ -43,13 +54,30 @@ func (w *worker) learnMTU4(p wire.IPv4) {
 	// The quoted header is cut off behind 8 bytes of ESP, so its length says
 	// nothing, and its checksum may have been mended on the way.
 	q := m[wire.ICMPLen:]
-	if len(q) < wire.IPv4Len+wire.ESPLen || q[0] != 0x45 || q[9] != wire.ProtoESP || wire.IPv4(q).Src() != w.a.public.self.IP {
+	if len(q) < wire.IPv4Len || q[0] != 0x45 || wire.IPv4(q).Src() != w.a.public.self.IP {
+		return
+	}
+	e := w.quoted(q[9], q[wire.IPv4Len:])
+	if e == nil {
 		return
 	}
 	var peer [16]byte // as the tables have it
 	peer[10], peer[11] = 0xff, 0xff
 	copy(peer[12:], q[16:20])
-	w.learnMTU(&peer, wire.ESP(q[wire.IPv4Len:]), max(int(wire.Be16(m[6:])), pmtuFloor4))
+	w.learnMTU(&peer, e, max(int(wire.Be16(m[6:])), pmtuFloor4))
+}
+
+// quoted returns the ESP header in what a message quotes of a packet of ours
+// behind its IP header, or nil where it is not all there: so little of a packet
+// in UDP that one could not tell whether it is ours is not believed.
+func (w *worker) quoted(proto uint8, b []byte) wire.ESP {
+	if proto == wire.ProtoUDP && len(b) >= wire.UDPLen && w.a.tables.UDPPort != 0 && wire.UDP(b).SrcPort() == w.a.tables.UDPPort {
+		proto, b = wire.ProtoESP, b[wire.UDPLen:]
+	}
+	if proto != wire.ProtoESP || len(b) < wire.ESPLen {
+		return nil
+	}
+	return wire.ESP(b)
 }
 
 // learnMTU6 takes in an ICMPv6 message to our public address.
@@ -59,11 +87,18 @@ func (w *worker) learnMTU6(p wire.IPv6) {
 		return
 	}
 	q := wire.IPv6(m[wire.ICMPLen:])
-	if len(q) < wire.IPv6Len+wire.ESPLen || q[0]>>4 != 6 || q.Next() != wire.ProtoESP || *q.Src() != w.a.public.self.IP6 {
+	if len(q) < wire.IPv6Len || q[0]>>4 != 6 || *q.Src() != w.a.public.self.IP6 {
+		return
+	}
+	e := w.quoted(q.Next(), q[wire.IPv6Len:])
+	if e == nil {
 		return
 	}
 	floor := wire.IPv6Len + esp.Size(pmtuFloor6)
-	w.learnMTU(q.Dst(), wire.ESP(q[wire.IPv6Len:]), max(int(min(wire.Be32(m[4:]), 1<<16)), floor))
+	if q.Next() == wire.ProtoUDP {
+		floor += wire.UDPLen
+	}
+	w.learnMTU(q.Dst(), e, max(int(min(wire.Be32(m[4:]), 1<<16)), floor))
 }
 
 // learnMTU lowers the path MTU of the SA that a quoted packet was sent by.

@@ -97,7 +97,12 @@ type assignment struct {
 	next6    *hop // likewise, of IPv6
 	onLink   netip.Prefix
 	outerLen int // bytes of the outer IP header
-	innerMTU int // largest packet that fits the tunnel, bytes
+	innerUDP int // innerMTU where ESP is in UDP
+
+	alive    []uint32 // slots of the routes that want keepalives
+	lastSent []int64  // for each of them, when the last keepalive was
+	nextUp   int      // which of them is looked at next
+	innerMTU int      // largest packet that fits the tunnel, bytes
 }
 
 // What the control goroutine can ask a worker to do.
@@ -153,6 +158,7 @@ type worker struct {
 	macs  [esp.BatchSize]wire.MAC      // of the next hop there
 	tos   [esp.BatchSize]uint8         // of the outer headers
 	df    [esp.BatchSize]bool          // likewise, in IPv4
+	udp   [esp.BatchSize]uint32        // the peer's port of ESP in UDP, and inUDP; 0: it is not in UDP
 	ident uint16                       // the last identification of an outer header without DF
 	sas   [esp.BatchSize]*tables.SA    // of fwd
 	sas6  [esp.BatchSize]*tables.SA    // of fwd6
@@ -302,6 +308,9 @@ func (w *worker) lookAfter() {
 	a := w.a
 	for _, s := range [...]*side{&a.private, &a.public} {
 		w.lookAfterHops(s)
+	}
+	if len(a.alive) > 0 {
+		w.keepAlive()
 	}
 	if w.now < w.sync {
 		return

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"net/netip"
 	"sync/atomic"
 
 	"vita/forwarding/drop"
@@ -16,6 +17,13 @@ type RouteInfo struct {
 	ReceivedBytes   uint64 // likewise
 	LastUsed        int64  // clock.Mono; 0: never
 	Drops           []Drop // reasons that have occurred
+	Moved           []Moved
+}
+
+// Moved is where the peer of a route has moved to, as one queue sees it.
+type Moved struct {
+	Queue uint16
+	Peer  netip.AddrPort
 }
 
 // Drop is how many packets of a route or SA were dropped for a reason.
@@ -38,9 +46,10 @@ func (c *Client) Routes() []RouteInfo {
 		return nil
 	}
 	var rows [][]tables.RouteCounts
+	var queues []uint16
 	for i := range c.mem.Workers {
-		if atomic.LoadUint64(&c.mem.Workers[i].Rounds) != 0 {
-			rows = append(rows, c.mem.RouteCounts(i))
+		if w := &c.mem.Workers[i]; atomic.LoadUint64(&w.Rounds) != 0 {
+			rows, queues = append(rows, c.mem.RouteCounts(i)), append(queues, uint16(atomic.LoadUint64(&w.Queue)))
 		}
 	}
 	out := make([]RouteInfo, 0, len(live.Routes))
@@ -51,8 +60,13 @@ func (c *Client) Routes() []RouteInfo {
 		}
 		r := RouteInfo{Route: id}
 		var drops [tables.DropSlots]uint64
-		for _, row := range rows {
+		for i, row := range rows {
 			n := &row[slot]
+			if at := live.Worker(queues[i]); at >= 0 && live.Routes[slot].Moves != 0 && n.PeerPort != 0 {
+				if peer := live.Peer(uint32(slot), at).IP; n.Moved == tables.MovedFrom(&peer, live.Routes[slot].UDPPort) {
+					r.Moved = append(r.Moved, Moved{queues[i], netip.AddrPortFrom(netip.AddrFrom16(n.PeerIP).Unmap(), n.PeerPort)})
+				}
+			}
 			r.SentPackets += atomic.LoadUint64(&n.SentPackets)
 			r.SentBytes += atomic.LoadUint64(&n.SentBytes)
 			r.ReceivedPackets += atomic.LoadUint64(&n.ReceivedPackets)

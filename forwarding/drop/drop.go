@@ -81,6 +81,9 @@ const (
 	InboundCongestion
 	PrivateVLAN
 	PublicVLAN
+	UDPMalformed
+	UDPKeepalive
+	UDPNotESP
 
 	// NumReasons is how many reasons there are.
 	NumReasons = iota
@@ -525,6 +528,24 @@ var list = [NumReasons]Info{
 		"A frame at the public interface was not in the interface's VLAN: its tag had another id, or there was none; or it had one where the interface is in no VLAN.",
 		"The switch's port carries more VLANs than the gateway is in, or the setting vlan differs from the switch's.",
 		"None, if the switch is meant to send them. Otherwise let the port carry one VLAN, tagged where vlan is set.",
+	},
+	UDPMalformed: {
+		"udp-malformed", tables.PublicDispatchRxErrors,
+		"A datagram to the port of ESP in UDP had a wrong UDP length.",
+		"Damage on the way, or a scan.",
+		"None; the packet had no effect.",
+	},
+	UDPKeepalive: {
+		"udp-keepalive", none,
+		"A NAT keepalive: a datagram of one byte (RFC 3948, 2.3), sent so that address translators on the way do not forget the peer.",
+		"The peer, or the gateway, is behind an address translator.",
+		"None; this is as it should be.",
+	},
+	UDPNotESP: {
+		"udp-not-esp", tables.PublicDispatchProtocolErrors,
+		"A datagram to the port of ESP in UDP carried four zero bytes in front, which mark it as IKE (RFC 3948, 2.2).",
+		"The peer tries to negotiate keys by IKE, which the gateway does not speak.",
+		"Configure the peer for vita-ske, or for keys that are set by hand.",
 	},
 }
 

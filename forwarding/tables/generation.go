@@ -1,6 +1,7 @@
 package tables
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 
@@ -40,7 +41,7 @@ type genHeader struct {
 	OuterCopy    uint8
 	DF           DF
 	Fragment     uint8
-	_            [2]byte
+	UDPPort      uint16
 	Private      interfaceEntry
 }
 
@@ -77,6 +78,11 @@ type RouteEntry struct {
 	SPI     uint32
 	nameOff uint32
 	nameLen uint32
+
+	UDPPort   uint16 // the peer's port of ESP in UDP; 0: it is not in UDP
+	Keepalive uint16 // see UDP
+	Moves     uint8  // likewise
+	_         [3]byte
 }
 
 // generationRoom returns the bytes that always suffice for n routes.
@@ -145,6 +151,9 @@ func Build(dst []byte, s *Spec, prev *Tables, generation uint64, maxRoutes int) 
 	h.DF = s.DF
 	if s.Fragment {
 		h.Fragment = 1
+	}
+	if s.usesUDP() {
+		h.UDPPort = s.udpPort()
 	}
 	if s.Private != nil {
 		h.HasPrivate = 1
@@ -251,6 +260,13 @@ func buildRoutes(h *genHeader, c *cursor, s *Spec, prev *Tables, maxRoutes int, 
 	for i := range s.Routes {
 		r, slot := &s.Routes[i], slots[i]
 		routes[slot] = RouteEntry{Used: 1, SPI: r.SPI, nameOff: uint32(at), nameLen: uint32(len(r.ID))}
+		if u := r.UDP; u != nil {
+			e := &routes[slot]
+			e.UDPPort, e.Keepalive = cmp.Or(u.Port, DefaultUDPPort), u.Keepalive
+			if u.Moves {
+				e.Moves = 1
+			}
+		}
 		at += copy(nameBytes[at:], r.ID)
 		for w := range s.Public {
 			p := &s.Public[w]
@@ -366,6 +382,7 @@ type Tables struct {
 	OuterCopy    uint8 // bits of it that come from the inner header
 	DF           DF
 	Fragment     bool
+	UDPPort      uint16           // own port of ESP in UDP; 0: no route has it
 	LPM          lpm.Table4       // the nets of IPv4; values are route slots
 	LPM6         lpm.Table6       // those of IPv6
 	Neighbours   []NeighbourEntry // of all interfaces
@@ -391,6 +408,7 @@ func Open(b []byte) (*Tables, error) {
 		Generation: h.Generation, MTU: int(h.MTU), TFC: h.TFC != 0, ProtocolPort: h.ProtocolPort,
 		V6: h.V6 != 0, Resync: h.Resync != 0, ReplayWindow: h.ReplayWindow,
 		OuterSet: h.OuterSet, OuterCopy: h.OuterCopy, DF: h.DF, Fragment: h.Fragment != 0,
+		UDPPort: h.UDPPort,
 	}
 	if t.ReplayWindow < MinReplayWindow || t.ReplayWindow > MaxReplayWindow {
 		return nil, fmt.Errorf("%w: replay window %d", ErrCorrupt, t.ReplayWindow)

@@ -12,7 +12,7 @@ import (
 // any layout in this package; both processes must have the same.
 const (
 	Magic   = 0x656e6967_61746976 // "vitaengi", little endian
-	Version = 10
+	Version = 11
 )
 
 // WorkerSlots is how many worker slots there are: twice MaxWorkers, because
@@ -145,10 +145,20 @@ type RouteCounts struct {
 	ReceivedPackets uint64 // authentic ones
 	ReceivedBytes   uint64 // likewise
 	LastUsed        int64  // clock.Mono
-	_               [3]uint64
+
+	// Where the peer of a route that lets it move has moved to, instead of the
+	// configured address and port; see MovedFrom.
+	PeerIP   [16]byte // IPv4 addresses mapped into IPv6
+	PeerPort uint16   // 0: it has not
+	_        uint16
+	Moved    uint32
 
 	Drops [DropSlots]uint64 // by drop.Reason's Slot
 }
+
+// MovedFrom returns what Moved has for a configured peer, so that a peer that
+// is configured anew is believed to be there.
+func MovedFrom(ip *[16]byte, port uint16) uint32 { return murmur3(*ip) ^ uint32(port) | 1<<31 }
 
 // SmallWindow is the largest anti-replay window that an SA entry holds itself.
 // The windows of others lie in an area of their own.

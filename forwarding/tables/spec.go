@@ -25,9 +25,11 @@
 package tables
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // Link names an interface: exactly one field is set.
@@ -80,6 +82,14 @@ type Route struct {
 	SPI      uint32         // names the route in key exchange
 	Nets     []netip.Prefix // of either family
 	Gateways []Gateway      // in a queue without one, that of the lowest queue is used
+	UDP      *UDP           // nil: ESP goes to the gateway without UDP around it
+}
+
+// UDP says how a route's ESP packets are put into UDP (RFC 3948).
+type UDP struct {
+	Port      uint16 // the peer's; 0: DefaultUDPPort
+	Keepalive uint16 // seconds without a packet to the peer until a keepalive is sent; 0: none is
+	Moves     bool   // the peer's address and port become those of its newest authentic packet
 }
 
 // Spec describes a whole gateway. Its public addresses, and so the tunnels, are
@@ -100,6 +110,7 @@ type Spec struct {
 	DSCP         uint8  // of the outer header, where the inner one is not copied
 	DF           DF     // of the outer header of IPv4
 	Fragment     bool   // packets of IPv4 that are too big and may be fragmented
+	UDPPort      uint16 // own port of ESP in UDP; 0: DefaultUDPPort
 }
 
 // DF says how the outer header's flag "do not fragment" is set.
@@ -117,6 +128,7 @@ const (
 	DefaultMTU          = 8923
 	DefaultProtocolPort = 303
 	DefaultReplayWindow = 128
+	DefaultUDPPort      = 4500
 )
 
 // Limits of the anti-replay window, in packets.
@@ -153,6 +165,9 @@ func (s *Spec) Validate() error {
 	if s.DSCP > 63 || s.DF > DFCopy {
 		return specError("DSCP %d, DF %d: not within their ranges", s.DSCP, s.DF)
 	}
+	if s.usesUDP() && s.udpPort() == s.protocolPort() {
+		return specError("port %d is that of key exchange and of ESP in UDP: they must differ", s.udpPort())
+	}
 	v6 := s.v6()
 	if s.Private != nil {
 		if err := s.Private.validate("private interface", v6); err != nil {
@@ -187,6 +202,14 @@ func (s *Spec) Validate() error {
 	}
 	return s.validateRoutes(v6)
 }
+
+// usesUDP reports whether any route puts ESP into UDP.
+func (s *Spec) usesUDP() bool {
+	return slices.ContainsFunc(s.Routes, func(r Route) bool { return r.UDP != nil })
+}
+
+func (s *Spec) udpPort() uint16      { return cmp.Or(s.UDPPort, DefaultUDPPort) }
+func (s *Spec) protocolPort() uint16 { return cmp.Or(s.ProtocolPort, DefaultProtocolPort) }
 
 func (i *Interface) validate(what string, v6 bool) error {
 	if (i.Link.PCI == "") == (i.Link.Ifname == "") {

@@ -88,6 +88,13 @@ func routes(g *gen.VitaEspGateway_GatewayState, all []client.RouteInfo, now int6
 			name := d.Reason.String()
 			e.Drop[name] = &gen.VitaEspGateway_GatewayState_Route_Drop{Reason: &name, Packets: &d.Packets}
 		}
+		for _, m := range r.Moved {
+			if e.MovedPeer == nil {
+				e.MovedPeer = map[uint16]*gen.VitaEspGateway_GatewayState_Route_MovedPeer{}
+			}
+			address, port := m.Peer.Addr().String(), m.Peer.Port()
+			e.MovedPeer[m.Queue] = &gen.VitaEspGateway_GatewayState_Route_MovedPeer{Queue: &m.Queue, Address: &address, Port: &port}
+		}
 		g.Route[r.Route] = e
 	}
 }

@@ -108,7 +108,7 @@ func TestRoutesAndLifetimes(t *testing.T) {
 	s := &source{
 		routes: []client.RouteInfo{
 			{Route: "a", SentPackets: 1, SentBytes: 2, ReceivedPackets: 3, ReceivedBytes: 4, LastUsed: now - 5000*ms, Drops: []client.Drop{{Reason: drop.OutboundTTL, Packets: 7}, {Reason: drop.ESPReplay, Packets: 8}}},
-			{Route: "b"},
+			{Route: "b", Moved: []client.Moved{{Queue: 3, Peer: netip.MustParseAddrPort("198.51.100.7:1000")}}},
 		},
 		sas: []client.SAInfo{
 			{
@@ -128,6 +128,9 @@ func TestRoutesAndLifetimes(t *testing.T) {
 	}
 	if len(a.Drop) != 2 || *a.Drop["outbound-ttl"].Packets != 7 || *a.Drop["esp-replay"].Packets != 8 || *a.Drop["esp-replay"].Reason != "esp-replay" {
 		t.Errorf("%+v", a.Drop)
+	}
+	if m := b.MovedPeer[3]; len(b.MovedPeer) != 1 || *m.Address != "198.51.100.7" || *m.Port != 1000 || a.MovedPeer != nil {
+		t.Errorf("%+v", m)
 	}
 	out := g.SecurityAssociation[gen.VitaEspGateway_GatewayState_SecurityAssociation_Key{Queue: 1, Direction: "outbound", Spi: 300}]
 	if *out.Age < 1000 || *out.TimeLeft > 60000 || *out.TimeLeft < 30000 || *out.PacketLimit != 100 || *out.PacketsLeft != 90 ||

@@ -5,6 +5,7 @@
 package translate
 
 import (
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"net"
@@ -25,6 +26,7 @@ const (
 	defaultNegotiationTTL = 5
 	defaultSATTL          = 600
 	defaultQueue          = 1
+	defaultKeepalive      = 20
 )
 
 const (
@@ -45,7 +47,8 @@ func invalid(path, format string, a ...any) error {
 type route struct {
 	spi      *uint32
 	net, psk *string
-	further  []string  // nets
+	further  []string // nets
+	udp      *gen.VitaEspGateway_Route4_UdpEncapsulation
 	gateways []gateway // by address
 }
 
@@ -84,7 +87,7 @@ func family(root *gen.Vita) model {
 			m.private = &private{p.Pci, p.Ifname, p.Mac, p.Ip, p.NexthopIp, p.NexthopMac, p.Ip6, p.NexthopIp6, p.NexthopMac6, p.Vlan}
 		}
 		for id, r := range root.Route4 {
-			s := route{spi: r.Spi, net: r.Net, psk: r.PresharedKey, further: sorted(r.FurtherNet)}
+			s := route{spi: r.Spi, net: r.Net, psk: r.PresharedKey, further: sorted(r.FurtherNet), udp: r.UdpEncapsulation}
 			for _, key := range sorted(r.Gateway) {
 				s.gateways = append(s.gateways, gateway{key, r.Gateway[key].Ip, r.Gateway[key].Queue})
 			}
@@ -100,7 +103,7 @@ func family(root *gen.Vita) model {
 		m.public[key] = (*gen.VitaEspGateway_PublicInterface4)(p)
 	}
 	for id, r := range root.Route6 {
-		s := route{spi: r.Spi, net: r.Net, psk: r.PresharedKey, further: sorted(r.FurtherNet)}
+		s := route{spi: r.Spi, net: r.Net, psk: r.PresharedKey, further: sorted(r.FurtherNet), udp: (*gen.VitaEspGateway_Route4_UdpEncapsulation)(r.UdpEncapsulation)}
 		for _, key := range sorted(r.Gateway) {
 			s.gateways = append(s.gateways, gateway{key, r.Gateway[key].Ip, r.Gateway[key].Queue})
 		}
@@ -171,7 +174,17 @@ func Spec(root *gen.Vita) (*tables.Spec, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.Routes = append(s.Routes, tables.Route{ID: id, SPI: or(r.spi, 0), Nets: nets, Gateways: gws})
+		t := tables.Route{ID: id, SPI: or(r.spi, 0), Nets: nets, Gateways: gws}
+		if u := r.udp; u != nil && or(u.Enabled, false) {
+			if cmp.Or(s.UDPPort, tables.DefaultUDPPort) == s.ProtocolPort {
+				return nil, &rpcerr.Error{
+					Type: "application", Tag: "operation-failed", Path: "/" + ext + "esp/udp-port",
+					Message: fmt.Sprintf("port %d is protocol-port already: ESP in UDP, which route %q asks for, needs another", s.ProtocolPort, id),
+				}
+			}
+			t.UDP = &tables.UDP{Port: or(u.Port, tables.DefaultUDPPort), Keepalive: or(u.Keepalive, defaultKeepalive), Moves: or(u.PeerMoves, false)}
+		}
+		s.Routes = append(s.Routes, t)
 	}
 	if err := s.Validate(); err != nil {
 		return nil, &rpcerr.Error{Type: "application", Tag: "operation-failed", Message: err.Error()}
@@ -186,6 +199,7 @@ func outer(s *tables.Spec, e *gen.VitaEspGatewayExt_Esp) {
 		return
 	}
 	s.ReplayWindow = or(e.ReplayWindow, tables.DefaultReplayWindow)
+	s.UDPPort = or(e.UdpPort, 0)
 	s.Resync, s.ECN, s.Fragment = or(e.Resynchronise, false), or(e.Ecn, false), or(e.Fragment, false)
 	if s.CopyDSCP = or(e.Dscp, "0") == "copy"; !s.CopyDSCP {
 		n, _ := strconv.ParseUint(or(e.Dscp, "0"), 10, 6) // the model's pattern lets 0 to 63 through

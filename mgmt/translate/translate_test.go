@@ -74,6 +74,39 @@ func TestSpec(t *testing.T) {
 	}
 }
 
+// TestUDPEncapsulation: a route of either family can have it.
+func TestUDPEncapsulation(t *testing.T) {
+	const (
+		on  = `<udp-encapsulation xmlns="vita:esp-gateway-ext"><enabled>true</enabled>%s</udp-encapsulation>`
+		esp = `<esp xmlns="vita:esp-gateway-ext"><udp-port>%s</udp-port></esp>`
+	)
+	for _, family := range [][2]string{{sides, site}, {sides6, site6}} {
+		for _, c := range []struct {
+			udp, more string
+			want      *tables.UDP
+			port      uint16
+		}{
+			{"", "", nil, 0},
+			{`<udp-encapsulation xmlns="vita:esp-gateway-ext"><port>9</port></udp-encapsulation>`, "", nil, 0},
+			{fmt.Sprintf(on, ""), "", &tables.UDP{Port: 4500, Keepalive: 20}, 0},
+			{fmt.Sprintf(on, "<port>4501</port><keepalive>0</keepalive><peer-moves>true</peer-moves>"), fmt.Sprintf(esp, "4499"), &tables.UDP{Port: 4501, Moves: true}, 4499},
+		} {
+			doc := regexp.MustCompile(`</route[46]>`).ReplaceAllStringFunc(family[1], func(end string) string { return c.udp + end })
+			s, err := Spec(tree(t, family[0]+doc+c.more))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := s.Routes[0].UDP; !reflect.DeepEqual(got, c.want) || s.UDPPort != c.port {
+				t.Errorf("%s: %+v, own port %d", c.udp, got, s.UDPPort)
+			}
+		}
+	}
+	_, err := Spec(tree(t, sides+strings.Replace(site, "</route4>", fmt.Sprintf(on, "")+"</route4>", 1)+`<protocol-port>4500</protocol-port>`))
+	if e, ok := errors.AsType[*rpcerr.Error](err); !ok || e.Path != "/vita-esp-gateway-ext:esp/udp-port" || !strings.Contains(e.Message, "site1") {
+		t.Errorf("one port for two purposes: %v", err)
+	}
+}
+
 // TestVLANs: each interface has its own, of either family.
 func TestVLANs(t *testing.T) {
 	const vlan = `<vlan xmlns="vita:esp-gateway-ext">%d</vlan>`

@@ -151,6 +151,7 @@ func TestOptions(t *testing.T) {
 			gateway.root.children = append(gateway.root.children, &filterNode{schema: n})
 		}
 	}
+	const udp = `"vita-esp-gateway-ext:udp-encapsulation":{"enabled":false,"port":4500,"keepalive":20,"peer-moves":false}`
 	for name, c := range map[string]struct {
 		o    Opts
 		want string
@@ -162,7 +163,7 @@ func TestOptions(t *testing.T) {
 		"depth 2": {Opts{Depth: 2}, `{"vita-esp-gateway:private-interface4":{},"vita-esp-gateway:public-interface4":[{"ip":"192.0.2.1"}],` +
 			`"vita-esp-gateway:route4":[{"id":"a"},{"id":"b"}],"vita-esp-gateway:mtu":1400}`},
 		"depth 3": {Opts{Depth: 3}, strings.Replace(small, `{"ip":"192.0.2.3","queue":2}`, `{"ip":"192.0.2.3"}`, 1)},
-		"defaults": {Opts{Defaults: ReportAll, Filter: gateway}, strings.NewReplacer(`"ifname":"eth1"}`, `"ifname":"eth1","queue":1}`, `{"ip":"192.0.2.2"}`, `{"ip":"192.0.2.2","queue":1}`,
+		"defaults": {Opts{Defaults: ReportAll, Filter: gateway}, strings.NewReplacer(`"queue":2}]}`, `"queue":2}],`+udp+`}`, `"spi":301}`, `"spi":301,`+udp+`}`, `"ifname":"eth1"}`, `"ifname":"eth1","queue":1}`, `{"ip":"192.0.2.2"}`, `{"ip":"192.0.2.2","queue":1}`,
 			`"vita-esp-gateway:mtu":1400`, `"vita-esp-gateway:mtu":1400,"vita-esp-gateway:protocol-port":303,"vita-esp-gateway:negotiation-ttl":5,"vita-esp-gateway:sa-ttl":600`).Replace(small)},
 	} {
 		if got := toJSON(t, tree, c.o); got != c.want {

@@ -1,0 +1,86 @@
+package e2e
+
+import (
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"vita/test/lab"
+)
+
+// dropped reads how many packets a gateway has dropped for a reason.
+func dropped(t *testing.T, g *lab.Gateway, reason string) int {
+	t.Helper()
+	path := "/gateway-state/drop[reason=" + reason + "]/packets"
+	out, err := g.Vitactl(t.Context(), "state", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(out)
+	n, err := strconv.Atoi(fields[len(fields)-1])
+	if err != nil {
+		t.Fatalf("%s: %q", path, out)
+	}
+	return n
+}
+
+// TestUDPEncapsulation puts ESP into UDP between two gateways, one of which is
+// behind a NAT and sends keepalives.
+func TestUDPEncapsulation(t *testing.T) {
+	l := network(t)
+	if _, err := l.Impair(t.Context(), lab.Impairment{NAT: [4]byte{198, 51, 100, 7}}); err != nil {
+		t.Fatal(err)
+	}
+	sa, sb := sideA(), sideB()
+	sa.natIP, sb.peer = "198.51.100.7", "198.51.100.7"
+	a, b := twoGateways(t, l, sa, sb)
+	waitForPing(t, l, 30*time.Second)
+
+	route := func(g *lab.Gateway, udp string) {
+		t.Helper()
+		restconf(t, g, "204", "PATCH", "", `{"ietf-restconf:data":{"vita-esp-gateway:route4":[{"id":"site","vita-esp-gateway-ext:udp-encapsulation":`+udp+`}]}}`)
+	}
+	route(b, `{"enabled": true, "keepalive": 0, "peer-moves": true}`)
+	route(a, `{"enabled": true, "keepalive": 1}`)
+	waitForPing(t, l, 10*time.Second)
+	if lost := ping(t, l, 100, "0.01"); lost != 0 {
+		t.Errorf("%d packets lost", lost)
+	}
+	transfer(t, l, "-4", lab.HostBIP)
+	file := filepath.Join(l.Dir, "udp.pcapng")
+	_, wait := background(t, l, b, "udp", "capture", "--point", "public-rx,public-tx", "--protocol", "udp", "--seconds", "3", "-w", file)
+	begun(t, file)
+	if lost := ping(t, l, 5, "0.01"); lost != 0 {
+		t.Errorf("%d packets lost", lost)
+	}
+	wait()
+	lines := tshark(t, file, "frame.interface_name", "ip.src", "ip.dst", "udp.srcport", "udp.dstport", "_ws.col.Protocol")
+	for pattern, want := range map[string]int{
+		`^public-rx\t198.51.100.7\t203.0.113.2\t4500\t4500\tESP$`: 5,
+		`^public-tx\t203.0.113.2\t198.51.100.7\t4500\t4500\tESP$`: 5,
+	} {
+		if n := matching(lines, pattern); n != want {
+			t.Errorf("%s: %d packets, want %d: %q", pattern, n, want, lines)
+		}
+	}
+	if n := matching(lines, `^public-rx\t198.51.100.7\t203.0.113.2\t4500\t4500\tUDPENCAP$`); n < 1 || n > 3 {
+		t.Errorf("%d keepalives within three seconds: %q", n, lines)
+	}
+	if n := dropped(t, b, "udp-keepalive"); n == 0 {
+		t.Error("no keepalive has arrived")
+	}
+	if n := dropped(t, a, "udp-keepalive"); n != 0 {
+		t.Errorf("%d keepalives from the gateway that is to send none", n)
+	}
+	if out, err := b.Vitactl(t.Context(), "state", "/gateway-state/route[id=site]/moved-peer[queue=1]"); err != nil || !strings.Contains(out, "address 198.51.100.7") || !strings.Contains(out, "port 4500") {
+		t.Errorf("where the peer is: %s %v", out, err)
+	}
+
+	// A port for two purposes is refused.
+	answer := restconf(t, a, "500", "PATCH", "", `{"ietf-restconf:data":{"vita-esp-gateway-ext:esp":{"udp-port":303}}}`)
+	if !strings.Contains(answer, "esp/udp-port") || !strings.Contains(answer, "protocol-port") {
+		t.Errorf("port 303: %s", answer)
+	}
+}
