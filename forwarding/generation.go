@@ -315,11 +315,11 @@ func (e *Engine) fill(a *assignment, c *change, w *worker, index int) {
 	a.innerMTU = min(t.MTU, esp.MaxInner(a.public.mtu, a.outerLen))
 	a.innerUDP = min(t.MTU, esp.MaxInner(a.public.mtu, a.outerLen+wire.UDPLen))
 	for slot := range t.Routes {
-		if r := &t.Routes[slot]; r.Used != 0 && r.UDPPort != 0 && r.Keepalive != 0 {
-			a.alive = append(a.alive, uint32(slot))
+		if r := &t.Routes[slot]; r.Used != 0 && (t.Dummies != 0 || r.UDPPort != 0 && r.Keepalive != 0) {
+			a.idle = append(a.idle, uint32(slot))
 		}
 	}
-	a.lastSent = make([]int64, len(a.alive))
+	a.lastSent = make([]int64, len(a.idle))
 }
 
 // undo takes back what openAll has done. The caller holds e.mu.

@@ -1,7 +1,6 @@
 package forwarding
 
 import (
-	"net/netip"
 	"sync/atomic"
 
 	"vita/forwarding/drop"
@@ -278,10 +277,10 @@ func (w *worker) outboundSA(route uint32) outboundSA {
 		return none
 	}
 	if c := s.counts; s.port != 0 && c.PeerPort != 0 && w.a.tables.Routes[route].Moves != 0 && c.Moved == tables.MovedFrom(&s.peer, s.port) {
-		s.peer, s.port = c.PeerIP, c.PeerPort
-		if s.mac, s.reachable = w.hopTo(netip.AddrFrom16(s.peer).Unmap()); !s.reachable {
+		if c.PeerIP != s.peer { // whoever moves is behind a router
 			s.mac, s.reachable = w.via(&w.a.public, &w.a.public.next)
 		}
+		s.peer, s.port = c.PeerIP, c.PeerPort
 	}
 	return s
 }

@@ -89,29 +89,6 @@ func (w *worker) sum6(b []byte, to *[16]byte) {
 	u.SetChecksum(cksum.Sum(u, cksum.Pseudo6(w.a.public.self.IP6, *to, wire.ProtoUDP, uint32(len(b)))))
 }
 
-// keepAlive sends keepalives to peers that nothing was sent to for a while. It
-// looks at so many routes each time that it has looked at all within a second.
-func (w *worker) keepAlive() {
-	a := w.a
-	const looks = int(second / int64(tickEvery))
-	for range (len(a.alive) + looks - 1) / looks {
-		i := a.nextUp
-		a.nextUp = (i + 1) % len(a.alive)
-		route := a.alive[i]
-		sa := w.outboundSA(route)
-		if sa.entry == nil {
-			continue // nothing to be kept alive
-		}
-		wait := int64(a.tables.Routes[route].Keepalive) * second
-		if w.now-max(sa.entry.LastUsed, sa.entry.Created, a.lastSent[i]) >= wait {
-			a.lastSent[i] = w.now
-			w.sendKeepalive(&sa)
-		}
-	}
-}
-
-const second = int64(1e9)
-
 func (w *worker) sendKeepalive(sa *outboundSA) {
 	a := w.a
 	s := &a.public

@@ -392,7 +392,7 @@ func TestUDPDoesNotAllocate(t *testing.T) {
 		r.public.Inject(in[i%len(in)])
 		i++
 		w.turn()
-		w.sendKeepalive(&outboundSA{peer: [16]byte{10: 0xff, 11: 0xff, 12: 203}, port: 4500})
+		w.sendKeepalive(&outboundSA{peer: [16]byte{10: 0xff, 11: 0xff, 12: 203}, port: 4500, reachable: true})
 	})
 	if n != 0 && !raceDetector {
 		t.Errorf("%v allocations a turn, want 0", n)

@@ -99,9 +99,9 @@ type assignment struct {
 	outerLen int // bytes of the outer IP header
 	innerUDP int // innerMTU where ESP is in UDP
 
-	alive    []uint32 // slots of the routes that want keepalives
+	idle     []uint32 // slots of the routes that something is sent to when they are idle
 	lastSent []int64  // for each of them, when the last keepalive was
-	nextUp   int      // which of them is looked at next
+	nextIdle int      // which of them is looked at next
 	innerMTU int      // largest packet that fits the tunnel, bytes
 }
 
@@ -309,8 +309,8 @@ func (w *worker) lookAfter() {
 	for _, s := range [...]*side{&a.private, &a.public} {
 		w.lookAfterHops(s)
 	}
-	if len(a.alive) > 0 {
-		w.keepAlive()
+	if len(a.idle) > 0 {
+		w.lookAtIdle()
 	}
 	if w.now < w.sync {
 		return

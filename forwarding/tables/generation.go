@@ -42,6 +42,7 @@ type genHeader struct {
 	DF           DF
 	Fragment     uint8
 	UDPPort      uint16
+	Dummies      uint16
 	Private      interfaceEntry
 }
 
@@ -148,7 +149,7 @@ func Build(dst []byte, s *Spec, prev *Tables, generation uint64, maxRoutes int) 
 	if s.ECN {
 		h.OuterCopy |= 3
 	}
-	h.DF = s.DF
+	h.DF, h.Dummies = s.DF, s.Dummies
 	if s.Fragment {
 		h.Fragment = 1
 	}
@@ -383,6 +384,7 @@ type Tables struct {
 	DF           DF
 	Fragment     bool
 	UDPPort      uint16           // own port of ESP in UDP; 0: no route has it
+	Dummies      uint16           // see Spec
 	LPM          lpm.Table4       // the nets of IPv4; values are route slots
 	LPM6         lpm.Table6       // those of IPv6
 	Neighbours   []NeighbourEntry // of all interfaces
@@ -408,7 +410,7 @@ func Open(b []byte) (*Tables, error) {
 		Generation: h.Generation, MTU: int(h.MTU), TFC: h.TFC != 0, ProtocolPort: h.ProtocolPort,
 		V6: h.V6 != 0, Resync: h.Resync != 0, ReplayWindow: h.ReplayWindow,
 		OuterSet: h.OuterSet, OuterCopy: h.OuterCopy, DF: h.DF, Fragment: h.Fragment != 0,
-		UDPPort: h.UDPPort,
+		UDPPort: h.UDPPort, Dummies: h.Dummies,
 	}
 	if t.ReplayWindow < MinReplayWindow || t.ReplayWindow > MaxReplayWindow {
 		return nil, fmt.Errorf("%w: replay window %d", ErrCorrupt, t.ReplayWindow)

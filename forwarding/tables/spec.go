@@ -111,6 +111,7 @@ type Spec struct {
 	DF           DF     // of the outer header of IPv4
 	Fragment     bool   // packets of IPv4 that are too big and may be fragmented
 	UDPPort      uint16 // own port of ESP in UDP; 0: DefaultUDPPort
+	Dummies      uint16 // seconds without a packet to a peer until a dummy is sent; 0: none is
 }
 
 // DF says how the outer header's flag "do not fragment" is set.

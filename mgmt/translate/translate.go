@@ -199,7 +199,7 @@ func outer(s *tables.Spec, e *gen.VitaEspGatewayExt_Esp) {
 		return
 	}
 	s.ReplayWindow = or(e.ReplayWindow, tables.DefaultReplayWindow)
-	s.UDPPort = or(e.UdpPort, 0)
+	s.UDPPort, s.Dummies = or(e.UdpPort, 0), or(e.DummyInterval, 0)
 	s.Resync, s.ECN, s.Fragment = or(e.Resynchronise, false), or(e.Ecn, false), or(e.Fragment, false)
 	if s.CopyDSCP = or(e.Dscp, "0") == "copy"; !s.CopyDSCP {
 		n, _ := strconv.ParseUint(or(e.Dscp, "0"), 10, 6) // the model's pattern lets 0 to 63 through

@@ -263,6 +263,7 @@ func TestESP(t *testing.T) {
 		{``, tables.Spec{ReplayWindow: 128}},
 		{`<replay-window>4096</replay-window><resynchronise>true</resynchronise>`, tables.Spec{ReplayWindow: 4096, Resync: true}},
 		{`<ecn>true</ecn><dscp>46</dscp><df>copy</df>`, tables.Spec{ReplayWindow: 128, ECN: true, DSCP: 46, DF: tables.DFCopy}},
+		{`<dummy-interval>5</dummy-interval><udp-port>4501</udp-port>`, tables.Spec{ReplayWindow: 128, Dummies: 5, UDPPort: 4501}},
 		{`<dscp>copy</dscp><df>clear</df>`, tables.Spec{ReplayWindow: 128, CopyDSCP: true, DF: tables.DFClear}},
 		{`<dscp>63</dscp><df>set</df><fragment>true</fragment>`, tables.Spec{ReplayWindow: 128, DSCP: 63, Fragment: true}},
 	} {
