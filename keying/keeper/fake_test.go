@@ -23,7 +23,8 @@ const second = int64(time.Second)
 type fakeSA struct {
 	client.SA
 	info client.SAInfo
-	key  [20]byte
+	key  [20]byte // with the salt
+	rest [16]byte // of a key for AES-256
 }
 
 // fakeEngine holds SAs as the packet engine does, and hands messages to send.
@@ -48,12 +49,12 @@ func (e *fakeEngine) InstallSA(_ context.Context, sa client.SA) (client.SARef, e
 	if e.fail != nil {
 		return 0, e.fail
 	}
-	if len(sa.Key) != 16 || sa.Route == "" || sa.HardTTL < 0 {
+	if len(sa.Key) != 16 && len(sa.Key) != 32 || sa.Route == "" || sa.HardTTL < 0 {
 		e.t.Errorf("bad SA %+v", sa)
 	}
 	e.next++
 	f := &fakeSA{SA: sa}
-	copy(f.key[:], sa.Key)
+	copy(f.rest[copy(f.key[:16], sa.Key)-16:], sa.Key[16:])
 	copy(f.key[16:], sa.Salt[:])
 	f.Key = nil // the caller may wipe it
 	f.info = client.SAInfo{Ref: e.next, Route: sa.Route, Queue: sa.Queue, Direction: sa.Direction, SPI: sa.SPI, Created: *e.now, Owner: sa.Owner}

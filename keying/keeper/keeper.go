@@ -63,7 +63,17 @@ type StaticSA struct {
 	SPI   uint32
 	Queue uint16
 	Key   [16]byte
+	Rest  [16]byte // of a key for AES-256, which Key begins; zero: AES-128
 	Salt  [4]byte
+}
+
+// key returns the whole key, which the caller wipes.
+func (sa *StaticSA) key() []byte {
+	key := append(make([]byte, 0, 32+len(sa.Salt)), sa.Key[:]...)
+	if sa.Rest != [16]byte{} {
+		key = append(key, sa.Rest[:]...)
+	}
+	return key
 }
 
 // Config is the keeper's share of the gateway's configuration.

@@ -270,6 +270,25 @@ func TestStaticSAs(t *testing.T) {
 	if e.outbound(theLK).key[5] != 6 || e.count(client.Inbound) != 1 || e.count(client.Outbound) != 1 {
 		t.Errorf("%+v", e.SAs())
 	}
+	// A longer key is another one, for the engine and for one that starts anew.
+	before = refsBefore()
+	c.Outbound[0].Rest[15] = 9
+	k.Configure(c)
+	long := refsBefore()
+	if sa := e.outbound(theLK); sa.rest[15] != 9 || sa.key[5] != 6 || slices.Equal(long, before) {
+		t.Errorf("%+v", sa)
+	}
+	k = New(Options{Engine: e, Protocol: ske.Protocol{}, Clock: func() int64 { return now }, Rand: newSim(t, 1)})
+	k.Configure(c)
+	if got := refsBefore(); !slices.Equal(got, long) {
+		t.Errorf("SAs %v, before %v: a long key is not recognised", got, long)
+	}
+	c.Outbound[0].Rest[15] = 10
+	k = New(Options{Engine: e, Protocol: ske.Protocol{}, Clock: func() int64 { return now }, Rand: newSim(t, 1)})
+	k.Configure(c)
+	if sa := e.outbound(theLK); sa.rest[15] != 10 || e.count(client.Outbound) != 1 {
+		t.Errorf("%+v after a restart with another second half", sa)
+	}
 	k.Handle(client.Message{Queue: 1, Peer: netip.AddrPortFrom(addrB, 303), Payload: []byte{0, 0, 3, 0xe9, 11, 0, 0, 0, 0, 0, 0, 5}})
 	if e.sendNum != 0 {
 		t.Error("a knock is answered though there is no key exchange")

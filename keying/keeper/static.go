@@ -2,6 +2,8 @@ package keeper
 
 import (
 	"vita/forwarding/client"
+
+	"golang.org/x/crypto/blake2s"
 )
 
 // staticKey names an SA that the operator has configured.
@@ -50,7 +52,9 @@ func (k *Keeper) installStatic() {
 		if s.ref != 0 {
 			continue
 		}
-		ref, err := k.install(client.SA{Route: s.sa.Route, Queue: s.sa.Queue, Direction: s.direction, SPI: s.sa.SPI, Key: s.sa.Key[:], Salt: s.sa.Salt, Owner: s.owner()})
+		key := s.sa.key()
+		ref, err := k.install(client.SA{Route: s.sa.Route, Queue: s.sa.Queue, Direction: s.direction, SPI: s.sa.SPI, Key: key, Salt: s.sa.Salt, Owner: s.owner()})
+		clear(key)
 		if err == nil && s.direction == client.Outbound {
 			if err = k.engine.Activate(ref); err != nil {
 				k.remove(ref)
@@ -65,8 +69,12 @@ func (k *Keeper) installStatic() {
 }
 
 func (s *staticSA) owner() uint64 {
-	secret := append(s.sa.Key[:len(s.sa.Key):len(s.sa.Key)], s.sa.Salt[:]...)
+	secret := append(s.sa.key(), s.sa.Salt[:]...)
 	defer clear(secret)
+	if len(secret) > blake2s.Size {
+		sum := blake2s.Sum256(secret)
+		return ownerOf(sum[:], s.sa.SPI)
+	}
 	return ownerOf(secret, s.sa.SPI)
 }
 

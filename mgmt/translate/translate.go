@@ -315,7 +315,7 @@ func Keying(root *gen.Vita, s *tables.Spec) (keeper.Config, error) {
 		return compareSA(a.Spi, a.Queue, b.Spi, b.Queue)
 	}) {
 		sa := root.OutboundSa[key]
-		k, err := staticSA(fmt.Sprintf("outbound-sa[spi='%d'][queue='%d']", key.Spi, key.Queue), key.Spi, key.Queue, sa.Route, sa.Key, sa.Salt)
+		k, err := staticSA(fmt.Sprintf("outbound-sa[spi='%d'][queue='%d']", key.Spi, key.Queue), key.Spi, key.Queue, sa.Route, sa.Key, sa.KeyRest, sa.Salt)
 		if err != nil {
 			return c, err
 		}
@@ -325,7 +325,7 @@ func Keying(root *gen.Vita, s *tables.Spec) (keeper.Config, error) {
 		return compareSA(a.Spi, a.Queue, b.Spi, b.Queue)
 	}) {
 		sa := root.InboundSa[key]
-		k, err := staticSA(fmt.Sprintf("inbound-sa[spi='%d'][queue='%d']", key.Spi, key.Queue), key.Spi, key.Queue, sa.Route, sa.Key, sa.Salt)
+		k, err := staticSA(fmt.Sprintf("inbound-sa[spi='%d'][queue='%d']", key.Spi, key.Queue), key.Spi, key.Queue, sa.Route, sa.Key, sa.KeyRest, sa.Salt)
 		if err != nil {
 			return c, err
 		}
@@ -341,10 +341,18 @@ func compareSA(aSPI uint32, aQueue uint16, bSPI uint32, bQueue uint16) int {
 	return int(aQueue) - int(bQueue)
 }
 
-func staticSA(path string, spi uint32, queue uint16, route, key, salt *string) (sa keeper.StaticSA, err error) {
+func staticSA(path string, spi uint32, queue uint16, route, key, rest, salt *string) (sa keeper.StaticSA, err error) {
 	sa.Route, sa.SPI, sa.Queue = or(route, ""), spi, queue
 	if err = secret(path+"/key", key, sa.Key[:]); err != nil {
 		return sa, err
+	}
+	if rest != nil {
+		if err = secret(path+"/"+ext+"key-rest", rest, sa.Rest[:]); err != nil {
+			return sa, err
+		}
+		if sa.Rest == [16]byte{} { // which stands for none
+			return sa, invalid(path+"/"+ext+"key-rest", "is zero: leave it out for AES-128, or take half of a fresh key of 32 bytes")
+		}
 	}
 	return sa, secret(path+"/salt", salt, sa.Salt[:])
 }

@@ -255,6 +255,39 @@ func TestKeying(t *testing.T) {
 	}
 }
 
+// TestAES256: the second half of a key makes it one for AES-256, either way; a
+// half that says nothing is refused, without being named.
+func TestAES256(t *testing.T) {
+	static := func(list, rest string) string {
+		return `<data-plane>true</data-plane><` + list + `><spi>300</spi><route>site1</route><aead>aes-gcm-16-icv</aead><key>000102030405060708090a0b0c0d0e0f</key>` +
+			`<salt>a0a1a2a3</salt><key-rest xmlns="vita:esp-gateway-ext">` + rest + `</key-rest></` + list + `>`
+	}
+	keys := func(list, rest string) (keeper.Config, error) {
+		t.Helper()
+		root := tree(t, sides+site+static(list, rest))
+		s, err := Spec(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Keying(root, s)
+	}
+	const rest = "10 11 12 13 14 15 16 17 18 19 1a 1b 1c 1d 1e 1F"
+	out, err := keys("outbound-sa", rest)
+	in, err2 := keys("inbound-sa", rest)
+	if err != nil || err2 != nil {
+		t.Fatal(err, err2)
+	}
+	for _, sa := range append(out.Outbound, in.Inbound...) {
+		if sa.Key[15] != 15 || sa.Rest[0] != 16 || sa.Rest[15] != 31 {
+			t.Errorf("%+v", sa)
+		}
+	}
+	_, err = keys("outbound-sa", strings.Repeat("00", 16))
+	if e, ok := errors.AsType[*rpcerr.Error](err); !ok || e.Path != "/vita-esp-gateway:outbound-sa[spi='300'][queue='1']/vita-esp-gateway-ext:key-rest" || strings.Contains(err.Error(), "0000") {
+		t.Errorf("a half of zeros: %v", err)
+	}
+}
+
 func TestESP(t *testing.T) {
 	for _, c := range []struct {
 		xml  string
