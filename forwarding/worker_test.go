@@ -154,7 +154,7 @@ func FuzzRequests(f *testing.F) {
 		f.Fatalf("greeting: %+v", a)
 	}
 	size := len(hello.Bytes())
-	for k := ctl.Hello; k <= ctl.Shutdown+1; k++ {
+	for k := ctl.Hello; k <= ctl.StopCapture+1; k++ {
 		q := ctl.Request{Kind: k, Word: tables.Word(2, 1), Queue: 1, Direction: tables.Inbound, KeyLen: 16, SPI: 5}
 		f.Add(append([]byte(nil), q.Bytes()...))
 		q.KeyLen, q.Direction, q.Word = 200, 9, tables.Word(2, 0)

@@ -2,6 +2,7 @@ package operator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -68,10 +69,13 @@ func (c *Client) counters(ctx context.Context, each bool) ([]Line, error) {
 		switch n.Name {
 		case "route", "security-association", "inbound-sa":
 		default:
-			fields = append(fields, n.Name)
+			fields = append(fields, n.QName())
 		}
 	}
 	body, err := c.do(ctx, http.MethodGet, running+"/"+at.RESTCONF()+"?fields="+url.QueryEscape(strings.Join(fields, ";")), "", nil)
+	if errors.Is(err, errAbsent) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}

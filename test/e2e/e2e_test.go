@@ -285,8 +285,11 @@ func TestVitactl(t *testing.T) {
 	if out := run("state", "/gateway-state/private-interface"); !strings.Contains(out, "/gateway-state/private-interface/rxpackets ") {
 		t.Errorf("state: %q", out)
 	}
-	if out := run("top", "--rounds", "2", "--interval", "100ms"); strings.Count(out, "per second") != 2 {
+	if out := run("top", "--rounds", "2", "--interval", "100ms"); strings.Count(out, "per second") != 2 || !strings.Contains(out, "worker[queue=1]/idle") || strings.Contains(out, "route[") {
 		t.Errorf("top: %q", out)
+	}
+	if out := run("top", "--rounds", "1", "--each"); !strings.Contains(out, "worker[queue=1]/idle") {
+		t.Errorf("top --each: %q", out)
 	}
 	for _, c := range []struct {
 		want string
