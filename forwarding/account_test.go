@@ -3,6 +3,7 @@ package forwarding
 import (
 	"net/netip"
 	"slices"
+	"strconv"
 	"testing"
 
 	"vita/drivers/memory"
@@ -146,4 +147,28 @@ func TestDamagedSARoute(t *testing.T) {
 	r.public.Inject(p.packet(inFrame(100)))
 	r.wantDrops(map[drop.Reason]uint64{drop.InboundPolicy: 1})
 	r.wantRoute("site2", 0, 0)
+}
+
+// BenchmarkRoutes reads what was counted of 10 000 routes.
+func BenchmarkRoutes(b *testing.B) {
+	const n = 10_000
+	r := newEngine(b, Options{MaxRoutes: 1 << 14, MaxSAs: 16})
+	private, _ := newWire(b, memory.Options{})
+	public, _ := newWire(b, memory.Options{})
+	r.spec.Private = &tables.Interface{Link: tables.Link{Ifname: private}, IP: addr("10.1.0.254"), NextHop: addr("10.1.0.1"), NextHopMAC: testMAC}
+	r.spec.Public = []tables.PublicInterface{{
+		Interface: tables.Interface{Link: tables.Link{Ifname: public}, IP: addr("203.0.113.1"), NextHop: addr("203.0.113.254"), NextHopMAC: testMAC}, Queue: 1,
+	}}
+	for i := range n {
+		r.spec.Routes = append(r.spec.Routes, tables.Route{
+			ID: strconv.Itoa(i), SPI: uint32(1000 + i), Nets: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{20, byte(i >> 8), byte(i), 0}), 24)},
+			Gateways: []tables.Gateway{{Queue: 1, IP: addr("203.0.113.2")}},
+		})
+	}
+	r.apply()
+	for b.Loop() {
+		if len(r.client.Routes()) != n {
+			b.Fatal("not all routes")
+		}
+	}
 }

@@ -213,6 +213,12 @@ func TestCaptureFilters(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
+	inUDP := inUDPFrame("203.0.113.2", 1024, 4500, append([]byte{0, 0, 0x12, 0x67}, make([]byte, 60)...))
+	for port, want := range map[uint16]bool{4500: true, 4501: false, 0: false} {
+		if k := (&capture{Capture: tables.Capture{HasSPI: 1, SPI: 0x1267}, udpPort: port}); k.match(false, inUDP, 0) != want {
+			t.Errorf("SPI in UDP, own port %d: want %v", port, want)
+		}
+	}
 	k := &capture{Capture: tables.Capture{HasSPI: 1, SPI: 7}}
 	if !k.match(true, v4[14:], 7) || k.match(true, v4[14:], 8) || k.match(true, v4[14:], 0) {
 		t.Error("the SPI of an inner packet")

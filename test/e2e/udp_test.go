@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -38,11 +40,26 @@ func TestUDPEncapsulation(t *testing.T) {
 	a, b := twoGateways(t, l, sa, sb)
 	waitForPing(t, l, 30*time.Second)
 
+	// The gateway that does not send keepalives follows the manual.
+	text, err := os.ReadFile("../../docs/operator/udp-encapsulation.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ran := 0
+	for _, m := range regexp.MustCompile(`(?m)^vitactl (config .*)$`).FindAllStringSubmatch(string(text), -1) {
+		ran++
+		if out, err := b.Vitactl(t.Context(), strings.Fields(strings.Replace(m[1], "site2", "site", 1))...); err != nil {
+			t.Errorf("%s: %s %v", m[0], out, err)
+		}
+	}
+	if ran < 8 {
+		t.Errorf("%d commands ran", ran)
+	}
 	route := func(g *lab.Gateway, udp string) {
 		t.Helper()
 		restconf(t, g, "204", "PATCH", "", `{"ietf-restconf:data":{"vita-esp-gateway:route4":[{"id":"site","vita-esp-gateway-ext:udp-encapsulation":`+udp+`}]}}`)
 	}
-	route(b, `{"enabled": true, "keepalive": 0, "peer-moves": true}`)
+	route(b, `{"keepalive": 0}`)
 	route(a, `{"enabled": true, "keepalive": 1}`)
 	waitForPing(t, l, 10*time.Second)
 	if lost := ping(t, l, 100, "0.01"); lost != 0 {
