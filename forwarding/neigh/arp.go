@@ -55,7 +55,7 @@ func (s *Self) Answer(frame []byte) {
 // HeardARP takes in a packet that a neighbour has sent. From one to us an
 // address is learnt; otherwise only one that is known, or asked for, is updated
 // (RFC 826, packet reception). A reply confirms that the neighbour is there if
-// we have asked for it.
+// we have asked for it and not been answered yet, whatever else was heard since.
 func HeardARP(n *tables.Neighbour, a wire.ARP, toUs bool, now int64) Change {
 	if !Usable(a.SenderMAC()) {
 		return Same
@@ -68,7 +68,7 @@ func HeardARP(n *tables.Neighbour, a wire.ARP, toUs bool, now int64) Change {
 		switch {
 		case s == Permanent || s == None && !toUs:
 			return Same
-		case toUs && a.Op() == wire.ARPReply && (s == Incomplete || s == Probe):
+		case toUs && a.Op() == wire.ARPReply && atomic.LoadUint64(&n.Probes) > 0:
 			done = confirm(n, w, addr, now)
 		default:
 			done = learn(n, w, addr)

@@ -235,6 +235,7 @@ func known(w uint64) bool { return stateOf(w) >= Reachable }
 // confirm makes a neighbour reachable at an address.
 func confirm(n *tables.Neighbour, w, addr uint64, now int64) bool {
 	atomic.StoreInt64(&n.Confirmed, now)
+	atomic.StoreUint64(&n.Probes, 0)
 	return atomic.CompareAndSwapUint64(&n.Word, w, word(Reachable, addr))
 }
 

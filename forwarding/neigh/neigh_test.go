@@ -125,11 +125,18 @@ type book struct {
 	everAsked bool
 	delayed   int64 // when Delay began
 	sent      int   // requests in this state
+	open      bool  // a request has not been answered
 }
 
 func (b *book) mayAsk(now int64) bool { return !b.everAsked || now-b.request >= sec }
 
-func (b *book) asked(now int64) { b.request, b.everAsked = now, true }
+func (b *book) asked(now int64) { b.request, b.everAsked, b.open = now, true, true }
+
+// answered is what an answer to our request makes it.
+func (b *book) answered(now int64) {
+	b.enter(Reachable)
+	b.confirmed, b.open = now, false
+}
 
 func (b *book) enter(s State) { b.state, b.sent = s, 0 }
 
@@ -172,10 +179,9 @@ func (b *book) happens(e event, now int64) (o outcome) {
 	case evARP:
 		switch {
 		case !valid || b.state == None && !e.b:
-		case e.a && e.b && (b.state == Incomplete || b.state == Probe): // it answers us
+		case e.a && e.b && b.open: // it answers us
 			o.change = b.set(m)
-			b.enter(Reachable)
-			b.confirmed = now
+			b.answered(now)
 		default:
 			o.change = b.unasked(m)
 		}
@@ -215,8 +221,7 @@ func (b *book) advertised(e event, m wire.MAC, valid bool, now int64) (c Change)
 			return Same
 		case e.a: // Solicited=1, Override=any: record, send queued packets -> REACHABLE
 			c = b.set(m)
-			b.enter(Reachable)
-			b.confirmed = now
+			b.answered(now)
 		default: // Solicited=0 -> STALE
 			c = b.set(m)
 			b.enter(Stale)
@@ -226,12 +231,10 @@ func (b *book) advertised(e event, m wire.MAC, valid bool, now int64) (c Change)
 	other := given && m != b.mac
 	switch {
 	case e.a && !e.b && !other, e.a && e.b && !other: // same address: -> REACHABLE
-		b.enter(Reachable)
-		b.confirmed = now
+		b.answered(now)
 	case e.a && e.b && other: // record -> REACHABLE
 		c = b.set(m)
-		b.enter(Reachable)
-		b.confirmed = now
+		b.answered(now)
 	case !e.b && other && b.state == Reachable: // -> STALE
 		b.enter(Stale)
 	case !e.b && other: // unchanged
