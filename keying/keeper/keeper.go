@@ -115,6 +115,7 @@ const (
 	confirmInterval = 250 * time.Millisecond
 	confirmMost     = 1000 // with more of them it looks less often
 	watchInterval   = time.Second
+	restInterval    = 10 * time.Millisecond // between two looks at the timers
 	idleInterval    = time.Second
 
 	// An outbound SA is replaced once it has carried so much, and stops at
@@ -178,6 +179,7 @@ type Keeper struct {
 	knocks     bucket // repeated ones
 	starts     pacer
 	retries    pacer
+	next       int64 // when Tick is to be called, as it said the last time
 	confirmAt  int64
 	watchAt    int64
 }
@@ -224,7 +226,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		case <-timer.C:
 		case <-k.wake:
 		}
-		timer.Reset(max(time.Duration(k.Tick()-k.clock()), time.Millisecond))
+		timer.Reset(max(time.Duration(k.Tick()-k.clock()), restInterval))
 	}
 }
 
@@ -251,7 +253,17 @@ func (k *Keeper) Tick() int64 {
 	if l := k.timers.first(); l != nil {
 		next = min(next, l.due)
 	}
+	k.next = next
 	return next
+}
+
+// settled does at once what a message has made due for a link, and wakes Run
+// only if it would look too late.
+func (k *Keeper) settled(l *link, now int64) {
+	k.timers.set(l, max(l.tick(now), now+1))
+	if l.due < k.next-int64(restInterval) {
+		k.due()
+	}
 }
 
 // soon makes the next Tick look at a link.

@@ -60,7 +60,7 @@ func (l *link) receive(now int64, head *exchange.Head, m *client.Message) error 
 	if !l.messages[head.Kind].take(now) || !all.take(now) {
 		return errExcess
 	}
-	defer k.soon(l)
+	defer k.settled(l, now)
 	o, err := l.kex.Receive(now, m.Payload, func() uint32 { return k.newSPI(l.key.queue) })
 	if err == nil {
 		l.act(now, m.Peer, &o)
