@@ -49,11 +49,11 @@ race: ## the concurrent packages under the race detector
 fuzz: ## every fuzz target for FUZZTIME each (default 20s)
 	@test/fuzz.sh $${FUZZTIME:-20s}
 
-soak: setup build ## what takes hours: 10^8 damaged frames, an hour of fuzzing whole paths, a simulated year of rekeys, 10 000 routes between two gateways (needs root)
+soak: setup build ## what takes hours: 10^8 damaged frames, an hour of fuzzing whole paths, a simulated year of rekeys, floods, 10 000 routes between two gateways (needs root)
 	$(GO) test -count 1 -timeout 1h -v -run TestMutatedFrames ./forwarding -frames 100000000
 	$(GO) test -run '^$$' -fuzz '^FuzzPaths$$' -fuzztime 1h -fuzzminimizetime 50x ./forwarding
-	$(GO) test -count 1 -timeout 6h -v -run 'TestYear|TestManyRoutesComeBack|TestFlood' ./keying/keeper -soak
-	$(GO) test -count 1 -timeout 1h -v -run TestManyRoutes ./test/e2e -routes 10000
+	$(GO) test -count 1 -timeout 6h -v -run 'TestYear|TestHours|TestManyRoutesComeBack|TestFlood' ./keying/keeper -soak
+	$(GO) test -count 1 -timeout 1h -v -run 'TestManyRoutes$$|TestFlood' ./test/e2e -routes 10000 -flood 1000000
 
 bench: ## the packet path, measured (docs/performance.md)
 	@test/perf/bench.sh
