@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -227,7 +228,7 @@ func (g *rig) spec() tables.Spec {
 		private.OtherIP, private.OtherNextHop, private.OtherNextHopMAC = private.IP, private.NextHop, hostMAC
 		private.IP, private.NextHop = g.outer.gateway, g.outer.nextHop
 	}
-	return tables.Spec{
+	s := tables.Spec{
 		Private: &private,
 		Public: []tables.PublicInterface{{
 			Interface: tables.Interface{MAC: publicMAC, IP: g.outer.public, NextHop: g.outer.peer, NextHopMAC: guestMAC}, Queue: 1,
@@ -235,6 +236,10 @@ func (g *rig) spec() tables.Spec {
 		Routes:       []tables.Route{{ID: "linux", SPI: 1, Nets: []netip.Prefix{g.inner.farNet}, Gateways: []tables.Gateway{{Queue: 1, IP: g.outer.peer}}}},
 		ReplayWindow: uint16(g.row.window),
 	}
+	if g.row.encap {
+		s.Routes[0].UDP = &tables.UDP{Port: encapPort}
+	}
+	return s
 }
 
 // configureLinux installs the row's policies and SAs in the guest.
@@ -255,7 +260,7 @@ func (g *rig) configureLinux() {
 			sa.src, sa.dst, sa.spi, r.linuxWindow, strings.TrimSpace(flags+" "+r.flags))
 		fmt.Fprintf(&b, " aead rfc4106(gcm(aes)) 0x%s 128", hex.EncodeToString(append(bytes.Clone(key), salt[:]...)))
 		if r.encap {
-			fmt.Fprintf(&b, " encap espinudp %d %d 0.0.0.0", encapPort, encapPort)
+			fmt.Fprintf(&b, " encap espinudp %d %d %s", encapPort, encapPort, map[int]string{4: "0.0.0.0", 6: "::"}[r.outer])
 		}
 		if r.seq > 0 {
 			fmt.Fprintf(&b, " replay-seq %#x replay-seq-hi %#x replay-oseq %#x replay-oseq-hi %#x",
@@ -466,7 +471,14 @@ func (g *rig) intoEngine(end *memory.End, frames [][]byte) (private, public [][]
 		}
 		private, public = append(private, g.private.Drain()...), append(public, g.public.Drain()...)
 	}
-	return private, public
+	return private, slices.DeleteFunc(public, g.isKeepalive)
+}
+
+// isKeepalive tells keepalives, which come when it is time for them, from what
+// the row's traffic makes.
+func (g *rig) isKeepalive(f []byte) bool {
+	n := 14 + g.outer.headerLen
+	return g.row.encap && len(f) == n+8+1 && f[n+8] == 0xff
 }
 
 func (g *rig) intoLinux(frames ...[]byte) {

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"fmt"
 	"testing"
+	"time"
 
 	"vita/forwarding/drop"
 	"vita/forwarding/tables"
@@ -120,6 +121,27 @@ func rows() (out []*row) {
 			}
 		}
 	}
+	for _, f := range [][2]int{{4, 4}, {6, 6}, {6, 4}, {4, 6}} {
+		add := func(name string, change func(*row)) {
+			r := row{outer: f[0], inner: f[1], encap: true}
+			change(&r)
+			r.name = fmt.Sprintf("%din UDP in%d/%s", f[1], f[0], name)
+			out = append(out, &r)
+		}
+		add("aes-128, across 2^32", func(r *row) { r.seq = 1<<32 - 9 })
+		add("aes-256, start", func(r *row) { r.key = 32 })
+		add("window 128 across 2^32", func(r *row) { r.traffic, r.seq = replays, 1<<32-64 })
+		add("wrong key", func(r *row) { r.wrongKey, r.traffic = true, refused })
+		add("largest packets", func(r *row) { r.traffic = largest })
+		add("DSCP and ECN", func(r *row) {
+			r.traffic = classes
+			r.spec = changed(func(s *tables.Spec) { s.CopyDSCP, s.ECN = true, true })
+		})
+		add("keepalives", func(r *row) {
+			r.traffic = keepalives
+			r.spec = changed(func(s *tables.Spec) { s.Routes[0].UDP.Keepalive = 1 })
+		})
+	}
 	return out
 }
 
@@ -187,6 +209,24 @@ func damage(g *rig) {
 	g.decrypt += uint64(n)
 	g.drops[drop.ESPAuthentication] += uint64(n)
 	g.drops[drop.ESPNoSA]++
+}
+
+// keepalives waits for one of ours, which Linux must not mind.
+func keepalives(g *rig) {
+	var frames [][]byte
+	for deadline := time.Now().Add(patience); len(frames) == 0; time.Sleep(10 * time.Millisecond) {
+		if frames = g.public.Drain(); time.Now().After(deadline) {
+			g.t.Fatal("none has come")
+		}
+	}
+	for _, f := range frames {
+		if !g.isKeepalive(f) {
+			g.t.Fatalf("not a keepalive: %x", f)
+		}
+	}
+	g.intoLinux(frames...)
+	g.outwards(10)
+	g.inwards(10)
 }
 
 // flow pads every packet to the MTU. Linux counts the padding, we do not.
