@@ -60,6 +60,7 @@ type core struct {
 	r      *rig
 	w      *worker
 	free   int
+	udp    bool
 	most   int // frames that may come out for one
 	seeds  [2][][]byte
 	inner  [][]byte // what the peer may seal, behind 14 bytes
@@ -80,6 +81,8 @@ func newCore(f *testing.F, m *mutation, everything bool) *core {
 		s := &c.r.spec
 		s.ECN, s.CopyDSCP, s.DF, s.Fragment, s.Resync, s.ReplayWindow = true, true, tables.DFCopy, true, true, 1000
 		s.TFC, s.MTU = true, 900
+		s.Routes[0].UDP = &tables.UDP{Moves: true}
+		c.udp = true
 		c.most = 3
 		c.r.apply()
 	}
@@ -97,6 +100,13 @@ func newCore(f *testing.F, m *mutation, everything bool) *core {
 	c.seeds = [2][][]byte{m.private(c.remote), m.public(c.remote)}
 	c.seeds[1] = append(c.seeds[1], errorAbout(!m.v6))
 	c.inner = innerSeeds()
+	if c.udp {
+		in := c.sealed(c.inner[0][14:], 1<<20+1)
+		n := len(in) - esp.Size(len(c.inner[0])-14)
+		for _, payload := range [][]byte{in[n:], {0xff}, make([]byte, 12)} { // ESP, a keepalive, key exchange
+			c.seeds[1] = append(c.seeds[1], setLength(append(bytes.Clone(in[:n]), payload...)))
+		}
+	}
 	return c
 }
 
@@ -295,16 +305,31 @@ func (c *core) sealed(inner []byte, seq uint64) []byte {
 		head = c.seeds[1][0][:54]
 	}
 	size := esp.Size(len(inner))
-	f := append(make([]byte, 0, len(head)+size), head...)[:len(head)+size]
-	p := f[len(head):]
+	f := append(make([]byte, 0, len(head)+wire.UDPLen+size), head...)
+	if c.udp && seq&1 != 0 {
+		f[23-3*(len(f)-34)/20] = wire.ProtoUDP // 23 in IPv4, 20 in IPv6
+		f = append(f, 0x11, 0x94, 0x11, 0x94, 0, 0, 0, 0)
+	}
+	p := f[len(f):][:size]
+	f = f[:len(f)+size]
 	copy(p[esp.HeaderLen:], inner)
 	c.batch.Encapsulate(&c.remote.key, 4711, seq, p, len(inner), 0, next)
 	c.batch.Seal()
 	c.batch.Reset()
-	if len(head) == 34 {
+	return setLength(f)
+}
+
+// setLength makes a frame's lengths, of IP and UDP, and checksums right.
+func setLength(f []byte) []byte {
+	n := 54
+	if f[14]>>4 == 4 {
+		n = 34
 		wire.PutBe16(f[16:], uint16(len(f)-14))
 	} else {
 		wire.PutBe16(f[18:], uint16(len(f)-54))
+	}
+	if f[23-3*(n-34)/20] == wire.ProtoUDP {
+		wire.PutBe16(f[n+4:], uint16(len(f)-n))
 	}
 	return mend(f)
 }
