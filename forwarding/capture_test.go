@@ -155,7 +155,10 @@ func TestCaptureDrops(t *testing.T) {
 	if e := expiredAnswer; e.reason != drop.OutboundNoSA || !e.raw || wire.IPv4(e.data).Protocol() != wire.ProtoICMP {
 		t.Errorf("%+v", e)
 	}
-	if drain(r.private); r.engine.capture != nil {
+	drain(r.private)
+	r.engine.mu.Lock()
+	defer r.engine.mu.Unlock()
+	if r.engine.capture != nil {
 		t.Error("the capture goes on")
 	}
 }

@@ -67,7 +67,7 @@ func (c *Client) counters(ctx context.Context, each bool) ([]Line, error) {
 	var fields []string
 	for _, n := range at.Schema().Children {
 		switch n.Name {
-		case "route", "security-association", "inbound-sa":
+		case "route", "security-association", "inbound-sa", "neighbour":
 		default:
 			fields = append(fields, n.QName())
 		}

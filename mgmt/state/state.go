@@ -72,8 +72,8 @@ func set(g *gen.VitaEspGateway_GatewayState, path string, v uint64) bool {
 }
 
 // Fill returns a function that sets a tree's gateway-state to what the sources
-// say at that moment. Lists with an entry for each route or association are
-// made only where they are wanted; the rest costs little.
+// say at that moment. Lists with an entry for each route, association or
+// neighbour are made only where they are wanted; the rest costs little.
 func Fill(engine Source, keys KeySource) datastore.State {
 	return func(root *gen.Vita, wants datastore.Wants) {
 		g := &gen.VitaEspGateway_GatewayState{}
@@ -95,8 +95,10 @@ func Fill(engine Source, keys KeySource) datastore.State {
 			routes(g, engine.Routes(), now)
 		}
 		extended(g, n, engine)
-		for _, e := range engine.Neighbours() {
-			neighbour(g, e, now)
+		if wants("neighbour") {
+			for _, e := range engine.Neighbours() {
+				neighbour(g, e, now)
+			}
 		}
 	}
 }

@@ -142,13 +142,13 @@ func TestRoutesAndLifetimes(t *testing.T) {
 		t.Errorf("%+v", in)
 	}
 	for _, c := range []struct {
-		wants       string
-		routes, sas int
-	}{{"route", 2, 0}, {"security-association", 0, 2}, {"inbound-sa", 0, 2}, {"drop", 0, 0}} {
+		wants                   string
+		routes, sas, neighbours int
+	}{{"route", 2, 0, 0}, {"security-association", 0, 2, 0}, {"inbound-sa", 0, 2, 0}, {"neighbour", 0, 0, len(s.Neighbours())}, {"drop", 0, 0, 0}} {
 		root := &gen.Vita{}
 		Fill(s, keys{})(root, func(child string) bool { return child == c.wants })
-		if g := root.GatewayState; len(g.Route) != c.routes || len(g.SecurityAssociation) != c.sas {
-			t.Errorf("who wants %s gets %d routes and %d associations", c.wants, len(g.Route), len(g.SecurityAssociation))
+		if g := root.GatewayState; len(g.Route) != c.routes || len(g.SecurityAssociation) != c.sas || len(g.Neighbour) != c.neighbours {
+			t.Errorf("who wants %s gets %d routes, %d associations and %d neighbours", c.wants, len(g.Route), len(g.SecurityAssociation), len(g.Neighbour))
 		}
 	}
 }
