@@ -70,11 +70,30 @@ type Config struct {
 	Ifname string       // kernel interface, for drivers that leave the NIC to the kernel
 	PCI    string       // PCI address, for drivers that own the NIC
 	Queues []int        // device queues, from 0; nil = all
+	Every  int          // also each so many queues further on, as far as the device has them; 0 = none
 	MAC    [6]byte      // address to receive; zero = the device's own
 	Tagged bool         // frames have VLAN tags, which must be in them: what cannot see to that is ErrUnsupported
 	Pool   *pktbuf.Pool // buffers of the worker that will own the port
 	Stats  *Stats       // where the port counts; nil = private memory
 	Log    func(string) // one line about a choice made at open (mode, fallback); may be nil
+}
+
+// QueuesOf returns the queues that the port is to serve, of a device with n.
+func (c *Config) QueuesOf(n int) []int {
+	var out []int
+	if c.Queues == nil {
+		for q := range n {
+			out = append(out, q)
+		}
+		return out
+	}
+	for _, first := range c.Queues {
+		out = append(out, first)
+		for q := first + c.Every; c.Every > 0 && q < n; q += c.Every {
+			out = append(out, q)
+		}
+	}
+	return out
 }
 
 // Errors that callers tell apart. Drivers wrap them with the interface's name.

@@ -2,6 +2,7 @@ package drivers
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -81,5 +82,23 @@ func TestStatsTellGroupsApart(t *testing.T) {
 	want := Stats{RxPackets: 4, RxBytes: 240, RxBcast: 1, RxMcast: 2, RxDMAPackets: 4, TxPackets: 4, TxBytes: 200, TxBcast: 1, TxMcast: 2}
 	if s != want {
 		t.Errorf("%+v, want %+v", s, want)
+	}
+}
+
+func TestQueuesOf(t *testing.T) {
+	for _, c := range []struct {
+		config Config
+		want   []int
+	}{
+		{Config{}, []int{0, 1, 2, 3, 4}},
+		{Config{Queues: []int{3}}, []int{3}},
+		{Config{Queues: []int{0}, Every: 2}, []int{0, 2, 4}},
+		{Config{Queues: []int{1}, Every: 2}, []int{1, 3}},
+		{Config{Queues: []int{1}, Every: 9}, []int{1}},
+		{Config{Queues: []int{7}, Every: 2}, []int{7}}, // for the driver to refuse
+	} {
+		if got := c.config.QueuesOf(5); !slices.Equal(got, c.want) {
+			t.Errorf("%+v: %v, want %v", c.config, got, c.want)
+		}
 	}
 }

@@ -34,12 +34,13 @@ import (
 type portKey struct {
 	link   tables.Link
 	queue  int // from 0; -1: all
+	every  int // and each so many further on; 0: none
 	mac    [6]byte
 	tagged bool // frames have a VLAN tag
 }
 
 func (k portKey) overlaps(o portKey) bool {
-	return k.link == o.link && (k.queue == o.queue || k.queue < 0 || o.queue < 0)
+	return k.link == o.link && (k.queue == o.queue || k.queue < 0 || o.queue < 0 || k.every != o.every)
 }
 
 // handle is an open port and whose it is.
@@ -227,10 +228,18 @@ func (e *Engine) plug(h *handle) {
 	}
 }
 
+// privateKey shares the private device's queues out among the workers, in the
+// order of their numbers: with two, one has the first, the third and so on.
 func privateKey(t *tables.Tables, wc *tables.WorkerConfig) portKey {
-	k := portKey{link: t.Private.Link, queue: int(wc.Queue) - 1, mac: t.Private.MAC, tagged: t.Private.VLAN != 0}
+	k := portKey{link: t.Private.Link, queue: -1, mac: t.Private.MAC, tagged: t.Private.VLAN != 0}
 	if len(t.Workers) == 1 {
-		k.queue = -1 // whatever the device spreads over its queues is for the one worker
+		return k
+	}
+	k.queue, k.every = 0, len(t.Workers)
+	for i := range t.Workers {
+		if t.Workers[i].Queue < wc.Queue {
+			k.queue++
+		}
 	}
 	return k
 }
@@ -251,7 +260,7 @@ func (e *Engine) open(h *handle) error {
 	}
 	c.Stats = arena.Ptr[drivers.Stats](arena.Raw(stats))
 	if h.key.queue >= 0 {
-		c.Queues = []int{h.key.queue}
+		c.Queues, c.Every = []int{h.key.queue}, h.key.every
 	}
 	p, err := e.o.Registry.Open(c)
 	if err != nil {

@@ -168,3 +168,43 @@ func TestMostWorkers(t *testing.T) {
 		t.Error("one more is accepted")
 	}
 }
+
+// TestQueuesOfThePrivateDevice: all of them are served, however many workers
+// there are, and stay so when one more comes or goes.
+func TestQueuesOfThePrivateDevice(t *testing.T) {
+	const queues = 5
+	r := newQueuesRig(t, 3)
+	public := r.spec.Public
+	name, p := newWire(t, memory.Options{Queues: queues, Steer: func(f []byte) int { return int(f[33]) }})
+	r.private, r.spec.Private.Link.Ifname = p, name
+	for _, n := range []int{1, 2, 3, 2, 1} {
+		r.spec.Public = public[:n]
+		if n == 2 {
+			r.spec.Public = []tables.PublicInterface{public[2], public[0]} // their order is by number
+		}
+		r.apply()
+		for _, w := range r.spec.Public {
+			r.install(client.SA{Direction: client.Outbound, SPI: 100 + uint32(w.Queue), Queue: w.Queue})
+		}
+		for q := range byte(queues) {
+			r.private.Inject(changed(outFrame(60, 'x'), func(b []byte) { b[33] = q }))
+			f := take(t, r.public, 1)[0]
+			want := uint32(q)%uint32(n) + 101
+			if n == 2 && want == 102 {
+				want = 103
+			}
+			if got := wire.ESP(f[34:]).SPI(); got != want {
+				t.Errorf("%d workers: a packet of queue %d went by SPI %d, want %d", n, q, got, want)
+			}
+		}
+		served := 0
+		for _, i := range r.client.Ports() {
+			if !i.Public {
+				served += i.Queues
+			}
+		}
+		if served != queues {
+			t.Errorf("%d workers serve %d of %d queues", n, served, queues)
+		}
+	}
+}

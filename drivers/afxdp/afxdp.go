@@ -76,7 +76,7 @@ func (p *Port) open(c drivers.Config) error {
 	if room := c.Pool.FrameSize() - kernelHeadroom; p.maxFrame > room {
 		return fmt.Errorf("MTU %d needs %d bytes a frame, a buffer has %d: %w", i.MTU, p.maxFrame, room, drivers.ErrUnsupported)
 	}
-	queues, err := i.Claim(c.Queues)
+	queues, err := i.Claim(c.QueuesOf(i.Queues))
 	if err != nil {
 		return err
 	}

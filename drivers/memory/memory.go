@@ -269,14 +269,9 @@ func (e *End) open(c drivers.Config) (*Port, error) {
 	if err != nil {
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
-	p := &Port{end: e, name: c.Ifname, pool: c.Pool, stats: c.Stats, queues: slices.Clone(c.Queues), fd: fd}
+	p := &Port{end: e, name: c.Ifname, pool: c.Pool, stats: c.Stats, queues: c.QueuesOf(len(e.rings)), fd: fd}
 	if p.stats == nil {
 		p.stats = new(drivers.Stats)
-	}
-	if p.queues == nil {
-		for q := range e.rings {
-			p.queues = append(p.queues, q)
-		}
 	}
 	p.one[0] = 1
 	e.mu.Lock()

@@ -80,13 +80,13 @@ func (f *farPort) receive(n int, within time.Duration) (out [][]byte) {
 	return out
 }
 
-// TestQueues has two workers on real devices with two queues each, by AF_XDP: a
-// worker takes what arrives at its queue of the private device, sends it by its
+// TestQueues has two workers on real devices with several queues, by AF_XDP: a
+// worker takes what arrives at its queues of the private device, sends it by its
 // own SA of the route, from its own address and queue, and opens what comes back
 // there. What belongs to the other worker it does not take.
 func TestQueues(t *testing.T) {
 	gw, private, public := testnet.New(t), testnet.New(t), testnet.New(t)
-	testnet.Connect(t, gw, "priv0", private, "host0", testnet.Veth{Queues: 2})
+	testnet.Connect(t, gw, "priv0", private, "host0", testnet.Veth{Queues: 3}) // the third is the first worker's too
 	testnet.Connect(t, gw, "pub0", public, "net0", testnet.Veth{Queues: 2})
 	reg := new(drivers.Registry)
 	reg.Register("af-xdp", drivers.LinkIfname, func(c drivers.Config) (p drivers.Port, err error) {
@@ -201,6 +201,13 @@ func TestQueues(t *testing.T) {
 			t.Fatalf("queue %d: %d frames came in there, %d at the other", i, len(in), len(other))
 		}
 	}
+	third := openQueue(t, private, "host0", 2)
+	for range frames {
+		third.send(inner.Bytes())
+	}
+	if got := nets[0].receive(frames, 5*time.Second); len(got) != frames || got[0][29] != 1 {
+		t.Errorf("%d frames from the third queue came out", len(got))
+	}
 	s := c.Counters()
 	if n := s.Drops(drop.PublicWrongMAC); n != 2 {
 		t.Errorf("%d frames for another worker were dropped, want 2", n)
@@ -209,12 +216,23 @@ func TestQueues(t *testing.T) {
 		t.Errorf("workers %+v", s.Workers)
 	}
 	for _, sa := range c.SAs() {
-		if want := uint64(frames) - uint64(sa.Direction&1); sa.Packets != want || sa.Queue != uint16(sa.SPI-1000)+1 {
+		want := uint64(frames)
+		switch {
+		case sa.Direction == client.Inbound:
+			want--
+		case sa.Queue == 1:
+			want += frames // of the third queue
+		}
+		if sa.Packets != want || sa.Queue != uint16(sa.SPI-1000)+1 {
 			t.Errorf("%+v", sa)
 		}
 	}
 	for _, port := range c.Ports() {
-		if port.Driver != "af-xdp" || port.Queues != 1 {
+		queues := 1
+		if port.Queue == 1 && !port.Public {
+			queues = 2
+		}
+		if port.Driver != "af-xdp" || port.Queues != queues {
 			t.Errorf("%+v", port)
 		}
 	}

@@ -363,14 +363,8 @@ var claims = struct {
 	untags map[key]bool
 }{m: map[key]map[int]bool{}, untags: map[key]bool{}}
 
-// Claim makes queues the caller's until Close, all of them where queues is nil,
-// and returns them.
+// Claim makes queues the caller's until Close, and returns them.
 func (i *Interface) Claim(queues []int) ([]int, error) {
-	if queues == nil {
-		for q := range i.Queues {
-			queues = append(queues, q)
-		}
-	}
 	if len(queues) == 0 {
 		return nil, errors.New("no queue given")
 	}
