@@ -342,3 +342,105 @@ func TestSlotsOfOthers(t *testing.T) {
 		t.Error("a slot that does not exist is accepted")
 	}
 }
+
+// FuzzResolution puts any ARP or neighbour discovery, or anything else, into a
+// gateway whose next hops are not known, on both sides and in both families.
+// Whatever comes, the worker asks on, answers no more than once a frame, loses
+// no buffer, and takes the right answer when it comes.
+func FuzzResolution(f *testing.F) {
+	type gate struct {
+		*rig
+		bothWays
+		w   *worker
+		now *int64
+		all int
+	}
+	var gates []gate
+	for _, name := range []string{"in IPv4", "in IPv6"} {
+		k := bothKinds[name]
+		r := newRigBoth(f, k.v6)
+		none := [6]byte{}
+		r.spec.Private.NextHopMAC, r.spec.Private.OtherNextHopMAC, r.spec.Public[0].NextHopMAC = none, none, none
+		r.spec.Public[0].PrefixLen = 24
+		r.apply()
+		r.install(client.SA{Direction: client.Outbound, SPI: 4711})
+		w, goOn := r.still()
+		f.Cleanup(goOn)
+		now := w.now
+		w.clock = func() int64 { return now }
+		gates = append(gates, gate{r, k, w, &now, w.pool.Available()})
+	}
+	solicit := make([]byte, neigh.FrameLen6)
+	us := neigh.Self{MAC: testMAC, IP: 0x0a010001, IP6: addr(privNext6).As16()}
+	own6 := addr(priv6).As16()
+	us.Solicit(solicit, &own6, nil)
+	f.Add(false, true, solicit)
+	us.Announce6(solicit)
+	f.Add(true, false, solicit)
+	f.Add(true, true, arpFrame(wire.ARPRequest, 0x0a0100fe))
+	f.Add(false, true, arpFrame(wire.ARPReply, 0xcb007101))
+	station := uint16(0)
+	f.Fuzz(func(t *testing.T, v6, public bool, b []byte) {
+		if len(b) < wire.EthernetLen || len(b) > 1500 {
+			return
+		}
+		g := gates[0]
+		if v6 {
+			g = gates[1]
+		}
+		port := g.private
+		if public {
+			port = g.public
+		}
+		mine := changed(b, func(b []byte) { copy(b, g.w.a.private.self.MAC[:]); b[6] &^= 1 })
+		if public {
+			copy(mine, g.w.a.public.self.MAC[:])
+		}
+		if p, ok := wire.ParseIPv6(mine[wire.EthernetLen:]); ok && len(p) >= wire.IPv6Len+4 && p.Next() == wire.ProtoICMP6 {
+			wire.SumICMP6(p)
+		}
+		port.Inject(b, mine)
+		for g.w.turn() > 0 {
+		}
+		if sent := len(g.private.Drain()) + len(g.public.Drain()); sent > 4 { // and what a tick may ask for
+			t.Fatalf("%d frames came out", sent)
+		}
+		*g.now += int64(40 * time.Second) // whatever was believed is asked for again
+		for range 3 {
+			g.w.turn()
+			*g.now += int64(2 * time.Second)
+		}
+		g.private.Drain()
+		g.public.Drain()
+		// The peer says who it is, by a request to us, and packets go there.
+		station++ // one that was known, and silent for long, would not be believed for saying the same again
+		next := [6]byte{2, 7, 7}
+		wire.PutBe16(next[4:], station)
+		hop := neigh.Self{MAC: next, IP: 0xcb007102, IP6: addr(peer6).As16(), Has4: true, Has6: true} // the peer, which is on the link
+		var ask []byte
+		if v6 {
+			ask = make([]byte, neigh.FrameLen6)
+			ip := addr(pub6).As16()
+			hop.Solicit(ask, &ip, nil)
+		} else {
+			ask = make([]byte, neigh.FrameLen)
+			hop.Request(ask, 0xcb007101, nil)
+		}
+		g.public.Inject(ask)
+		g.w.turn()
+		g.public.Drain()
+		g.private.Inject(g.out(outFrame(60, 'x')[14:]))
+		g.w.turn()
+		got := g.public.Drain()
+		ok := false
+		for _, f := range got {
+			ok = ok || *wire.Ethernet(f).Dst() == next && len(f) > 100
+		}
+		if !ok {
+			t.Fatalf("the packet went elsewhere: %x; %+v", got, g.client.Neighbours())
+		}
+		if g.w.pool.Available() != g.all {
+			t.Fatalf("%d buffers are missing", g.all-g.w.pool.Available())
+		}
+	})
+}
