@@ -53,7 +53,11 @@ type cli struct {
 	AEAD      aeadCmd   `cmd:"" name:"aead" help:"AES-GCM in batches, beside Go's own in the same run."`
 	LPM       lpmCmd    `cmd:"" name:"lpm" help:"Longest-prefix match, beside bart in the same run."`
 	Softbench softCmd   `cmd:"" help:"The whole data plane over ports of memory, the public one looped back."`
+	Gap       gapCmd    `cmd:"" help:"How long a worker goes without polling while many routes are committed."`
 	Commit    CommitCmd `cmd:"" help:"The management plane: commits, reads and sessions over loopback."`
+
+	GapEngine gapEngineCmd `cmd:"" name:"gap-engine" hidden:""`
+	GapFloor  gapFloorCmd  `cmd:"" name:"gap-floor" hidden:""`
 }
 
 func main() {

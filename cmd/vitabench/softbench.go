@@ -99,8 +99,9 @@ func (c *softCmd) Run() error {
 		report.Mpps, report.NS, report.MinNS, report.CPUNS, report.Gbps, report.MaxGapUS, report.Tier))
 }
 
-// configure gives the engine its routes and SAs.
-func (c *softCmd) configure(ctx context.Context, cl *client.Client) error {
+// spec is the configuration: as many routes as there shall be, one queue a
+// worker.
+func (c *softCmd) spec() *tables.Spec {
 	at := func(v4, v6 string) netip.Addr {
 		if c.Family == 6 {
 			return netip.MustParseAddr(v6)
@@ -134,15 +135,15 @@ func (c *softCmd) configure(ctx context.Context, cl *client.Client) error {
 		}
 		spec.Routes = append(spec.Routes, r)
 	}
-	p, err := cl.Prepare(ctx, spec)
-	if err != nil {
+	return spec
+}
+
+// configure gives the engine its routes, and SAs to the first of them.
+func (c *softCmd) configure(ctx context.Context, cl *client.Client, keyed int) error {
+	if err := commit(ctx, cl, c.spec()); err != nil {
 		return err
 	}
-	p.Publish()
-	if err := p.Retire(ctx); err != nil {
-		return err
-	}
-	for i := range c.Routes {
+	for i := range keyed {
 		for w := range c.Workers {
 			sa := client.SA{Route: "r" + strconv.Itoa(i), Queue: uint16(w + 1), SPI: uint32(1000 + i), Key: make([]byte, c.Key/8)}
 			sa.Key[0], sa.Key[1], sa.Key[2], sa.Key[3] = byte(i), byte(i>>8), byte(i>>16), byte(w)
@@ -169,7 +170,7 @@ func (c *softCmd) measure(ctx context.Context, socket string, ls *loops) (r soft
 		return r, err
 	}
 	defer func() { err = errors.Join(err, cl.Close()) }()
-	if err := c.configure(ctx, cl); err != nil {
+	if err := c.configure(ctx, cl, c.Routes); err != nil {
 		return r, err
 	}
 	debug.FreeOSMemory()
