@@ -115,6 +115,7 @@ const (
 	confirmInterval = 250 * time.Millisecond
 	confirmMost     = 1000 // with more of them it looks less often
 	watchInterval   = time.Second
+	watchMost       = 2000                  // links at a time: where there are more, each is looked at less often
 	restInterval    = 10 * time.Millisecond // between two looks at the timers
 	idleInterval    = time.Second
 
@@ -182,6 +183,7 @@ type Keeper struct {
 	next       int64 // when Tick is to be called, as it said the last time
 	confirmAt  int64
 	watchAt    int64
+	watchFrom  int // the link that comes next
 }
 
 // spiKey is what an inbound SA is found by.
@@ -243,8 +245,12 @@ func (k *Keeper) Tick() int64 {
 	next = min(next, k.confirm(now))
 	if now >= k.watchAt {
 		k.watchAt = now + int64(watchInterval)
-		for _, l := range k.order {
-			l.watch(now)
+		for range min(len(k.order), watchMost) {
+			if k.watchFrom >= len(k.order) {
+				k.watchFrom = 0
+			}
+			k.order[k.watchFrom].watch(now)
+			k.watchFrom++
 		}
 	}
 	for l := k.timers.first(); l != nil && l.due <= now; l = k.timers.first() {
