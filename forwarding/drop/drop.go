@@ -345,7 +345,7 @@ var list = [NumReasons]Info{
 	},
 	ESPTrailer: {
 		"esp-trailer", none,
-		"An authentic ESP packet had a trailer whose pad length exceeds the packet.",
+		"An authentic ESP packet had a pad length beyond its start, or padding that is neither 1, 2, 3, ... nor zeros.",
 		"A defect of the peer.",
 		"Report it with the peer's make and version.",
 	},

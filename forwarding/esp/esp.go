@@ -118,9 +118,8 @@ func (b *Batch) Open() { aesgcm.Open(b.ops[:b.n]) }
 func (b *Batch) OK(i int) bool { return b.ops[i].OK }
 
 // Trim returns what an opened packet p, from its SPI to its ICV, carries, and
-// the protocol of that; false where the trailer is not within the packet. The
-// content of the padding is not looked at: it is authentic, and peers fill it
-// differently.
+// the protocol of that; false where the trailer is not within the packet, or the
+// padding is neither 1, 2, 3, ... (RFC 4303, 2.4) nor Vita's zeros.
 func Trim(p []byte) (payload []byte, next uint8, ok bool) {
 	b := p[HeaderLen : len(p)-aesgcm.TagSize]
 	if len(b) < TrailerLen {
@@ -130,6 +129,16 @@ func Trim(p []byte) (payload []byte, next uint8, ok bool) {
 	n := len(b) - TrailerLen - pad
 	if n < 0 {
 		return nil, 0, false
+	}
+	padding := b[n : len(b)-TrailerLen]
+	step := byte(0)
+	if pad > 0 && padding[0] != 0 {
+		step = 1
+	}
+	for i, c := range padding {
+		if c != byte(i+1)*step {
+			return nil, 0, false
+		}
 	}
 	return b[:n], next, true
 }

@@ -151,6 +151,15 @@ func TestTrim(t *testing.T) {
 			t.Errorf("pad length %d: %d bytes, next %d, %v", c.pad, len(payload), next, ok)
 		}
 	}
+	for padding, want := range map[string]bool{
+		"\x01": true, "\x01\x02\x03\x04": true, "\x00\x00\x00": true, "\x02": false, "\x01\x02\x02": false, "\x00\x00\x01": false, "\x01\x01": false,
+	} {
+		p := append(make([]byte, HeaderLen+8), padding...)
+		p = append(append(p, byte(len(padding)), 4), make([]byte, 16)...)
+		if payload, _, ok := Trim(p); ok != want || ok && len(payload) != 8 {
+			t.Errorf("padding %x: %d bytes, %v", padding, len(payload), ok)
+		}
+	}
 	if _, _, ok := Trim(make([]byte, MinLen-3)); ok {
 		t.Error("one byte of plaintext has a trailer")
 	}

@@ -138,7 +138,7 @@ func inbound6() (private, public [][]byte) {
 	inner := fromSite26(50).packet()
 	public = append(public,
 		outer6(esp(inSPI, 20, append(inner, make([]byte, 700)...), []byte{1, 2}, 41)),
-		outer6(esp(inSPI, 21, inner, bytes.Repeat([]byte{9}, 254), 41)),
+		outer6(esp(inSPI, 21, inner, counted(254), 41)),
 		outer6(esp(inSPI, 22, text(60), nil, 59)),
 		tunnel6(inSPI, 23, extended(there6, here6, 64, text(30)).packet()),
 	)

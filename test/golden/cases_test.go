@@ -244,10 +244,20 @@ func inbound() (private, public [][]byte) {
 	inner := fromSite2(50).packet()
 	public = append(public,
 		outer(esp(inSPI, 20, append(inner, make([]byte, 700)...), []byte{1, 2}, 4)), // padded to hide its length
-		outer(esp(inSPI, 21, inner, bytes.Repeat([]byte{9}, 254), 4)),               // the longest padding
+		outer(esp(inSPI, 21, inner, counted(254), 4)),                               // the longest padding
 		outer(esp(inSPI, 22, text(60), nil, 59)),                                    // a dummy
+		outer(esp(inSPI, 23, inner, bytes.Repeat([]byte{9}, 6), 4)),                 // padding of no kind
 	)
 	return nil, public
+}
+
+// counted is padding as RFC 4303 has it.
+func counted(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(i + 1)
+	}
+	return b
 }
 
 func replay() (private, public [][]byte) {
