@@ -4,6 +4,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -43,14 +44,14 @@ func (c *aeadCmd) Run() error {
 	if err := c.setUp(); err != nil {
 		return err
 	}
-	if c.Batch < 1 || c.Rounds < 1 {
-		return fmt.Errorf("batch and rounds must be at least 1")
+	if err := errors.Join(within("batch", c.Batch, 1, 1<<14), within("rounds", c.Rounds, 1, 1<<20)); err != nil {
+		return err
 	}
 	report := aeadReport{Op: c.Op, Key: c.Key, Batch: c.Batch, Tier: aesgcm.Tier()}
 	rows := []string{fmt.Sprintf("%s, AES-%d, tier %s, batches of %d: ns a packet, median (min)", c.Op, c.Key, report.Tier, c.Batch)}
 	for _, size := range c.Sizes {
-		if size < 0 || size > 1<<20 {
-			return fmt.Errorf("size %d: want 0 to 1048576", size)
+		if err := within("sizes", size, 0, 1<<20); err != nil {
+			return err
 		}
 		r, err := c.measure(size)
 		if err != nil {

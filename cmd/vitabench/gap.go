@@ -65,16 +65,9 @@ type gapReport struct {
 
 // Run measures in rounds and prints what all of them have seen.
 func (c *gapCmd) Run() error {
-	for _, o := range []struct {
-		name         string
-		n, low, high int
-	}{{"routes", c.Routes, 1, 1 << 20}, {"commits", c.Commits, 1, 1 << 20}, {"rounds", c.Rounds, 1, 1000}} {
-		if o.n < o.low || o.n > o.high {
-			return fmt.Errorf("--%s %d: want %d to %d", o.name, o.n, o.low, o.high)
-		}
-	}
-	if !(c.Seconds > 0 && c.Seconds <= 86400) {
-		return fmt.Errorf("--seconds %v: want more than 0, at most 86400", c.Seconds)
+	if err := errors.Join(within("routes", c.Routes, 1, 1<<20), within("commits", c.Commits, 1, 1<<20),
+		within("rounds", c.Rounds, 1, 1000), seconds(c.Seconds)); err != nil {
+		return err
 	}
 	if c.Tier != "" { // refused here, and not by a child
 		if err := aesgcm.Force(c.Tier); err != nil {
@@ -315,7 +308,7 @@ func startChild(ctx context.Context, args []string) (*child, error) {
 func (c *child) ready() error {
 	line := make([]byte, len(readyLine))
 	if _, err := io.ReadFull(c.out, line); err != nil || string(line) != readyLine {
-		return fmt.Errorf("%s did not start: %q, %v", c.cmd.Args[1], line, err)
+		return errors.Join(fmt.Errorf("%s did not start: %q", c.cmd.Args[1], line), err)
 	}
 	return nil
 }

@@ -102,6 +102,12 @@ func TestOptionsAreRefusedByName(t *testing.T) {
 		{"softbench", "--direction", "sideways"},
 		{"aead", "--key", "129"},
 		{"lpm", "--prefixes", "x"},
+		{"lpm", "--prefixes", "0"},
+		{"aead", "--batch", "0"},
+		{"aead", "--sizes", "64,-1"},
+		{"softbench", "--workers", "0"},
+		{"softbench", "--seconds", "-1"},
+		{"softbench", "--size", "9"},
 	} {
 		out, errs, err := vitabench(t, args...)
 		if err == nil || !strings.Contains(errs, args[1]) || strings.HasPrefix(out, "{") {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -33,8 +34,8 @@ func (c *lpmCmd) Run() error {
 	if err := c.setUp(); err != nil {
 		return err
 	}
-	if c.Prefixes < 1 || c.Prefixes > 4<<20 || c.Batch < 1 {
-		return fmt.Errorf("prefixes must be 1 to %d, batch at least 1", 4<<20)
+	if err := errors.Join(within("prefixes", c.Prefixes, 1, 4<<20), within("batch", c.Batch, 1, 1<<20)); err != nil {
+		return err
 	}
 	r := rand.New(rand.NewPCG(1, 2))
 	random := func() netip.Addr {

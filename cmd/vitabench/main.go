@@ -26,12 +26,27 @@ type common struct {
 func (c *common) setUp() error {
 	if c.Tier != "" {
 		if err := aesgcm.Force(c.Tier); err != nil {
-			return fmt.Errorf("tier %q: %w", c.Tier, err)
+			return fmt.Errorf("--tier %q: %w", c.Tier, err)
 		}
 	}
 	runtime.LockOSThread()
 	if len(c.CPU) > 0 {
 		return cpu.Pin(c.CPU[0])
+	}
+	return nil
+}
+
+// within refuses an option's number by the option's name.
+func within(option string, n, low, high int) error {
+	if n < low || n > high {
+		return fmt.Errorf("--%s %d: want %d to %d", option, n, low, high)
+	}
+	return nil
+}
+
+func seconds(s float64) error {
+	if !(s > 0 && s <= 86400) { // nor NaN
+		return fmt.Errorf("--seconds %v: want more than 0, at most 86400", s)
 	}
 	return nil
 }

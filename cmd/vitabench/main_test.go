@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -28,8 +29,10 @@ func TestSoftbenchForwards(t *testing.T) {
 		{Size: "imix", Family: 4, Routes: 50, Direction: "duplex", Workers: 2, Key: 256},
 		{Size: "imix", Family: 6, Routes: 50, Direction: "duplex", Workers: 1, Key: 128},
 		{Size: "1454", Family: 6, Routes: 1, Direction: "outbound", Workers: 1, Key: 128},
+		{Size: "60", Family: 4, Routes: 1, Direction: "inbound", Workers: 1, Key: 128},
+		{Size: "imix", Family: 6, Routes: 50, Direction: "inbound", Workers: 2, Key: 256},
 	} {
-		c.Seconds, c.JSON = 0.1, true
+		c.Seconds, c.JSON = 0.3, true
 		if err := c.Run(); err != nil {
 			t.Errorf("%+v: %v", c, err)
 		}
@@ -37,5 +40,56 @@ func TestSoftbenchForwards(t *testing.T) {
 	bad := softCmd{Size: "9", Family: 4, Routes: 1, Direction: "duplex", Workers: 1, Key: 128, Seconds: 0.1}
 	if err := bad.Run(); err == nil {
 		t.Error("frames of 9 bytes are accepted")
+	}
+}
+
+// The fields that each subcommand's object has, and no other.
+func TestFields(t *testing.T) {
+	soft := []string{"mpps", "ns_per_packet", "gbps", "cpu_ns_per_packet", "min_ns_per_packet", "max_gap_us", "tier"}
+	for _, c := range []struct {
+		args   string
+		fields []string
+	}{
+		{"softbench --seconds 0.3", soft},
+		{"softbench --direction inbound --size 576 --family 6 --seconds 0.3", soft},
+		{"lpm --prefixes 1000", []string{"ns_per_lookup", "bart_ns_per_lookup", "build_ms", "bytes"}},
+		{"aead --op open --key 256 --sizes 64 --batch 8 --rounds 3 --peer go", []string{"op", "key", "batch", "tier", "results"}},
+	} {
+		out, errs, err := vitabench(t, append(strings.Fields(c.args), "--json")...)
+		var got map[string]any
+		if err != nil || json.Unmarshal([]byte(out), &got) != nil {
+			t.Errorf("%s: %v: %s%s", c.args, err, out, errs)
+			continue
+		}
+		for _, f := range c.fields {
+			switch v := got[f].(type) {
+			case float64:
+				if v <= 0 {
+					t.Errorf("%s: %s is %v", c.args, f, v)
+				}
+			case nil:
+				t.Errorf("%s: no %s", c.args, f)
+			}
+			delete(got, f)
+		}
+		if len(got) != 0 {
+			t.Errorf("%s: also %v", c.args, got)
+		}
+	}
+	out, _, err := vitabench(t, "aead", "--sizes", "64,100", "--rounds", "3", "--json")
+	var r struct {
+		Results []struct {
+			Size   int     `json:"size"`
+			NS     float64 `json:"ns"`
+			PeerNS float64 `json:"peer_ns"`
+		} `json:"results"`
+	}
+	if err != nil || json.Unmarshal([]byte(out), &r) != nil || len(r.Results) != 2 {
+		t.Fatal(err, out)
+	}
+	for i, want := range []int{64, 100} {
+		if got := r.Results[i]; got.Size != want || got.NS <= 0 || got.PeerNS <= 0 {
+			t.Errorf("%+v, want size %d", got, want)
+		}
 	}
 }

@@ -27,7 +27,7 @@ type softCmd struct {
 	Size      string  `default:"60" help:"Bytes of a frame at the private port, or imix: 7 of 54, 4 of 590, 1 of 1514."`
 	Family    int     `enum:"4,6" default:"4" help:"4 or 6."`
 	Routes    int     `default:"1" help:"Routes, each with SAs of its own; packets go to random ones."`
-	Direction string  `enum:"duplex,outbound" default:"duplex" help:"duplex: a packet is sealed, turned round and opened; outbound: it is sealed."`
+	Direction string  `enum:"duplex,outbound,inbound" default:"duplex" help:"duplex: a packet is sealed, turned round and opened; outbound: it is sealed; inbound: it is opened."`
 	Workers   int     `default:"1" help:"Workers, each with ports of its own."`
 	Seconds   float64 `default:"3" help:"How long to measure."`
 	Key       int     `enum:"128,256" default:"128" help:"Bits of the keys."`
@@ -49,10 +49,10 @@ type softReport struct {
 func (c *softCmd) Run() error {
 	if c.Tier != "" {
 		if err := aesgcm.Force(c.Tier); err != nil {
-			return err
+			return fmt.Errorf("--tier %q: %w", c.Tier, err)
 		}
 	}
-	t := traffic{v6: c.Family == 6, routes: c.Routes, outbound: c.Direction == "outbound"}
+	t := traffic{v6: c.Family == 6, routes: c.Routes, outbound: c.Direction == "outbound", inbound: c.Direction == "inbound"}
 	header := ipAt + 20
 	if t.v6 {
 		header += 20
@@ -62,15 +62,15 @@ func (c *softCmd) Run() error {
 	} else {
 		n, err := strconv.Atoi(c.Size)
 		if err != nil || n < header || n > 1514 {
-			return fmt.Errorf("size %q: want imix or %d to 1514", c.Size, header)
+			return fmt.Errorf("--size %q: want imix or %d to 1514", c.Size, header)
 		}
 		t.sizes = []int{n}
 	}
 	for i, n := range t.sizes {
 		t.sizes[i] = max(n, header)
 	}
-	if c.Routes < 1 || c.Routes > 1<<20 || c.Workers < 1 || c.Workers > tables.WorkerSlots || c.Seconds <= 0 {
-		return fmt.Errorf("routes must be 1 to %d, workers 1 to %d, seconds positive", 1<<20, tables.WorkerSlots)
+	if err := errors.Join(within("routes", c.Routes, 1, 1<<20), within("workers", c.Workers, 1, tables.WorkerSlots), seconds(c.Seconds)); err != nil {
+		return err
 	}
 	dir, err := os.MkdirTemp("", "vitabench")
 	if err != nil {
@@ -189,23 +189,30 @@ func (c *softCmd) measure(ctx context.Context, socket string, ls *loops) (r soft
 	}
 	ls.Lock()
 	defer ls.Unlock()
-	read := func() (packets, bytes, cpu int64) {
+	begin := time.Now()
+	read := func() (packets, bytes, wall, cpu int64) {
 		for _, l := range ls.byPool {
-			packets += l.packets.Load()
-			bytes += l.bytes.Load()
+			if d := &l.kept.done; ls.inbound { // sealing does not count
+				packets, bytes = packets+d.packets.Load(), bytes+d.bytes.Load()
+				wall, cpu = wall+d.wall.Load()/int64(len(ls.byPool)), cpu+d.cpu.Load()
+			} else {
+				packets, bytes = packets+l.packets.Load(), bytes+l.bytes.Load()
+			}
+		}
+		if ls.inbound {
+			return packets, bytes, wall, cpu
 		}
 		var u unix.Rusage
 		_ = unix.Getrusage(unix.RUSAGE_SELF, &u) // cannot fail with these arguments
-		return packets, bytes, u.Utime.Nano() + u.Stime.Nano()
+		return packets, bytes, int64(time.Since(begin)), u.Utime.Nano() + u.Stime.Nano()
 	}
 	for _, l := range ls.byPool {
 		l.fresh.Store(true)
 	}
-	start := time.Now()
-	p0, b0, c0 := read()
+	p0, b0, w0, c0 := read()
 	time.Sleep(time.Duration(c.Seconds * 1e9))
-	p1, b1, c1 := read()
-	elapsed := float64(time.Since(start).Nanoseconds())
+	p1, b1, w1, c1 := read()
+	elapsed := float64(w1 - w0)
 	packets := float64(p1 - p0)
 	if packets == 0 {
 		return r, fmt.Errorf("no packet came through: %v", cl.Counters())

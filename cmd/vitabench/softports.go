@@ -29,6 +29,7 @@ type traffic struct {
 	sizes    []int // of frames, in turn
 	routes   int
 	outbound bool // the public port forgets what it is given
+	inbound  bool // the public port keeps what it is given, and turns it round later; see replay.go
 }
 
 // loop is what the ports of a worker share.
@@ -48,6 +49,8 @@ type loop struct {
 
 	last, windowStart time.Time
 	windowCount       int64
+
+	kept replay
 }
 
 // loops are made when the first port of a worker is opened.
@@ -151,6 +154,9 @@ func (p *privatePort) Info() drivers.Info {
 }
 
 func (p *privatePort) Rx(b []pktbuf.Packet) int {
+	if p.inbound && p.replaying() {
+		return 0
+	}
 	if p.tail-p.head > ringSize-2*len(b) {
 		return 0
 	}
@@ -199,6 +205,9 @@ func (p *publicPort) Info() drivers.Info {
 }
 
 func (p *publicPort) Rx(b []pktbuf.Packet) int {
+	if p.inbound {
+		return p.replay(b)
+	}
 	n := min(len(b), p.tail-p.head)
 	for i := range n {
 		b[i] = p.ring[p.head%ringSize]
@@ -217,19 +226,32 @@ func (p *publicPort) Tx(b []pktbuf.Packet) int {
 		p.done(len(b), bytes)
 		return len(b)
 	}
+	if p.inbound {
+		for _, k := range b {
+			f := p.pool.Bytes(k)
+			p.turnRound(f)
+			p.keep(f)
+		}
+		p.pool.PutBatch(b)
+		return len(b)
+	}
 	n := min(len(b), ringSize-(p.tail-p.head))
 	for _, k := range b[:n] {
-		f := p.pool.Bytes(k)
-		*(*[6]byte)(f) = publicMAC
-		if p.v6 {
-			src, dst := (*[16]byte)(f[ipAt+8:]), (*[16]byte)(f[ipAt+24:])
-			*src, *dst = *dst, *src
-		} else {
-			src, dst := (*[4]byte)(f[ipAt+12:]), (*[4]byte)(f[ipAt+16:])
-			*src, *dst = *dst, *src
-		}
+		p.turnRound(p.pool.Bytes(k))
 		p.ring[p.tail%ringSize] = k
 		p.tail++
 	}
 	return n
+}
+
+// turnRound makes of a frame one that the peer might have sent.
+func (l *loop) turnRound(f []byte) {
+	*(*[6]byte)(f) = publicMAC
+	if l.v6 {
+		src, dst := (*[16]byte)(f[ipAt+8:]), (*[16]byte)(f[ipAt+24:])
+		*src, *dst = *dst, *src
+	} else {
+		src, dst := (*[4]byte)(f[ipAt+12:]), (*[4]byte)(f[ipAt+16:])
+		*src, *dst = *dst, *src
+	}
 }
