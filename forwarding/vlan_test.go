@@ -50,11 +50,12 @@ func TestVLAN(t *testing.T) {
 		}
 		for _, f := range private {
 			g.private.Inject(f)
+			g.settle() // one at a time, so that the order is the same
 		}
 		for _, f := range public {
 			g.public.Inject(f)
+			g.settle()
 		}
-		g.settle()
 		out := [2][][]byte{g.private.Drain(), g.public.Drain()}
 		if i == 0 {
 			want = out

@@ -21,6 +21,14 @@ func Sum(b []byte, initial uint32) uint16 {
 	return ^fold(Add(b, initial))
 }
 
+// Words is Sum for the five words of an IPv4 header without options, whose
+// checksum is zero.
+func Words(a, b, c, d, e uint32) uint16 {
+	sum := uint64(a) + uint64(b) + uint64(c) + uint64(d) + uint64(e)
+	sum = sum>>32 + sum&0xffffffff
+	return ^fold(uint32(sum>>48 + sum>>32&0xffff + sum>>16&0xffff + sum&0xffff))
+}
+
 // Valid reports whether b, its checksum field included, sums to what a correct
 // checksum leaves (RFC 1071, section 1).
 func Valid(b []byte, initial uint32) bool {

@@ -77,6 +77,24 @@ func TestPseudoHeaders(t *testing.T) {
 
 // An update must leave data that validates, and must equal the full sum but
 // for the two forms of zero (RFC 1624, section 3).
+// Words agrees with Sum, for words of few and of many carries.
+func TestWords(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 9))
+	for range 100_000 {
+		var b [20]byte
+		for i := range b {
+			b[i] = byte(r.Uint32())
+			if r.IntN(3) == 0 {
+				b[i] = 0xff
+			}
+		}
+		w := func(i int) uint32 { return binary.BigEndian.Uint32(b[i:]) }
+		if got, want := Words(w(0), w(4), w(8), w(12), w(16)), Sum(b[:], 0); got != want {
+			t.Fatalf("% x: %#x, want %#x", b, got, want)
+		}
+	}
+}
+
 func TestUpdateEqualsRecomputation(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	edge := []uint16{0, 1, 0x7fff, 0x8000, 0xfffe, 0xffff}

@@ -107,9 +107,11 @@ func (p IPv4) Payload() []byte { return p[p.HeaderLen():] }
 // checksum (RFC 1624).
 func (p IPv4) DecrementTTL() {
 	_ = p[11]
+	// Nothing is read back that was just written in smaller pieces: that would
+	// wait until it is in the cache.
 	old := Be16(p[8:])
-	p[8]--
-	PutBe16(p[10:], cksum.Update16(Be16(p[10:]), old, Be16(p[8:])))
+	now := old - 1<<8
+	PutBe32(p[8:], uint32(now)<<16|uint32(cksum.Update16(Be16(p[10:]), old, now)))
 }
 
 // PutIPv4 writes a whole header without options, TOS 0, identification 0, and
@@ -121,15 +123,19 @@ func PutIPv4(b []byte, total int, df bool, ttl, proto uint8, src, dst uint32) {
 // PutTunnel4 is PutIPv4 with a TOS and an identification.
 func PutTunnel4(b []byte, total int, tos uint8, id uint16, df bool, ttl, proto uint8, src, dst uint32) {
 	_ = b[IPv4Len-1]
-	PutBe32(b[0:], 0x45<<24|uint32(tos)<<16|uint32(uint16(total)))
-	PutBe32(b[4:], uint32(id)<<16)
+	first := 0x45<<24 | uint32(tos)<<16 | uint32(uint16(total))
+	second := uint32(id) << 16
 	if df {
-		b[6] = 0x40
+		second |= 0x4000
 	}
-	b[8], b[9], b[10], b[11] = ttl, proto, 0, 0
+	third := uint32(ttl)<<24 | uint32(proto)<<16
+	// The sum is of what is written, not of the memory, as in DecrementTTL.
+	third |= uint32(cksum.Words(first, second, third, src, dst))
+	PutBe32(b[0:], first)
+	PutBe32(b[4:], second)
+	PutBe32(b[8:], third)
 	PutBe32(b[12:], src)
 	PutBe32(b[16:], dst)
-	PutBe16(b[10:], cksum.Sum(b[:IPv4Len], 0))
 }
 
 // Martian reports whether an address is none that a packet may be forwarded
