@@ -133,12 +133,19 @@ func (l *loop) done(n, bytes int) {
 	}
 	l.maxGap.Store(max(l.maxGap.Load(), int64(now.Sub(l.last))))
 	l.last = now
+	if l.inbound {
+		return
+	}
 	if l.windowCount += int64(n); l.windowCount >= windowSize {
-		ps := int64(now.Sub(l.windowStart)) * 1000 / l.windowCount
-		if m := l.minWindow.Load(); m == 0 || ps < m {
-			l.minWindow.Store(ps)
-		}
+		l.fastest(int64(now.Sub(l.windowStart)) * 1000 / l.windowCount)
 		l.windowStart, l.windowCount = now, 0
+	}
+}
+
+// fastest notes the time a packet took in a window, in picoseconds.
+func (l *loop) fastest(ps int64) {
+	if m := l.minWindow.Load(); m == 0 || ps < m {
+		l.minWindow.Store(ps)
 	}
 }
 
