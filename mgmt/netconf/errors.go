@@ -13,7 +13,7 @@ import (
 func writeErrors(b *bytes.Buffer, err error) {
 	var many rpcerr.Errors
 	if errors.As(err, &many) && len(many) > 0 {
-		for _, e := range many {
+		for _, e := range many.Bounded() {
 			writeError(b, e)
 		}
 		return
@@ -22,7 +22,7 @@ func writeErrors(b *bytes.Buffer, err error) {
 	if !errors.As(err, &one) {
 		one = &rpcerr.Error{Type: "application", Tag: "operation-failed", Message: err.Error()}
 	}
-	writeError(b, one)
+	writeError(b, rpcerr.Errors{one}.Bounded()[0])
 }
 
 func writeError(b *bytes.Buffer, e *rpcerr.Error) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strconv"
 	"sync"
+	"time"
 )
 
 // Framing of RFC 6242: end-of-message (section 4.3) for the hello and for
@@ -28,7 +29,9 @@ type framer struct {
 	w       io.Writer
 	limit   int // bytes a message, at most
 	chunked bool
-	writing sync.Mutex // replies and notifications
+	within  time.Duration // a message has to be whole, from its first byte on; 0: for ever
+	slow    func()        // ends the channel of a client that is slower
+	writing sync.Mutex    // replies and notifications
 }
 
 func newFramer(rw io.ReadWriter, limit int) *framer {
@@ -38,10 +41,32 @@ func newFramer(rw io.ReadWriter, limit int) *framer {
 // read returns the next message. io.EOF means that the peer closed the channel
 // between two messages.
 func (f *framer) read() ([]byte, error) {
+	if f.within > 0 {
+		f.awaitMessage() // an error comes again below
+		t := time.AfterFunc(f.within, f.slow)
+		defer t.Stop()
+	}
 	if f.chunked {
 		return f.readChunks()
 	}
 	return f.readToMark()
+}
+
+// awaitMessage returns once a message has begun. Between two messages a client
+// may be silent for as long as it likes, even where it has ended the one before
+// by a line feed of its own.
+func (f *framer) awaitMessage() {
+	if f.chunked {
+		_, _ = f.r.Peek(len("\n#"))
+		return
+	}
+	for {
+		b, err := f.r.Peek(1)
+		if err != nil || b[0] > ' ' {
+			return
+		}
+		_, _ = f.r.Discard(1) // it is there
+	}
 }
 
 func (f *framer) readToMark() ([]byte, error) {

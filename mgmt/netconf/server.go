@@ -20,6 +20,7 @@ import (
 
 	"vita/mgmt/access"
 	"vita/mgmt/datastore"
+	"vita/mgmt/internal/waiting"
 	"vita/mgmt/monitor"
 	"vita/mgmt/notify"
 	"vita/mgmt/operation"
@@ -43,10 +44,12 @@ type Options struct {
 // Limits that no client has a reason to come near.
 const (
 	handshakeTime       = 20 * time.Second
-	maxHandshakes       = 32
-	maxChannels         = 8 // NETCONF sessions on one SSH connection
+	maxHandshakes       = 32 // connections that have not logged in
+	maxChannels         = 8  // NETCONF sessions on one SSH connection
 	maxAuthTries        = 6
 	helloTime           = 30 * time.Second
+	messageTime         = 2 * time.Minute // from a message's first byte to its last
+	closeTime           = 5 * time.Second // in which a client has to follow when its session is ended
 	defaultMaxSessions  = 64
 	defaultMaxMessage   = 64 << 20
 	maxUnauthedMessages = 1 << 20 // the hello's size
@@ -57,6 +60,8 @@ type Server struct {
 	o      Options
 	config *ssh.ServerConfig
 	lastID atomic.Uint32
+
+	helloTime, messageTime, closeTime time.Duration
 
 	mu       sync.Mutex
 	sessions map[uint32]*session
@@ -81,7 +86,10 @@ func New(o Options) *Server {
 	if o.MaxMessage == 0 {
 		o.MaxMessage = defaultMaxMessage
 	}
-	s := &Server{o: o, sessions: map[uint32]*session{}, conns: map[net.Conn]struct{}{}}
+	s := &Server{
+		o: o, sessions: map[uint32]*session{}, conns: map[net.Conn]struct{}{},
+		helloTime: helloTime, messageTime: messageTime, closeTime: closeTime,
+	}
 	s.config = &ssh.ServerConfig{
 		ServerVersion: "SSH-2.0-vita",
 		MaxAuthTries:  maxAuthTries,
@@ -120,7 +128,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		}
 	})
 	defer stop()
-	handshakes := make(chan struct{}, maxHandshakes)
+	strangers := waiting.NewRoom(maxHandshakes)
 	for {
 		c, err := ln.Accept()
 		if err != nil {
@@ -139,20 +147,14 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 			}
 			return fmt.Errorf("netconf: accept: %w", err)
 		}
-		select {
-		case handshakes <- struct{}{}:
-		default: // too many that have not logged in: the newest goes
-			c.Close()
-			continue
-		}
 		if !s.track(ctx, c) {
 			c.Close()
-			<-handshakes
 			continue
 		}
+		strangers.Enter(c)
 		s.wg.Go(func() {
 			defer s.untrack(c)
-			s.serveConn(ctx, c, func() { <-handshakes })
+			s.serveConn(ctx, c, func() { strangers.Leave(c) })
 		})
 	}
 }
@@ -219,10 +221,44 @@ func (s *Server) serveConn(ctx context.Context, c net.Conn, authed func()) {
 				return
 			}
 			go ssh.DiscardRequests(reqs)
-			s.serveSession(ctx, ch, conn.User(), c.RemoteAddr().String())
+			ended := &channel{Channel: ch, conn: c, grace: s.closeTime}
+			s.serveSession(ctx, ended, conn.User(), c.RemoteAddr().String())
+			ended.stop()
 			// A client that waits for the exit status sees an orderly end.
 			_, _ = ch.SendRequest("exit-status", false, []byte{0, 0, 0, 0})
 		})
+	}
+}
+
+// channel is an SSH channel whose Close ends the session whatever the client
+// does: one that does not answer the end, or does not even read it, loses its
+// connection a little later.
+type channel struct {
+	ssh.Channel
+	conn  net.Conn
+	grace time.Duration
+
+	mu    sync.Mutex
+	timer *time.Timer
+	over  bool
+}
+
+func (c *channel) Close() error {
+	c.mu.Lock()
+	if c.timer == nil && !c.over {
+		c.timer = time.AfterFunc(c.grace, func() { c.conn.Close() })
+	}
+	c.mu.Unlock()
+	return c.Channel.Close()
+}
+
+// stop says that the session has ended.
+func (c *channel) stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.over = true
+	if c.timer != nil {
+		c.timer.Stop()
 	}
 }
 

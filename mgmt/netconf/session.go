@@ -53,7 +53,7 @@ type session struct {
 	subscribed atomic.Bool
 	pumps      sync.WaitGroup // of notifications
 	killedBy   atomic.Uint32  // the session that has killed this one
-	late       atomic.Bool    // the hello has not come in time
+	late       atomic.Bool    // the hello, or the rest of a message, has not come in time
 }
 
 func (s *Server) serveSession(ctx context.Context, ch io.ReadWriteCloser, user, peer string) {
@@ -81,7 +81,7 @@ func (s *Server) serveSession(ctx context.Context, ch io.ReadWriteCloser, user, 
 	log := s.o.Log.With("session", n.ds.ID, "user", user, "peer", peer)
 	defer s.remove(n)
 	defer s.o.Datastore.Release(n.ds)
-	late := time.AfterFunc(helloTime, func() {
+	late := time.AfterFunc(s.helloTime, func() {
 		if !n.greeted.Load() {
 			n.late.Store(true)
 			ch.Close()
@@ -95,10 +95,17 @@ func (s *Server) serveSession(ctx context.Context, ch io.ReadWriteCloser, user, 
 		return
 	}
 	n.f.limit = s.o.MaxMessage
+	n.f.within, n.f.slow = s.messageTime, func() {
+		n.late.Store(true)
+		ch.Close()
+	}
 	log.Info("netconf session started")
 	s.o.Events.Publish(notify.SessionStart(n.who()))
 	err := n.run(ctx)
-	if errors.Is(err, io.EOF) {
+	switch {
+	case n.late.Load():
+		err = fmt.Errorf("a message was not whole %v after it had begun", s.messageTime)
+	case errors.Is(err, io.EOF):
 		err = nil
 	}
 	n.ended("dropped")
@@ -171,8 +178,18 @@ func (n *session) hello() error {
 func (n *session) run(ctx context.Context) error {
 	for !n.closing {
 		msg, err := n.f.read()
+		if errors.Is(err, errTooLarge) {
+			// What follows cannot be told from the rest of it: the session ends.
+			_ = n.f.write(reply(nil, nil, &rpcerr.Error{
+				Type: "transport", Tag: "too-big",
+				Message: fmt.Sprintf("message is larger than %d bytes: the session ends", n.f.limit),
+			}))
+		}
 		if err != nil {
 			return err
+		}
+		if n.killedBy.Load() != 0 || n.late.Load() {
+			return io.EOF // the client sends although its session is over
 		}
 		reply, err := n.answer(ctx, msg)
 		if err != nil {

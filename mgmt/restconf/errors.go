@@ -59,15 +59,15 @@ func all(err error, code int) rpcerr.Errors {
 	var one *rpcerr.Error
 	switch {
 	case errors.As(err, &many) && len(many) > 0:
-		return many
+		return many.Bounded()
 	case errors.As(err, &one):
-		return rpcerr.Errors{one}
+		return rpcerr.Errors{one}.Bounded()
 	}
 	tag := "operation-failed"
 	if code >= 400 && code < 500 {
 		tag = "invalid-value"
 	}
-	return rpcerr.Errors{{Type: "protocol", Tag: tag, Message: err.Error()}}
+	return rpcerr.Errors{{Type: "protocol", Tag: tag, Message: err.Error()}}.Bounded()
 }
 
 // writeError answers with the errors resource (RFC 8040 section 7.1). code 0

@@ -370,14 +370,18 @@ func (q *request) decode(at yangenc.Path,
 // body reads the request's body within its limit.
 func (q *request) body() ([]byte, error) {
 	body, err := io.ReadAll(q.r.Body)
-	var tooBig *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooBig):
-		return nil, &rpcerr.Error{Type: "transport", Tag: "too-big", Message: fmt.Sprintf("body is larger than %d bytes", tooBig.Limit)}
-	case err != nil:
-		return nil, &rpcerr.Error{Type: "transport", Tag: "malformed-message", Message: "body: " + err.Error()}
+	if err != nil {
+		return nil, bodyError(err)
 	}
 	return body, nil
+}
+
+// bodyError says why a body could not be read.
+func bodyError(err error) error {
+	if tooBig, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return &rpcerr.Error{Type: "transport", Tag: "too-big", Message: fmt.Sprintf("body is larger than %d bytes", tooBig.Limit)}
+	}
+	return &rpcerr.Error{Type: "transport", Tag: "malformed-message", Message: "body: " + err.Error()}
 }
 
 func (q *request) parseXML(body []byte) (*xmltree.Element, error) {

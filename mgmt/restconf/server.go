@@ -29,6 +29,7 @@ import (
 	"vita/mgmt/datastore"
 	"vita/mgmt/internal/rpcerr"
 	"vita/mgmt/internal/schema"
+	"vita/mgmt/internal/waiting"
 	"vita/mgmt/internal/xmltree"
 	"vita/mgmt/monitor"
 	"vita/mgmt/notify"
@@ -57,10 +58,15 @@ type Server struct {
 	o     Options
 	slots chan struct{}
 
+	strangers *waiting.Room
+
 	streaming chan struct{}
 	ending    context.Context // the server shuts down
 	end       context.CancelFunc
 }
+
+// maxStrangers bounds the connections whose clients have not logged in.
+const maxStrangers = 128
 
 // root is the path that host-meta leads to; below ownRoot is what RESTCONF has
 // no resources for.
@@ -92,7 +98,7 @@ func New(o Options) *Server {
 	if o.MaxRequests == 0 {
 		o.MaxRequests = 64
 	}
-	s := &Server{o: o, slots: make(chan struct{}, o.MaxRequests+maxStreams), streaming: make(chan struct{}, maxStreams)}
+	s := &Server{o: o, slots: make(chan struct{}, o.MaxRequests+maxStreams), streaming: make(chan struct{}, maxStreams), strangers: waiting.NewRoom(maxStrangers)}
 	s.ending, s.end = context.WithCancel(context.Background())
 	return s
 }
@@ -107,7 +113,10 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		WriteTimeout:      5 * time.Minute,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug), // TLS handshakes that fail
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, c)
+		},
+		ErrorLog: slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug), // TLS handshakes that fail
 		TLSConfig: &tls.Config{
 			MinVersion:   tls.VersionTLS13,
 			Certificates: []tls.Certificate{s.o.Certificate},
@@ -124,7 +133,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 			h.Close()
 		}
 	})
-	err := h.ServeTLS(ln, "", "")
+	err := h.ServeTLS(waiting.Listener{Listener: ln, Room: s.strangers}, "", "")
 	if !stop() {
 		<-done
 		return nil
@@ -201,7 +210,11 @@ func only(h http.HandlerFunc, methods ...string) http.HandlerFunc {
 	}
 }
 
-type userKey struct{}
+// Keys of what a request's context holds.
+type (
+	userKey struct{}
+	connKey struct{} // the *tls.Conn
+)
 
 // authenticate lets through who has a password (RFC 7617), and bounds how many
 // requests are in work.
@@ -224,6 +237,9 @@ func (s *Server) authenticate(next http.Handler) http.Handler {
 			w.Header().Set("WWW-Authenticate", `Basic realm="vita", charset="UTF-8"`)
 			writeError(w, r, http.StatusUnauthorized, errUnauthorized)
 			return
+		}
+		if c, ok := r.Context().Value(connKey{}).(*tls.Conn); ok {
+			s.strangers.Leave(c.NetConn())
 		}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), userKey{}, name)))
 	})
@@ -281,7 +297,9 @@ func (s *Server) operations(w http.ResponseWriter, r *http.Request) {
 func (s *Server) onOperation(do func(*Server, *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 64))
-		if err == nil && len(bytes.TrimSpace(body)) > 0 {
+		if err != nil {
+			err = bodyError(err)
+		} else if len(bytes.TrimSpace(body)) > 0 {
 			err = &rpcerr.Error{Type: "protocol", Tag: "invalid-value", Message: "the operation takes no input"}
 		}
 		if err == nil {
@@ -321,7 +339,7 @@ func (s *Server) carryOut(w http.ResponseWriter, r *http.Request, o *schema.Oper
 	const most = 64 << 10
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	if err != nil {
-		return nil, &rpcerr.Error{Type: "protocol", Tag: "too-big", Message: err.Error()}
+		return nil, bodyError(err)
 	}
 	var in operation.Input
 	if media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); media == mediaXML && len(bytes.TrimSpace(body)) > 0 {

@@ -32,6 +32,7 @@ type Limits struct {
 	Bytes    int // default 64 MiB
 	Depth    int // default 64
 	Elements int // default 4 Mi, which is as many as several 100 000 list entries have
+	Attrs    int // of one element, and namespace declarations in force at it; default 256 each
 }
 
 // Lookup returns the namespace that a prefix stands for within the element,
@@ -72,6 +73,9 @@ func Parse(document []byte, limits Limits) (*Element, error) {
 	if limits.Elements == 0 {
 		limits.Elements = 4 << 20
 	}
+	if limits.Attrs == 0 {
+		limits.Attrs = 256
+	}
 	if len(document) > limits.Bytes {
 		return nil, fmt.Errorf("document of %d bytes: at most %d are taken", len(document), limits.Bytes)
 	}
@@ -82,7 +86,7 @@ func Parse(document []byte, limits Limits) (*Element, error) {
 	}
 	var root, at *Element
 	var text [][]byte // of the open elements, outermost first
-	depth, elements := 0, 0
+	depth, elements, declarations := 0, 0, 0
 	for {
 		token, err := d.Token()
 		if errors.Is(err, io.EOF) {
@@ -100,8 +104,14 @@ func Parse(document []byte, limits Limits) (*Element, error) {
 				return nil, fmt.Errorf("more than %d elements", limits.Elements)
 			}
 			e := &Element{Name: token.Name, Parent: at}
+			if len(token.Attr) > limits.Attrs {
+				return nil, fmt.Errorf("line %d: <%s> has more than %d attributes", line(d), token.Name.Local, limits.Attrs)
+			}
 			if err := e.attributes(token.Attr); err != nil {
 				return nil, fmt.Errorf("line %d: %w", line(d), err)
+			}
+			if declarations += len(e.prefixes); declarations > limits.Attrs {
+				return nil, fmt.Errorf("line %d: more than %d namespace declarations around <%s>", line(d), limits.Attrs, token.Name.Local)
 			}
 			if err := e.declared(); err != nil {
 				return nil, fmt.Errorf("line %d: %w", line(d), err)
@@ -119,6 +129,7 @@ func Parse(document []byte, limits Limits) (*Element, error) {
 		case xml.EndElement:
 			at.Text = string(text[len(text)-1])
 			text = text[:len(text)-1]
+			declarations -= len(at.prefixes)
 			at = at.Parent
 			depth--
 		case xml.CharData:

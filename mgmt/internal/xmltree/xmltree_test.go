@@ -65,10 +65,12 @@ func TestParseRefuses(t *testing.T) {
 		"other encoding":    {`<?xml version="1.0" encoding="latin1"?><a/>`, "UTF-8"},
 		"bad utf-8":         {"<a>\xff</a>", "UTF-8"},
 		"two colons":        {`<a xmlns:b="c"><b:c:d/></a>`, ""},
+		"attributes":        {`<a a1="" a2="" a3="" a4="" a5="" a6="" a7="" a8="" a9=""/>`, "more than 8 attributes"},
+		"declarations":      {`<a xmlns:a="a" xmlns:b="b" xmlns:c="c" xmlns:d="d" xmlns:e="e"><b xmlns:f="f" xmlns:g="g" xmlns:h="h" xmlns:i="i"/></a>`, "more than 8 namespace"},
 		"empty declaration": {`<a xmlns:b=""/>`, "no namespace"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := Parse([]byte(c.doc), Limits{Bytes: 256, Depth: 8, Elements: 16})
+			_, err := Parse([]byte(c.doc), Limits{Bytes: 256, Depth: 8, Elements: 16, Attrs: 8})
 			if err == nil || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("error %v, want one that says %q", err, c.says)
 			}
