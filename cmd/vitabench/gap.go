@@ -35,7 +35,7 @@ const gapHot = 64
 type gapCmd struct {
 	common
 	Routes  int     `default:"100000" help:"Routes of each commit."`
-	Commits int     `default:"100" help:"Commits during each of the two measurements."`
+	Commits int     `default:"400" help:"Commits during each of the two measurements."`
 	Rounds  int     `default:"4" help:"Parts into which both are divided, which take turns."`
 	Seconds float64 `default:"120" help:"The most that it may take: then there are fewer commits."`
 }
