@@ -12,7 +12,8 @@ type initCmd struct {
 	StateDir     string `required:"" type:"path" help:"Directory for configuration, users and keys; made if missing." placeholder:"DIR"`
 	Admin        string `required:"" help:"Name of the administrator." placeholder:"NAME"`
 	SSHKey       string `required:"" name:"ssh-key" type:"existingfile" help:"File with the administrator's public SSH key(s), for NETCONF." placeholder:"FILE"`
-	PasswordFile string `type:"existingfile" help:"File whose first line is the administrator's password, for RESTCONF. Without one, RESTCONF lets nobody in." placeholder:"FILE"`
+	PasswordFile string `type:"existingfile" help:"File whose first line is the administrator's password, for RESTCONF. Without one, RESTCONF lets in those who have a certificate (--client-ca), else nobody." placeholder:"FILE"`
+	ClientCA     string `type:"existingfile" name:"client-ca" help:"File with certificates, in PEM, of the CA whose clients log in to RESTCONF by certificate; a certificate's common name is the user's name." placeholder:"FILE"`
 }
 
 // Run makes the state directory, the first user and the server's identity.
@@ -43,6 +44,15 @@ func (c *initCmd) Run() error {
 		line, _, _ := bytes.Cut(b, []byte("\n"))
 		if admin.PasswordHash, err = access.HashPassword(string(bytes.TrimSuffix(line, []byte("\r")))); err != nil {
 			return fmt.Errorf("--password-file %s: %w", c.PasswordFile, err)
+		}
+	}
+	if c.ClientCA != "" {
+		b, err := os.ReadFile(c.ClientCA)
+		if err != nil {
+			return fmt.Errorf("--client-ca: %w", err)
+		}
+		if err := access.StoreClientCA(c.StateDir, b); err != nil {
+			return fmt.Errorf("--client-ca %s: %w", c.ClientCA, err)
 		}
 	}
 	key, err := access.HostKey(c.StateDir)

@@ -57,6 +57,10 @@ func (c *runCmd) Run() error {
 	if err != nil {
 		return err
 	}
+	clientCA, err := access.ClientCA(c.StateDir)
+	if err != nil {
+		return err
+	}
 	nc, err := net.Listen("tcp", c.Netconf)
 	if err != nil {
 		return fmt.Errorf("--netconf: %w", err)
@@ -105,7 +109,7 @@ func (c *runCmd) Run() error {
 		return netconf.New(netconf.Options{Datastore: store, Monitor: watch, Events: events, Operations: operations, Users: users, HostKey: host, Log: log}).Serve(ctx, nc)
 	})
 	g.Go(func() error {
-		return restconf.New(restconf.Options{Datastore: store, Monitor: watch, Events: events, Operations: operations, Users: users, Certificate: cert, Log: log, Captures: capture.New(engine)}).Serve(ctx, rc)
+		return restconf.New(restconf.Options{Datastore: store, Monitor: watch, Events: events, Operations: operations, Users: users, Certificate: cert, ClientCA: clientCA, Log: log, Captures: capture.New(engine)}).Serve(ctx, rc)
 	})
 	g.Go(func() error {
 		select {

@@ -114,15 +114,17 @@ func TestSlowClientsAreEnded(t *testing.T) {
 type deaf struct {
 	net.Conn
 	stopped chan struct{}
+	over    chan struct{} // the test
 }
 
 func (d *deaf) Read(b []byte) (int, error) {
+	n, err := d.Conn.Read(b)
 	select {
-	case <-d.stopped:
-		time.Sleep(time.Hour)
+	case <-d.stopped: // what has come meanwhile is lost
+		<-d.over
 	default:
 	}
-	return d.Conn.Read(b)
+	return n, err
 }
 
 // TestClientThatIgnoresItsEnd kills a session whose client neither reads nor
@@ -136,7 +138,8 @@ func TestClientThatIgnoresItsEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tcp.Close()
-	d := &deaf{Conn: tcp, stopped: make(chan struct{})}
+	d := &deaf{Conn: tcp, stopped: make(chan struct{}), over: make(chan struct{})}
+	defer close(d.over)
 	conn, channels, requests, err := ssh.NewClientConn(d, addr, sshConfig("admin", ssh.PublicKeys(key)))
 	if err != nil {
 		t.Fatal(err)

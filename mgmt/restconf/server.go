@@ -13,6 +13,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -44,6 +45,7 @@ type Options struct {
 	Datastore   *datastore.Datastore
 	Users       *access.Users
 	Certificate tls.Certificate
+	ClientCA    *x509.CertPool   // whose certificates clients log in by; nil: by passwords alone
 	Monitor     *monitor.Monitor // nil: one of the server's own
 	Events      *notify.Hub      // nil: nothing is told
 	Operations  *operation.Set   // beyond commit and discard; nil: none
@@ -122,6 +124,10 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 			Certificates: []tls.Certificate{s.o.Certificate},
 			NextProtos:   []string{"h2", "http/1.1"},
 		},
+	}
+	if s.o.ClientCA != nil {
+		// A certificate that does not hold ends the handshake.
+		h.TLSConfig.ClientCAs, h.TLSConfig.ClientAuth = s.o.ClientCA, tls.VerifyClientCertIfGiven
 	}
 	done := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -216,8 +222,37 @@ type (
 	connKey struct{} // the *tls.Conn
 )
 
-// authenticate lets through who has a password (RFC 7617), and bounds how many
-// requests are in work.
+// who returns the user who sends a request: whom the client's certificate names
+// (RFC 8040 section 2.5), and otherwise who has the password (RFC 7617). A client
+// that gives both has to be the same user by both; none stands in for the other.
+// With an error comes the name that was claimed.
+func (s *Server) who(r *http.Request) (name string, err error) {
+	certified := r.TLS != nil && len(r.TLS.VerifiedChains) > 0
+	if certified {
+		name, err = s.o.Users.OfCertificate(r.TLS.VerifiedChains, time.Now())
+		if err != nil || r.Header["Authorization"] == nil {
+			return name, err
+		}
+	}
+	claimed, password, ok := r.BasicAuth()
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	switch {
+	case err != nil:
+		return claimed, err
+	case certified && (!ok || claimed != name):
+		return name, errors.New("the certificate is not of the user whom the request names")
+	case !ok:
+		return "", errNoLogin
+	case !s.o.Users.AcceptsPassword(claimed, password, host):
+		return claimed, errors.New("password not accepted")
+	}
+	return claimed, nil
+}
+
+var errNoLogin = errors.New("neither certificate nor password")
+
+// authenticate lets through who has logged in, and bounds how many requests are
+// in work.
 func (s *Server) authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
@@ -228,11 +263,10 @@ func (s *Server) authenticate(next http.Handler) http.Handler {
 			writeError(w, r, http.StatusServiceUnavailable, errors.New("too many requests at once"))
 			return
 		}
-		name, password, ok := r.BasicAuth()
-		host, _, err := net.SplitHostPort(r.RemoteAddr)
-		if !ok || err != nil || !s.o.Users.AcceptsPassword(name, password, host) {
-			if ok {
-				s.o.Log.Info("restconf log-in refused", "user", name, "peer", r.RemoteAddr)
+		name, err := s.who(r)
+		if err != nil {
+			if !errors.Is(err, errNoLogin) { // as clients ask first, to learn what is wanted
+				s.o.Log.Info("restconf log-in refused", "user", name, "peer", r.RemoteAddr, "reason", err)
 			}
 			w.Header().Set("WWW-Authenticate", `Basic realm="vita", charset="UTF-8"`)
 			writeError(w, r, http.StatusUnauthorized, errUnauthorized)

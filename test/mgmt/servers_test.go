@@ -48,11 +48,20 @@ type servers struct {
 const (
 	user     = "admin"
 	password = "a long password"
+
+	second         = "second" // another user
+	secondPassword = "another long password"
 )
 
 func start(t *testing.T) *servers {
 	t.Helper()
-	s := &servers{t: t, dir: t.TempDir()}
+	return startIn(t, t.TempDir())
+}
+
+// startIn starts the servers on a state directory that may hold files already.
+func startIn(t *testing.T, dir string) *servers {
+	t.Helper()
+	s := &servers{t: t, dir: dir}
 	pub, key, err := ed25519.GenerateKey(rand.Reader)
 	check(t, err)
 	sshPub, err := ssh.NewPublicKey(pub)
@@ -69,6 +78,11 @@ func start(t *testing.T) *servers {
 	hash, err := access.HashPassword(password)
 	check(t, err)
 	check(t, users.Add(access.User{Name: user, PasswordHash: hash, Keys: []string{string(ssh.MarshalAuthorizedKey(sshPub))}}))
+	hash, err = access.HashPassword(secondPassword)
+	check(t, err)
+	check(t, users.Add(access.User{Name: second, PasswordHash: hash}))
+	clientCA, err := access.ClientCA(s.dir)
+	check(t, err)
 	host, err := access.HostKey(s.dir)
 	check(t, err)
 	cert, err := access.Certificate(s.dir)
@@ -111,7 +125,7 @@ func start(t *testing.T) *servers {
 	watch := monitor.New(d)
 	watch.Add(restconf.Streams(s.events))
 	s.netconf = serve(netconf.New(netconf.Options{Datastore: d, Monitor: watch, Events: s.events, Operations: operations, Users: users, HostKey: host}).Serve)
-	_, port, err := net.SplitHostPort(serve(restconf.New(restconf.Options{Datastore: d, Monitor: watch, Events: s.events, Operations: operations, Users: users, Certificate: cert}).Serve))
+	_, port, err := net.SplitHostPort(serve(restconf.New(restconf.Options{Datastore: d, Monitor: watch, Events: s.events, Operations: operations, Users: users, Certificate: cert, ClientCA: clientCA}).Serve))
 	check(t, err)
 	s.restconf = "https://localhost:" + port
 	return s
