@@ -1,5 +1,5 @@
 // Package mgmt tests the management servers with the clients that operators
-// use: ncclient, curl and Juniper's go-netconf, over loopback.
+// use: ncclient, scrapligo, curl and Juniper's go-netconf, over loopback.
 package mgmt
 
 import (
