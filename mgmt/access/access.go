@@ -43,6 +43,7 @@ type Users struct {
 	path     string
 	throttle throttle
 	verified cache
+	turns    turns
 
 	mu    sync.RWMutex
 	users []User

@@ -4,12 +4,12 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/argon2"
@@ -28,6 +28,9 @@ const (
 // hashing bounds how many hashes are computed at once, and so the memory that
 // a flood of log-ins can take: 2 × 64 MiB.
 var hashing = make(chan struct{}, 2)
+
+// computed counts the hashes, for those who look at what a log-in costs.
+var computed atomic.Int64
 
 // ErrWeakPassword says that a password is too short to be hashed at all.
 var ErrWeakPassword = errors.New("password: want at least 8 characters")
@@ -54,6 +57,7 @@ type phc struct {
 func (h phc) compute(password string) []byte {
 	hashing <- struct{}{}
 	defer func() { <-hashing }()
+	computed.Add(1)
 	return argon2.IDKey([]byte(password), h.salt, h.time, h.memory, h.threads, hashLen)
 }
 
@@ -97,102 +101,6 @@ var decoy = sync.OnceValue(func() phc {
 	rand.Read(h.sum)
 	return h
 })
-
-// AcceptsPassword reports whether password is the user's. from names the
-// client's address: too many failures from one address, or for one name, are
-// refused without a look at the password until they have aged.
-func (u *Users) AcceptsPassword(name, password, from string) bool {
-	if u.verified.holds(name, password) {
-		if _, ok := u.find(name); ok {
-			return true
-		}
-	}
-	now := time.Now()
-	if !u.throttle.allow(now, "name "+name, "from "+from) {
-		return false
-	}
-	h := decoy()
-	one, ok := u.find(name)
-	if ok = ok && one.PasswordHash != ""; ok {
-		var err error
-		if h, err = parseHash(one.PasswordHash); err != nil {
-			return false
-		}
-	}
-	if subtle.ConstantTimeCompare(h.compute(password), h.sum) != 1 || !ok {
-		u.throttle.failed(now, "name "+name, "from "+from)
-		return false
-	}
-	u.verified.add(name, password)
-	return true
-}
-
-// throttle counts recent failures by key.
-type throttle struct {
-	mu   sync.Mutex
-	seen map[string]failures
-}
-
-type failures struct {
-	n    int
-	last time.Time
-}
-
-// After freeFailures, each further attempt for the same name or address has to
-// wait twice as long as the one before, up to maxDelay.
-const (
-	freeFailures = 5
-	maxDelay     = time.Minute
-	forgetAfter  = 15 * time.Minute
-	maxTracked   = 10_000
-)
-
-func (t *throttle) allow(now time.Time, keys ...string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, k := range keys {
-		f := t.seen[k]
-		if f.n < freeFailures {
-			continue
-		}
-		delay := min(time.Second<<min(f.n-freeFailures, 10), maxDelay)
-		if now.Sub(f.last) < delay {
-			return false
-		}
-	}
-	return true
-}
-
-func (t *throttle) failed(now time.Time, keys ...string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.seen == nil {
-		t.seen = map[string]failures{}
-	}
-	if len(t.seen) >= maxTracked {
-		for k, f := range t.seen {
-			if now.Sub(f.last) > forgetAfter {
-				delete(t.seen, k)
-			}
-		}
-		if len(t.seen) >= maxTracked { // a flood of names: forget some rather than grow
-			n := 0
-			for k := range t.seen {
-				delete(t.seen, k)
-				if n++; n > maxTracked/2 {
-					break
-				}
-			}
-		}
-	}
-	for _, k := range keys {
-		f := t.seen[k]
-		if now.Sub(f.last) > forgetAfter {
-			f.n = 0
-		}
-		t.seen[k] = failures{n: f.n + 1, last: now}
-	}
-}
 
 // cache remembers, for a short while, passwords that were right, so that every
 // RESTCONF request does not cost a hash. It holds keyed digests only.

@@ -252,17 +252,9 @@ func (s *Server) who(r *http.Request) (name string, err error) {
 var errNoLogin = errors.New("neither certificate nor password")
 
 // authenticate lets through who has logged in, and bounds how many requests are
-// in work.
+// in work; those that have yet to log in take no place from them.
 func (s *Server) authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case s.slots <- struct{}{}:
-			defer func() { <-s.slots }()
-		default:
-			w.Header().Set("Retry-After", "1")
-			writeError(w, r, http.StatusServiceUnavailable, errors.New("too many requests at once"))
-			return
-		}
 		name, err := s.who(r)
 		if err != nil {
 			if !errors.Is(err, errNoLogin) { // as clients ask first, to learn what is wanted
@@ -274,6 +266,14 @@ func (s *Server) authenticate(next http.Handler) http.Handler {
 		}
 		if c, ok := r.Context().Value(connKey{}).(*tls.Conn); ok {
 			s.strangers.Leave(c.NetConn())
+		}
+		select {
+		case s.slots <- struct{}{}:
+			defer func() { <-s.slots }()
+		default:
+			w.Header().Set("Retry-After", "1")
+			writeError(w, r, http.StatusServiceUnavailable, errors.New("too many requests at once"))
+			return
 		}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), userKey{}, name)))
 	})
