@@ -7,7 +7,7 @@ import (
 )
 
 type rekeyCmd struct {
-	Route string `arg:"" help:"Id of the route."`
+	Route string `arg:"" help:"Id of the route." complete:"route"`
 }
 
 func (c *rekeyCmd) Run(s *session) error {

@@ -28,7 +28,7 @@ func (c *Client) Capture(ctx context.Context, options url.Values, w io.Writer) (
 	if err != nil {
 		return result, err
 	}
-	r.SetBasicAuth(c.user, c.password)
+	c.authorize(r)
 	r.Header.Set("Accept", "application/x-pcapng, "+mediaJSON) // the second for errors
 	unlimited := *c.http
 	unlimited.Timeout = 0

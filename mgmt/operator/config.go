@@ -81,12 +81,9 @@ func (c *Client) Get(ctx context.Context, from Source, path string) ([]Line, []b
 // flatten turns the answer for a resource into lines.
 func flatten(resource yangenc.Path, body []byte) ([]Line, error) {
 	if len(resource) == 0 {
-		var wrapped map[string]json.RawMessage
-		if err := json.Unmarshal(body, &wrapped); err != nil {
-			return nil, fmt.Errorf("the server's answer: %w", err)
-		}
-		if data, ok := wrapped["ietf-restconf:data"]; ok {
-			body = data
+		body, err := unwrap(body)
+		if err != nil {
+			return nil, err
 		}
 		return lines(schema.Root(), "", body)
 	}
@@ -97,6 +94,18 @@ func flatten(resource yangenc.Path, body []byte) ([]Line, error) {
 	}
 	prefix := display(resource[:len(resource)-1])
 	return lines(parent, strings.TrimSuffix(prefix, "/"), body)
+}
+
+// unwrap returns the members of the data resource.
+func unwrap(body []byte) ([]byte, error) {
+	var wrapped map[string]json.RawMessage
+	if err := json.Unmarshal(body, &wrapped); err != nil {
+		return nil, fmt.Errorf("the server's answer: %w", err)
+	}
+	if data, ok := wrapped["ietf-restconf:data"]; ok {
+		return data, nil
+	}
+	return body, nil
 }
 
 // parse reads a path as an operator writes it.
@@ -140,50 +149,9 @@ func (c *Client) Set(ctx context.Context, pairs ...string) error {
 		root.set(at, pairs[i+1])
 	}
 	var b bytes.Buffer
-	b.WriteString(`<data xmlns="urn:ietf:params:xml:ns:yang:ietf-restconf">`)
-	root.write(&b)
-	b.WriteString(`</data>`)
+	root.document(&b)
 	_, err := c.do(ctx, http.MethodPatch, candidate, mediaXML, b.Bytes())
 	return err
-}
-
-// element is one element of a document that is put together from paths.
-type element struct {
-	schema   *schema.Node
-	keys     []string
-	value    string
-	children []*element
-}
-
-// set enters a leaf, with the elements on the way to it and their keys.
-func (e *element) set(at yangenc.Path, value string) {
-	for _, step := range at {
-		e = e.child(step.Schema, step.Keys)
-	}
-	e.value = value
-}
-
-func (e *element) child(n *schema.Node, keys []string) *element {
-	for _, c := range e.children {
-		if c.schema == n && slices.Equal(c.keys, keys) {
-			return c
-		}
-	}
-	c := &element{schema: n, keys: keys}
-	for i, k := range keys {
-		c.child(n.Keys[i], nil).value = k
-	}
-	e.children = append(e.children, c)
-	return c
-}
-
-func (e *element) write(b *bytes.Buffer) {
-	for _, c := range e.children {
-		fmt.Fprintf(b, `<%s xmlns="%s">`, c.schema.Name, c.schema.Namespace)
-		_ = xml.EscapeText(b, []byte(c.value)) // a bytes.Buffer takes every write
-		c.write(b)
-		fmt.Fprintf(b, `</%s>`, c.schema.Name)
-	}
 }
 
 // Delete stages the removal of a node.
@@ -202,20 +170,72 @@ func (c *Client) Delete(ctx context.Context, path string) error {
 	return err
 }
 
-// Load stages a whole document, JSON or XML, as RESTCONF's data resource has
-// it: merged into the candidate, or in its place.
+// Load stages a whole document, JSON or XML, as RESTCONF's data resource or
+// NETCONF's <config> has it, or its members alone in JSON: merged into the
+// candidate, or in its place.
 func (c *Client) Load(ctx context.Context, document []byte, replace bool) error {
-	media := mediaJSON
-	if bytes.HasPrefix(bytes.TrimSpace(document), []byte("<")) {
-		media = mediaXML
+	media, document, err := wrap(document)
+	if err != nil {
+		return err
 	}
 	method := http.MethodPatch
 	if replace {
 		method = http.MethodPut
 	}
-	_, err := c.do(ctx, method, candidate, media, document)
+	_, err = c.do(ctx, method, candidate, media, document)
 	return err
 }
+
+// wrap makes a document one of RESTCONF's data resource.
+func wrap(document []byte) (media string, _ []byte, err error) {
+	document = bytes.TrimSpace(document)
+	if bytes.HasPrefix(document, []byte("<")) {
+		document, err = wrapXML(document)
+		return mediaXML, document, err
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(document, &members); err != nil {
+		return "", nil, fmt.Errorf("the file is neither XML nor a JSON object: %w", err)
+	}
+	if _, ok := members["ietf-restconf:data"]; !ok {
+		document = slices.Concat([]byte(`{"ietf-restconf:data":`), document, []byte("}"))
+	}
+	return mediaJSON, document, nil
+}
+
+// wrapXML puts what is in a <config> of NETCONF into a <data>.
+func wrapXML(document []byte) ([]byte, error) {
+	d := xml.NewDecoder(bytes.NewReader(document))
+	var root xml.StartElement
+	for root.Name.Local == "" {
+		t, err := d.Token()
+		if err != nil {
+			return nil, fmt.Errorf("the file is no XML: %w", err)
+		}
+		if e, ok := t.(xml.StartElement); ok {
+			root = e
+		}
+	}
+	end := bytes.LastIndex(document, []byte("</"))
+	if root.Name != (xml.Name{Space: "urn:ietf:params:xml:ns:netconf:base:1.0", Local: "config"}) || end < int(d.InputOffset()) {
+		return document, nil
+	}
+	var b bytes.Buffer
+	b.WriteString(`<data xmlns="` + nsRESTCONF + `"`)
+	for _, a := range root.Attr { // the prefixes that it declares may be in use
+		if a.Name.Space == "xmlns" {
+			b.WriteString(` xmlns:` + a.Name.Local + `="`)
+			_ = xml.EscapeText(&b, []byte(a.Value)) // a bytes.Buffer takes every write
+			b.WriteByte('"')
+		}
+	}
+	b.WriteByte('>')
+	b.Write(document[d.InputOffset():end])
+	b.WriteString(`</data>`)
+	return b.Bytes(), nil
+}
+
+const nsRESTCONF = "urn:ietf:params:xml:ns:yang:ietf-restconf"
 
 // Commit puts the candidate in force.
 func (c *Client) Commit(ctx context.Context) error {
@@ -226,5 +246,11 @@ func (c *Client) Commit(ctx context.Context) error {
 // Discard makes the candidate what is in force.
 func (c *Client) Discard(ctx context.Context) error {
 	_, err := c.do(ctx, http.MethodPost, "/restconf/operations/ietf-netconf:discard-changes", "", nil)
+	return err
+}
+
+// Validate checks the candidate as a commit would.
+func (c *Client) Validate(ctx context.Context) error {
+	_, err := c.do(ctx, http.MethodPost, "/restconf/operations/ietf-netconf:validate", mediaJSON, []byte(`{"ietf-netconf:input":{"source":{"candidate":[null]}}}`))
 	return err
 }

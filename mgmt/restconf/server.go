@@ -177,6 +177,7 @@ func (s *Server) handler() http.Handler {
 	for operation, do := range rpcs {
 		api.HandleFunc("/operations/"+operation, only(s.onOperation(do), http.MethodPost))
 	}
+	api.HandleFunc("/operations/"+validateOperation, only(s.validate, http.MethodPost))
 	for _, o := range s.o.Operations.All() {
 		api.HandleFunc("/operations/"+o.Module+":"+o.Name, only(s.invoke(o), http.MethodPost))
 	}
@@ -313,7 +314,7 @@ var rpcs = map[string]func(*Server, *http.Request) error{
 // operations lists the operations (RFC 8040 section 3.3.2).
 func (s *Server) operations(w http.ResponseWriter, r *http.Request) {
 	var json, xml []string
-	for _, name := range slices.Sorted(maps.Keys(rpcs)) {
+	for _, name := range append(slices.Sorted(maps.Keys(rpcs)), validateOperation) {
 		json = append(json, `"`+name+`":[null]`)
 		_, local, _ := strings.Cut(name, ":")
 		xml = append(xml, `<`+local+` xmlns="urn:ietf:params:xml:ns:netconf:base:1.0"/>`)

@@ -262,7 +262,7 @@ func TestVitactl(t *testing.T) {
 	if err := os.WriteFile(file, []byte(configA), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	run("config", "load", file)
+	run("config", "load", "merge", file)
 	run("config", "set", "/route4[id=site_b]/preshared-key", key, "/mtu", "1400")
 	if out := run("config", "diff"); !strings.Contains(out, "+ /mtu 1400\n") || strings.Contains(out, key) {
 		t.Errorf("diff:\n%s", out)

@@ -82,7 +82,7 @@ func TestManyRoutes(t *testing.T) {
 		if err := os.WriteFile(file, []byte(doc), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := g.gw.Vitactl(t.Context(), "config", "load", file); err != nil {
+		if _, err := g.gw.Vitactl(t.Context(), "config", "load", "merge", file); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := g.gw.Vitactl(t.Context(), "config", "commit"); err != nil {

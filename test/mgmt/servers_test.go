@@ -61,6 +61,12 @@ func start(t *testing.T) *servers {
 // startIn starts the servers on a state directory that may hold files already.
 func startIn(t *testing.T, dir string) *servers {
 	t.Helper()
+	return startWith(t, dir, func(root *gen.Vita) { root.GatewayState = &gen.VitaEspGateway_GatewayState{} })
+}
+
+// startWith starts them with some state.
+func startWith(t *testing.T, dir string, state func(*gen.Vita)) *servers {
+	t.Helper()
 	s := &servers{t: t, dir: dir}
 	pub, key, err := ed25519.GenerateKey(rand.Reader)
 	check(t, err)
@@ -88,9 +94,7 @@ func startIn(t *testing.T, dir string) *servers {
 	cert, err := access.Certificate(s.dir)
 	check(t, err)
 	s.events = notify.New(0)
-	d, err := datastore.Open(datastore.Options{Dir: s.dir, Applier: nothing{}, Events: notify.Configuration{Hub: s.events}, State: func(root *gen.Vita, _ datastore.Wants) {
-		root.GatewayState = &gen.VitaEspGateway_GatewayState{}
-	}})
+	d, err := datastore.Open(datastore.Options{Dir: s.dir, Applier: nothing{}, Events: notify.Configuration{Hub: s.events}, State: func(root *gen.Vita, _ datastore.Wants) { state(root) }})
 	check(t, err)
 	t.Cleanup(func() { d.Close() })
 	check(t, d.Start(t.Context()))

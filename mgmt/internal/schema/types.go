@@ -350,3 +350,11 @@ func escape(b *strings.Builder, r rune, class bool) error {
 	b.WriteRune(r)
 	return nil
 }
+
+// Few returns the values of a type that has only a few, nil for others.
+func (t *Type) Few() []string {
+	if t.Base == Bool {
+		return []string{"false", "true"}
+	}
+	return nil
+}
