@@ -321,6 +321,7 @@ func (e *Engine) fill(a *assignment, c *change, w *worker, index int) {
 	if a.v6 = t.V6; a.v6 {
 		a.outerLen, a.next4, a.next6 = wire.IPv6Len, a.next6, a.next4
 	}
+	a.head = newOuterHead(&a.public, a.v6)
 	a.innerMTU = min(t.MTU, esp.MaxInner(a.public.mtu, a.outerLen))
 	a.innerUDP = min(t.MTU, esp.MaxInner(a.public.mtu, a.outerLen+wire.UDPLen))
 	for slot := range t.Routes {

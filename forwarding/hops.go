@@ -358,6 +358,7 @@ func self(p *tables.Port) neigh.Self {
 
 func (e *Engine) view(s *side, p *tables.Port) {
 	s.self, s.neighbours = self(p), p.Neighbours
+	s.us = us(&s.self)
 	s.next = e.hop(p, p.NextHop, p.NextHopMAC)
 	s.other = e.hop(p, p.OtherNextHop, p.OtherNextHopMAC)
 }

@@ -2,7 +2,6 @@ package forwarding
 
 import (
 	"vita/forwarding/drop"
-	"vita/forwarding/esp"
 	"vita/forwarding/tables"
 	"vita/forwarding/wire"
 )
@@ -23,7 +22,8 @@ func (w *worker) lookAtIdle() {
 		i := a.nextIdle
 		a.nextIdle = (i + 1) % len(a.idle)
 		route := a.idle[i]
-		sa := w.outboundSA(route)
+		var sa outboundSA
+		w.outboundSA(&sa, route)
 		if sa.entry == nil {
 			continue // nobody expects anything
 		}
@@ -48,23 +48,17 @@ func (w *worker) sendDummy(sa *outboundSA) {
 		w.note(drop.OutboundNoNextHop)
 		return
 	}
-	fill := w.innerLimit(sa)
-	k, b, ok := w.own(esp.Size(fill))
+	k, _, ok := w.own(0)
 	if !ok {
 		return
 	}
-	if !w.spend(sa, 0) { // it has ended: nobody misses a dummy
+	if !sa.spend(0) { // it has ended: nobody misses a dummy
 		w.pool.Put(k)
 		return
 	}
-	w.crypt.Encapsulate(sa.key, sa.entry.SPI, sa.entry.Seq, b, 0, fill, wire.ProtoNone)
-	w.fwd[0], w.peers[0], w.macs[0], w.udp[0] = k, sa.peer, sa.mac, uint32(sa.port)
-	w.tos[0], w.df[0] = a.tables.OuterSet, a.tables.DF != tables.DFClear
+	w.wrap(0, k, sa, 0, sa.path, wire.ProtoNone, a.tables.OuterSet, a.tables.DF != tables.DFClear)
+	w.settle(sa)
 	w.crypt.Seal()
-	if a.v6 {
-		w.outer6(1)
-	} else {
-		w.outer(1)
-	}
+	w.outer(1)
 	w.crypt.Reset()
 }

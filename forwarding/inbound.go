@@ -35,16 +35,7 @@ func (w *worker) inbound() int {
 	if a.public.vlan != 0 {
 		rx = w.untag(&a.public, rx)
 	}
-	m := 0
-	if a.v6 {
-		for _, k := range rx {
-			m = w.classifyPublic6(k, m)
-		}
-	} else {
-		for _, k := range rx {
-			m = w.classifyPublic(k, m)
-		}
-	}
+	m := w.sortPublic(rx)
 	if m == 0 {
 		return n
 	}
@@ -203,6 +194,9 @@ func (w *worker) resynchronise(sa *tables.SA, key *esp.Key, seq uint64, b []byte
 // well-formed packet, in the part of its family: inner packets in fwd and fwd6,
 // their sources in addr and addr6. It returns how many there are of each.
 func (w *worker) decapsulated(m int) (m4, m6 int) {
+	pool := w.pool
+	has4 := w.a.private.self.Has4
+	var run inboundRun // packets by one SA
 	for i := range m {
 		k, sa := w.fwd[i], w.sas[i]
 		if !w.crypt.OK(i) {
@@ -211,31 +205,42 @@ func (w *worker) decapsulated(m int) (m4, m6 int) {
 			w.dropIn(k, sa, drop.ESPAuthentication)
 			continue
 		}
+		if sa != run.sa {
+			run.settle(w.now)
+			run = inboundRun{sa: sa, counts: w.counts(sa.Route), window: w.mem.Window(sa, w.index[i])}
+		}
 		sa.Failures = 0
 		// Only now may the window move: before, anybody could move it.
-		if !esp.Mark(sa, w.mem.Window(sa, w.index[i]), w.seqs[i]) {
+		if !esp.Mark(sa, run.window, w.seqs[i]) {
 			sa.DecryptErrors++
 			w.dropIn(k, sa, drop.ESPReplay)
 			continue
 		}
-		sa.Packets++
-		sa.LastUsed = w.now
-		c := w.counts(sa.Route)
-		c.ReceivedPackets++
-		c.LastUsed = w.now
-		outer := k // from the outer header's end on
+		run.packets++
+		b := pool.Bytes(k)
+		payload, next, ok := esp.Trim(b)
+		if ok && next == wire.ProtoIPv4 && has4 && w.udp[i] == 0 {
+			n := w.inner4(k, payload, m4)
+			if n > m4 {
+				w.sas[m4] = sa
+				m4 = n
+				run.bytes += uint64(len(payload))
+				continue
+			}
+		}
+		run.settle(w.now) // what follows looks at the counts
+		outer := k        // from the outer header's end on
 		if w.udp[i] != 0 {
 			outer = k.Grow(wire.UDPLen)
 			if w.seqs[i] == sa.Seq { // the newest
-				w.moved(sa, c, outer, uint16(w.udp[i]))
+				w.moved(sa, run.counts, outer, uint16(w.udp[i]))
 			}
 		}
-		payload, next, ok := esp.Trim(w.pool.Bytes(k))
 		switch {
 		case !ok:
 			sa.ProtocolErrors++
 			w.dropIn(k, sa, drop.ESPTrailer)
-		case next == wire.ProtoIPv4 && w.a.private.self.Has4:
+		case next == wire.ProtoIPv4 && has4:
 			m4 = w.inner(k, sa, payload, w.outerECN(outer), m4)
 		case next == wire.ProtoIPv6 && w.a.private.self.Has6:
 			m6 = w.inner6(k, sa, payload, w.outerECN(outer), m6)
@@ -246,7 +251,32 @@ func (w *worker) decapsulated(m int) (m4, m6 int) {
 			w.dropIn(k, sa, drop.InboundProtocol)
 		}
 	}
+	run.settle(w.now)
 	return m4, m6
+}
+
+// inboundRun is what packets by the same SA, one after the other, add to its
+// counts.
+type inboundRun struct {
+	sa      *tables.SA // nil: none yet
+	counts  *tables.RouteCounts
+	window  []uint64
+	packets uint64
+	bytes   uint64 // of inner packets
+}
+
+// settle counts them.
+func (r *inboundRun) settle(now int64) {
+	if r.packets == 0 {
+		return
+	}
+	r.sa.Packets += r.packets
+	r.sa.Bytes += r.bytes
+	r.sa.LastUsed = now
+	r.counts.ReceivedPackets += r.packets
+	r.counts.ReceivedBytes += r.bytes
+	r.counts.LastUsed = now
+	r.packets, r.bytes = 0, 0
 }
 
 // inner puts an inner packet at place m of its part, and returns the next place.
@@ -296,34 +326,42 @@ func (w *worker) deliver(m int) {
 	a := w.a
 	s := &a.private
 	mac, reachable := w.via(s, a.next4)
+	head := ethernetHead(&mac, &s.self.MAC, type4)
+	pool, own, mtu := w.pool, s.self.IP, s.mtu
 	for i := range m {
-		k := w.fwd[i]
-		p := wire.IPv4(w.pool.Bytes(k))
-		switch {
-		case w.value[i] != w.sas[i].Route:
-			w.dropIn(k, w.sas[i], drop.InboundPolicy)
-			continue
-		case p.Dst() == s.self.IP:
-			w.localInbound(k, p)
-			continue
-		case p.TTL() <= 1:
-			w.tellInbound(p, &w.limits.timeExceeded, wire.ICMPTimeExceeded, wire.CodeTTLExceeded, 0)
-			w.dropIn(k, w.sas[i], drop.InboundTTL)
-			continue
-		case len(p) > s.mtu:
-			if p.DF() {
-				w.tellInbound(p, &w.limits.tooBig, wire.ICMPUnreachable, wire.CodeFragmentationNeeded, uint32(s.mtu))
-			}
-			w.dropIn(k, w.sas[i], drop.InboundTooBig)
-			continue
-		case !reachable:
-			w.dropIn(k, w.sas[i], drop.InboundNoNextHop)
+		k, sa := w.fwd[i], w.sas[i]
+		f := pool.Head(k.Grow(wire.EthernetLen))
+		p := (*[wire.IPv4Len]byte)(f[wire.EthernetLen:])
+		if w.value[i] != sa.Route || wire.Be32(p[16:]) == own || p[8] <= 1 || int(k.Len) > mtu || !reachable {
+			w.undelivered(i, reachable)
 			continue
 		}
-		p.DecrementTTL()
-		k = k.Grow(wire.EthernetLen)
-		wire.Ethernet(w.pool.Bytes(k)).Put(&mac, &s.self.MAC, wire.TypeIPv4)
-		w.push(s, k)
+		wire.LowerTTL((*[4]byte)(p[8:]))
+		head.put(f)
+		w.push(s, k.Grow(wire.EthernetLen))
+	}
+}
+
+// undelivered takes a packet that is not to be sent to the private network.
+func (w *worker) undelivered(i int, reachable bool) {
+	s := &w.a.private
+	k, sa := w.fwd[i], w.sas[i]
+	p := wire.IPv4(w.pool.Bytes(k))
+	switch {
+	case w.value[i] != sa.Route:
+		w.dropIn(k, sa, drop.InboundPolicy)
+	case p.Dst() == s.self.IP:
+		w.localInbound(k, p)
+	case p.TTL() <= 1:
+		w.tellInbound(p, &w.limits.timeExceeded, wire.ICMPTimeExceeded, wire.CodeTTLExceeded, 0)
+		w.dropIn(k, sa, drop.InboundTTL)
+	case len(p) > s.mtu:
+		if p.DF() {
+			w.tellInbound(p, &w.limits.tooBig, wire.ICMPUnreachable, wire.CodeFragmentationNeeded, uint32(s.mtu))
+		}
+		w.dropIn(k, sa, drop.InboundTooBig)
+	case !reachable:
+		w.dropIn(k, sa, drop.InboundNoNextHop)
 	}
 }
 

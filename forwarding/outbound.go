@@ -1,6 +1,7 @@
 package forwarding
 
 import (
+	"math"
 	"sync/atomic"
 
 	"vita/forwarding/drop"
@@ -19,7 +20,7 @@ const outerTTL = 64
 
 // outbound takes packets from the private network into the tunnel.
 //
-//	private Rx -> classify -> look routes up -> fit, choose SA -> seal -> outer header -> public Tx
+//	private Rx -> sort -> look routes up -> fit, choose SA, all headers -> seal -> public Tx
 //
 // Packets of both families go through the same SAs. What depends on the inner
 // one stands here for IPv4, and in outbound6.go under the same names for IPv6:
@@ -35,10 +36,7 @@ func (w *worker) outbound() int {
 	if a.private.vlan != 0 {
 		rx = w.untag(&a.private, rx)
 	}
-	m4, m6 := 0, 0
-	for _, k := range rx {
-		m4, m6 = w.classifyPrivate(k, m4, m6)
-	}
+	m4, m6 := w.sortPrivate(rx)
 	transit4, transit6 := m4, m6
 	if w.nlocal > 0 {
 		m4, m6 = w.takeLocal(m4, m6)
@@ -59,11 +57,7 @@ func (w *worker) outbound() int {
 		w.captureOutbound(m)
 	}
 	w.crypt.Seal()
-	if a.v6 {
-		w.outer6(m)
-	} else {
-		w.outer(m)
-	}
+	w.outer(m)
 	w.crypt.Reset()
 	return max(n, m)
 }
@@ -136,60 +130,77 @@ func (w *worker) takeLocal(m4, m6 int) (int, int) {
 // Packets from place transit on are our own. It returns how many there are.
 func (w *worker) fit(m, transit int) int {
 	a := w.a
+	t := a.tables
+	setDF, copyDF := t.DF == tables.DFSet, t.DF == tables.DFCopy
 	out := 0
-	var sa outboundSA // of the packet before, and what fits it
-	var limit int
+	var sa outboundSA // of the packet before
 	for i := range m {
 		k, route := w.fwd[i], w.value[i]
-		p := wire.IPv4(w.pool.Bytes(k))
-		ours := i >= transit
-		if int(route) < len(a.tables.Routes) && (sa.entry == nil || sa.route != route) {
-			sa = w.outboundSA(route)
-			limit = w.innerLimit(&sa)
-		}
-		switch {
-		case int(route) >= len(a.tables.Routes): // lpm.Miss is larger than any
-			if !ours {
-				w.tellPrivate(k, p, &w.limits.unreachable, wire.ICMPUnreachable, wire.CodeNetUnreachable, 0)
+		if int(route) >= len(t.Routes) { // lpm.Miss is larger than any
+			if i < transit {
+				w.tellPrivate(k, w.pool.Bytes(k), &w.limits.unreachable, wire.ICMPUnreachable, wire.CodeNetUnreachable, 0)
 			}
 			w.drop(k, drop.OutboundNoRoute)
 			continue
-		case !ours && p.TTL() <= 1:
-			w.tellPrivate(k, p, &w.limits.timeExceeded, wire.ICMPTimeExceeded, wire.CodeTTLExceeded, 0)
-			w.dropOut(k, &sa, drop.OutboundTTL)
-			continue
-		case len(p) > limit && a.tables.Fragment && !ours && !p.DF() && w.fragment(k, p, limit):
-			continue
-		case len(p) > limit:
-			if !ours && p.DF() {
-				w.tellPrivate(k, p, &w.limits.tooBig, wire.ICMPUnreachable, wire.CodeFragmentationNeeded, uint32(limit))
+		}
+		if sa.counts == nil || sa.route != route {
+			w.settle(&sa)
+			w.outboundSA(&sa, route)
+		}
+		h := w.pool.Head(k)
+		n, tos, df := int(k.Len), h[1], setDF || copyDF && h[6]&0x40 != 0
+		if i < transit {
+			if h[8] <= 1 || n > sa.limit || !sa.reachable {
+				w.unfit(k, &sa)
+				continue
 			}
-			w.dropOut(k, &sa, drop.OutboundTooBig)
+			if !w.encapsulate(out, k, &sa, n, wire.ProtoIPv4, t.OuterSet|tos&t.OuterCopy, df) {
+				continue
+			}
+			wire.LowerTTL((*[4]byte)(h[8:]))
+			out++
 			continue
+		}
+		switch {
+		case n > sa.limit:
+			w.dropOut(k, &sa, drop.OutboundTooBig)
 		case !sa.reachable:
 			w.dropOut(k, &sa, drop.OutboundNoNextHop)
-			continue
+		case w.encapsulate(out, k, &sa, n, wire.ProtoIPv4, t.OuterSet|tos&t.OuterCopy, df):
+			out++
 		}
-		if !w.encapsulate(out, k, &sa, len(p), limit, wire.ProtoIPv4) {
-			continue
-		}
-		w.tos[out] = a.tables.OuterSet | p.TOS()&a.tables.OuterCopy
-		w.df[out] = a.tables.DF == tables.DFSet || a.tables.DF == tables.DFCopy && p.DF()
-		if !ours {
-			p.DecrementTTL()
-		}
-		out++
 	}
+	w.settle(&sa)
 	return out
 }
 
-// encapsulate queues a packet of n bytes, of the protocol next, for the cipher,
-// at place out of the batch. Limit is the largest that passes. Where it returns
-// false it has dropped the packet.
-func (w *worker) encapsulate(out int, k pktbuf.Packet, sa *outboundSA, n, limit int, next uint8) bool {
+// unfit drops a packet in transit that cannot go through the tunnel, or sends it
+// in pieces.
+func (w *worker) unfit(k pktbuf.Packet, sa *outboundSA) {
+	p := wire.IPv4(w.pool.Bytes(k))
+	switch {
+	case p.TTL() <= 1:
+		w.tellPrivate(k, p, &w.limits.timeExceeded, wire.ICMPTimeExceeded, wire.CodeTTLExceeded, 0)
+		w.dropOut(k, sa, drop.OutboundTTL)
+	case len(p) <= sa.limit: // the next hop is not known
+		w.dropOut(k, sa, drop.OutboundNoNextHop)
+	case p.DF():
+		w.tellPrivate(k, p, &w.limits.tooBig, wire.ICMPUnreachable, wire.CodeFragmentationNeeded, uint32(sa.limit))
+		w.dropOut(k, sa, drop.OutboundTooBig)
+	case w.a.tables.Fragment && w.fragment(k, p, sa.limit):
+	default:
+		w.dropOut(k, sa, drop.OutboundTooBig)
+	}
+}
+
+// encapsulate puts all headers around a packet of n bytes, of the protocol next,
+// and queues it for the cipher at place out of the batch. Tos and df are those
+// of the outer header; where df is false that gets an identification. Where
+// encapsulate returns false it has dropped the packet.
+func (w *worker) encapsulate(out int, k pktbuf.Packet, sa *outboundSA, n int, next, tos uint8, df bool) bool {
 	fill := 0
 	if w.a.tables.TFC {
-		fill = limit - n
+		fill = max(sa.path-n, 0)
 	}
 	size := esp.Size(n + fill)
 	switch {
@@ -199,15 +210,33 @@ func (w *worker) encapsulate(out int, k pktbuf.Packet, sa *outboundSA, n, limit 
 	case int(k.Off) < outerRoom || size-esp.HeaderLen > n+w.pool.Tailroom(k):
 		w.dropOut(k, sa, drop.OutboundNoRoom)
 		return false
-	case !w.spend(sa, n):
+	case !sa.spend(n):
 		w.dropOut(k, sa, drop.OutboundSAEnded)
 		return false
 	}
+	w.wrap(out, k, sa, n, fill, next, tos, df)
+	return true
+}
+
+// wrap is encapsulate when nothing can go wrong any more, with fill bytes behind
+// the packet.
+func (w *worker) wrap(out int, k pktbuf.Packet, sa *outboundSA, n, fill int, next, tos uint8, df bool) {
+	size := esp.Size(n + fill)
 	k = k.Grow(esp.HeaderLen)
 	k.Len = uint16(size)
-	w.crypt.Encapsulate(sa.key, sa.entry.SPI, sa.entry.Seq, w.pool.Bytes(k), n, fill, next)
-	w.fwd[out], w.peers[out], w.macs[out], w.udp[out] = k, sa.peer, sa.mac, uint32(sa.port)
-	return true
+	w.fwd[out], w.headers[out] = k, uint8(sa.head.n)
+	h := w.pool.Head(k.Grow(sa.head.n))
+	if w.a.v6 {
+		sa.head.put6(h, size, tos)
+	} else {
+		id := uint16(0)
+		if !df { // then fragments must be told apart (RFC 6864, section 4)
+			w.ident++
+			id = w.ident
+		}
+		sa.head.put4(h, size, tos, id, df)
+	}
+	w.crypt.Encapsulate(sa.key, sa.spi, sa.seq, w.pool.Bytes(k), n, fill, next)
 }
 
 // fragment sends a packet that may be fragmented in pieces of at most limit
@@ -244,10 +273,11 @@ func (w *worker) fragment(k pktbuf.Packet, p wire.IPv4, limit int) bool {
 	return true
 }
 
-// outboundSA is what a route sends by; entry is nil where it has nothing.
+// outboundSA is what a route sends by; entry is nil where it has nothing. What
+// is sent is counted here first, and at the SA by settle.
 type outboundSA struct {
 	route  uint32
-	counts *tables.RouteCounts
+	counts *tables.RouteCounts // nil: of no route yet
 	entry  *tables.SA
 	key    *esp.Key
 	peer   [16]byte
@@ -255,51 +285,98 @@ type outboundSA struct {
 
 	mac       wire.MAC // of the next hop on the way to the peer
 	reachable bool     // it is known
+	limit     int      // the largest packet that may be sent, bytes
+	path      int      // the largest that goes unfragmented, as far as one knows
+
+	spi     uint32
+	seq     uint64 // the last one used
+	left    uint64 // packets that a hard limit still allows
+	room    uint64 // bytes, likewise
+	packets uint64 // sent and not yet counted
+	bytes   uint64
+
+	head outerHead
 }
 
 // outboundSA looks up what a route sends by. The reference comes from memory
 // that vitad writes: everything about it is checked.
-func (w *worker) outboundSA(route uint32) outboundSA {
-	peer := w.a.tables.Peer(route, w.a.index)
-	none := outboundSA{route: route, counts: w.counts(route), port: w.a.tables.Routes[route].UDPPort}
-	none.mac, none.reachable = w.hopOf(&peer)
+func (w *worker) outboundSA(s *outboundSA, route uint32) {
+	a := w.a
+	peer := a.tables.Peer(route, a.index)
+	*s = outboundSA{route: route, counts: w.counts(route), port: a.tables.Routes[route].UDPPort, head: a.head}
+	s.mac, s.reachable = w.hopOf(&peer)
+	s.path = w.innerMost(s)
+	s.limit = s.path
 	ref := atomic.LoadUint32(&w.active[route])
 	i := tables.SAIndex(ref)
 	if ref == 0 || i >= len(w.mem.SAs) {
-		return none
+		return
 	}
 	e := &w.mem.SAs[i]
 	if atomic.LoadUint32(&e.Ref) != ref || e.Route != route || e.Direction != tables.Outbound || int(e.Worker) != w.slot {
-		return none
+		return
 	}
-	s := none
-	if s.entry, s.key, s.peer = e, w.keys.at(i), peer.IP; s.key == nil || s.peer == [16]byte{} {
-		return none
+	key := w.keys.at(i)
+	if key == nil || peer.IP == [16]byte{} {
+		return
 	}
-	if c := s.counts; s.port != 0 && c.PeerPort != 0 && w.a.tables.Routes[route].Moves != 0 && c.Moved == tables.MovedFrom(&s.peer, s.port) {
+	s.entry, s.key, s.peer = e, key, peer.IP
+	if c := s.counts; s.port != 0 && c.PeerPort != 0 && a.tables.Routes[route].Moves != 0 && c.Moved == tables.MovedFrom(&s.peer, s.port) {
 		if c.PeerIP != s.peer { // whoever moves is behind a router
-			s.mac, s.reachable = w.via(&w.a.public, &w.a.public.next)
+			s.mac, s.reachable = w.via(&a.public, &a.public.next)
 		}
 		s.peer, s.port = c.PeerIP, c.PeerPort
 	}
-	return s
+	s.path = w.innerLimit(s)
+	s.limit = s.path
+	s.allow(w.now)
+	s.head.to(s, a.v6, a.tables.UDPPort)
 }
 
-// spend takes the next sequence number of an SA for a packet of n bytes, or
-// reports that a hard limit forbids it (RFC 4301, 4.4.2.1).
-func (w *worker) spend(sa *outboundSA, n int) bool {
-	e, c := sa.entry, sa.counts
-	if w.ended(e, n) || e.Seq >= e.LastSeq {
+// allow notes what the SA's hard limits leave (RFC 4301, 4.4.2.1).
+func (s *outboundSA) allow(now int64) {
+	e := s.entry
+	s.spi, s.seq = e.SPI, e.Seq
+	if e.Expires != 0 && now >= e.Expires || e.Seq >= e.LastSeq {
+		return
+	}
+	s.left, s.room = e.LastSeq-e.Seq, math.MaxUint64
+	if e.MaxPackets != 0 {
+		s.left = min(s.left, e.MaxPackets-min(e.Packets, e.MaxPackets))
+	}
+	if e.MaxBytes != 0 {
+		s.room = e.MaxBytes - min(e.Bytes, e.MaxBytes)
+	}
+}
+
+// spend takes the next sequence number for a packet of n bytes, or reports that
+// a hard limit forbids it.
+func (s *outboundSA) spend(n int) bool {
+	if s.left == 0 || uint64(n) > s.room {
 		return false
 	}
-	e.Seq++
-	e.Packets++
-	e.Bytes += uint64(n)
-	e.LastUsed = w.now
-	c.SentPackets++
-	c.SentBytes += uint64(n)
-	c.LastUsed = w.now
+	s.seq++
+	s.left--
+	s.room -= uint64(n)
+	s.packets++
+	s.bytes += uint64(n)
 	return true
+}
+
+// settle counts what was sent by an SA.
+func (w *worker) settle(s *outboundSA) {
+	if s.packets == 0 {
+		return
+	}
+	e, c := s.entry, s.counts
+	e.Seq = s.seq
+	e.Packets += s.packets
+	e.Bytes += s.bytes
+	e.LastUsed = w.now
+	c.SentPackets += s.packets
+	c.SentBytes += s.bytes
+	c.LastUsed = w.now
+	s.packets, s.bytes = 0, 0
 }
 
 // ended reports whether an SA has reached a limit of time or volume.
@@ -309,7 +386,7 @@ func (w *worker) ended(e *tables.SA, n int) bool {
 		e.MaxBytes != 0 && e.Bytes+uint64(n) > e.MaxBytes
 }
 
-// outer writes the headers in front of the sealed packets and sends them.
+// outer sends the sealed packets, in front of which their headers lie.
 func (w *worker) outer(m int) {
 	s := &w.a.public
 	for i := range m {
@@ -318,19 +395,10 @@ func (w *worker) outer(m int) {
 			w.drop(k, drop.OutboundNoSA) // the key is not usable
 			continue
 		}
-		proto := uint8(wire.ProtoESP)
-		if w.udp[i] != 0 {
-			k, proto = w.intoUDP(k, uint16(w.udp[i])), wire.ProtoUDP
+		k = k.Grow(int(w.headers[i]))
+		if w.a.v6 && w.headers[i] > wire.EthernetLen+wire.IPv6Len {
+			w.sum6(w.pool.Bytes(k)[wire.EthernetLen:])
 		}
-		k = k.Grow(wire.IPv4Len + wire.EthernetLen)
-		f := wire.Ethernet(w.pool.Bytes(k))
-		f.Put(&w.macs[i], &s.self.MAC, wire.TypeIPv4)
-		id := uint16(0)
-		if !w.df[i] { // then fragments must be told apart (RFC 6864, section 4)
-			w.ident++
-			id = w.ident
-		}
-		wire.PutTunnel4(f[wire.EthernetLen:], len(f)-wire.EthernetLen, w.tos[i], id, w.df[i], outerTTL, proto, s.self.IP, wire.Be32(w.peers[i][12:]))
 		w.push(s, k)
 	}
 }

@@ -41,31 +41,33 @@ const minMTU6 = 1280
 // are there already.
 func (w *worker) fit6(out, m, transit int) int {
 	a := w.a
-	var sa outboundSA // of the packet before, and what fits it
-	var limit, path int
+	t := a.tables
+	var sa outboundSA // of the packet before
 	for i := range m {
 		k, route := w.fwd6[i], w.value[i]
-		p := wire.IPv6(w.pool.Bytes(k))
 		ours := i >= transit
-		if int(route) < len(a.tables.Routes) && (sa.entry == nil || sa.route != route) {
-			sa = w.outboundSA(route)
-			path = w.innerLimit(&sa)
-			limit = max(path, min(w.innerMost(&sa), minMTU6))
-		}
-		switch {
-		case int(route) >= len(a.tables.Routes):
+		if int(route) >= len(t.Routes) {
 			if !ours {
-				w.tell6(&a.private, k, p, &w.limits.unreachable, wire.ICMP6Unreachable, wire.CodeNoRoute6, 0)
+				w.tell6(&a.private, k, w.pool.Bytes(k), &w.limits.unreachable, wire.ICMP6Unreachable, wire.CodeNoRoute6, 0)
 			}
 			w.drop(k, drop.OutboundNoRoute)
 			continue
-		case !ours && p.HopLimit() <= 1:
-			w.tell6(&a.private, k, p, &w.limits.timeExceeded, wire.ICMP6TimeExceeded, wire.CodeHopLimitExceeded, 0)
+		}
+		if sa.counts == nil || sa.route != route {
+			w.settle(&sa)
+			w.outboundSA(&sa, route)
+			sa.limit = max(sa.path, min(w.innerMost(&sa), minMTU6))
+		}
+		h := w.pool.Head(k)
+		n := int(k.Len)
+		switch {
+		case !ours && h[7] <= 1:
+			w.tell6(&a.private, k, w.pool.Bytes(k), &w.limits.timeExceeded, wire.ICMP6TimeExceeded, wire.CodeHopLimitExceeded, 0)
 			w.dropOut(k, &sa, drop.OutboundTTL)
 			continue
-		case len(p) > limit:
+		case n > sa.limit:
 			if !ours {
-				w.tell6(&a.private, k, p, &w.limits.tooBig, wire.ICMP6TooBig, 0, uint32(limit))
+				w.tell6(&a.private, k, w.pool.Bytes(k), &w.limits.tooBig, wire.ICMP6TooBig, 0, uint32(sa.limit))
 			}
 			w.dropOut(k, &sa, drop.OutboundTooBig)
 			continue
@@ -73,38 +75,16 @@ func (w *worker) fit6(out, m, transit int) int {
 			w.dropOut(k, &sa, drop.OutboundNoNextHop)
 			continue
 		}
-		if !w.encapsulate(out, k, &sa, len(p), max(path, len(p)), wire.ProtoIPv6) {
+		tos := t.OuterSet | (h[0]<<4|h[1]>>4)&t.OuterCopy
+		df := t.DF != tables.DFClear && n <= sa.path // IPv6 has no flag to copy: its packets are never fragmented on the way
+		if !w.encapsulate(out, k, &sa, n, wire.ProtoIPv6, tos, df) {
 			continue
 		}
-		w.tos[out] = a.tables.OuterSet | p.Class()&a.tables.OuterCopy
-		w.df[out] = a.tables.DF != tables.DFClear && len(p) <= path // IPv6 has no flag to copy: its packets are never fragmented on the way
 		if !ours {
-			p.DecrementHopLimit()
+			h[7]--
 		}
 		out++
 	}
+	w.settle(&sa)
 	return out
-}
-
-func (w *worker) outer6(m int) {
-	s := &w.a.public
-	for i := range m {
-		k := w.fwd[i]
-		if !w.crypt.OK(i) {
-			w.drop(k, drop.OutboundNoSA) // the key is not usable
-			continue
-		}
-		proto := uint8(wire.ProtoESP)
-		if w.udp[i] != 0 {
-			k, proto = w.intoUDP(k, uint16(w.udp[i])), wire.ProtoUDP
-			w.sum6(w.pool.Bytes(k), &w.peers[i])
-		}
-		k = k.Grow(wire.IPv6Len + wire.EthernetLen)
-		f := wire.Ethernet(w.pool.Bytes(k))
-		f.Put(&w.macs[i], &s.self.MAC, wire.TypeIPv6)
-		p := wire.IPv6(f[wire.EthernetLen:])
-		wire.PutIPv6(p, len(p)-wire.IPv6Len, proto, outerTTL, &s.self.IP6, &w.peers[i])
-		p.SetClass(w.tos[i])
-		w.push(s, k)
-	}
 }

@@ -111,7 +111,8 @@ func (w *worker) learnMTU(peer *[16]byte, q wire.ESP, mtu int) {
 		if ref == 0 {
 			continue
 		}
-		sa := w.outboundSA(uint32(route))
+		var sa outboundSA
+		w.outboundSA(&sa, uint32(route))
 		if e := sa.entry; e != nil && e.SPI == q.SPI() && sa.peer == *peer && uint32(e.Seq)-q.SeqLow() < min(pmtuBehind, uint32(min(e.Seq, 1<<31))) {
 			if e.PMTU == 0 || w.now >= e.PMTUUntil || uint32(mtu) < e.PMTU {
 				e.PMTU, e.PMTUUntil = uint32(mtu), w.now+int64(pmtuAge)

@@ -9,6 +9,7 @@ import (
 	"vita/forwarding/esp"
 	"vita/forwarding/internal/ctl"
 	"vita/forwarding/tables"
+	"vita/forwarding/wire"
 )
 
 // An SA has three parts, all under one index: the entry in shared memory
@@ -64,7 +65,7 @@ func (s *keyStore) set(i int, key []byte, salt [4]byte) error {
 	if err := slot.key.GCM.Expand(key); err != nil {
 		return fmt.Errorf("key: %w", err)
 	}
-	slot.key.Salt = salt
+	slot.key.Salt = wire.Le32(salt[:])
 	slot.ready.Store(true)
 	return nil
 }
@@ -76,7 +77,7 @@ func (s *keyStore) hide(i int) { s.chunks[i/keyChunk].Load()[i%keyChunk].ready.S
 func (s *keyStore) clear(i int) {
 	slot := &s.chunks[i/keyChunk].Load()[i%keyChunk]
 	slot.key.GCM.Clear()
-	slot.key.Salt = [4]byte{}
+	slot.key.Salt = 0
 }
 
 // spiTable finds inbound SAs by their SPI: an open-addressed table, changed by

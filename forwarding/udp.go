@@ -75,18 +75,12 @@ func (w *worker) moved(sa *tables.SA, c *tables.RouteCounts, k pktbuf.Packet, po
 	c.PeerIP, c.PeerPort, c.Moved = from, port, tables.MovedFrom(&peer, t.Routes[sa.Route].UDPPort)
 }
 
-// intoUDP puts an ESP packet into UDP, without a checksum (RFC 3948, 2.1).
-func (w *worker) intoUDP(k pktbuf.Packet, port uint16) pktbuf.Packet {
-	k = k.Grow(wire.UDPLen)
-	wire.UDP(w.pool.Bytes(k)).Put(w.a.tables.UDPPort, port, int(k.Len))
-	return k
-}
-
-// sum6 gives a datagram the checksum that it must have in IPv6: RFC 6936 would
-// let a tunnel do without, but receivers that do not know drop such datagrams.
-func (w *worker) sum6(b []byte, to *[16]byte) {
-	u := wire.UDP(b)
-	u.SetChecksum(cksum.Sum(u, cksum.Pseudo6(w.a.public.self.IP6, *to, wire.ProtoUDP, uint32(len(b)))))
+// sum6 gives the datagram in an IPv6 packet the checksum that it must have: RFC
+// 6936 would let a tunnel do without, but receivers that do not know drop such
+// datagrams.
+func (w *worker) sum6(p wire.IPv6) {
+	u := wire.UDP(p[wire.IPv6Len:])
+	u.SetChecksum(cksum.Sum(u, cksum.Pseudo6(*p.Src(), *p.Dst(), wire.ProtoUDP, uint32(len(u)))))
 }
 
 func (w *worker) sendKeepalive(sa *outboundSA) {
@@ -108,7 +102,7 @@ func (w *worker) sendKeepalive(sa *outboundSA) {
 	if a.v6 {
 		wire.Ethernet(f).Put(&sa.mac, &s.self.MAC, wire.TypeIPv6)
 		wire.PutIPv6(p, udpLen, wire.ProtoUDP, outerTTL, &s.self.IP6, &sa.peer)
-		w.sum6(u, &sa.peer)
+		w.sum6(p)
 	} else {
 		wire.Ethernet(f).Put(&sa.mac, &s.self.MAC, wire.TypeIPv4)
 		wire.PutIPv4(p, len(p), true, outerTTL, wire.ProtoUDP, s.self.IP, wire.Be32(sa.peer[12:]))

@@ -40,6 +40,7 @@ type side struct {
 	vlan  uint16 // 0: none
 
 	self     neigh.Self
+	us       uint64       // how frames begin that are for us, see plain.go
 	siblings []neigh.Self // other workers on the same link
 	next     hop          // of the gateway's family
 	other    hop          // of the other one, on the private side
@@ -96,8 +97,9 @@ type assignment struct {
 	next4    *hop // on the private side, of IPv4; its n is nil where that is not spoken
 	next6    *hop // likewise, of IPv6
 	onLink   netip.Prefix
-	outerLen int // bytes of the outer IP header
-	innerUDP int // innerMTU where ESP is in UDP
+	head     outerHead // of what is sent into tunnels
+	outerLen int       // bytes of the outer IP header
+	innerUDP int       // innerMTU where ESP is in UDP
 
 	idle     []uint32 // slots of the routes that something is sent to when they are idle
 	lastSent []int64  // for each of them, when the last keepalive was
@@ -148,23 +150,20 @@ type worker struct {
 	tick      int64 // when to look after next hops
 	sync      int64 // when to look after ports
 
-	rx    [batchSize]pktbuf.Packet
-	fwd   [esp.BatchSize]pktbuf.Packet // of IPv4, and whatever is in the cipher's batch
-	fwd6  [esp.BatchSize]pktbuf.Packet // of IPv6
-	addr  [esp.BatchSize]uint32        // of fwd, looked up
-	addr6 [esp.BatchSize][16]byte      // of fwd6
-	value [esp.BatchSize]uint32        // route slots found
-	peers [esp.BatchSize][16]byte      // where to send; IPv4 addresses mapped
-	macs  [esp.BatchSize]wire.MAC      // of the next hop there
-	tos   [esp.BatchSize]uint8         // of the outer headers
-	df    [esp.BatchSize]bool          // likewise, in IPv4
-	udp   [esp.BatchSize]uint32        // the peer's port of ESP in UDP, and inUDP; 0: it is not in UDP
-	ident uint16                       // the last identification of an outer header without DF
-	sas   [esp.BatchSize]*tables.SA    // of fwd
-	sas6  [esp.BatchSize]*tables.SA    // of fwd6
-	index [esp.BatchSize]int           // of them
-	seqs  [esp.BatchSize]uint64
-	crypt esp.Batch
+	rx      [batchSize]pktbuf.Packet
+	fwd     [esp.BatchSize]pktbuf.Packet // of IPv4, and whatever is in the cipher's batch
+	fwd6    [esp.BatchSize]pktbuf.Packet // of IPv6
+	addr    [esp.BatchSize]uint32        // of fwd, looked up
+	addr6   [esp.BatchSize][16]byte      // of fwd6
+	value   [esp.BatchSize]uint32        // route slots found
+	headers [esp.BatchSize]uint8         // bytes of what lies in front of ESP packets to be sent
+	udp     [esp.BatchSize]uint32        // what received ones came in: the peer's port, and inUDP; 0: not in UDP
+	ident   uint16                       // the last identification of an outer header without DF
+	sas     [esp.BatchSize]*tables.SA    // of fwd
+	sas6    [esp.BatchSize]*tables.SA    // of fwd6
+	index   [esp.BatchSize]int           // of them
+	seqs    [esp.BatchSize]uint64
+	crypt   esp.Batch
 
 	trial  esp.Batch // see resynchronise
 	resync int64     // when it may be tried again

@@ -6,6 +6,8 @@
 // header field lies; it must not import anything of this module.
 package cksum
 
+import "math/bits"
+
 // Add adds b, as a row of big-endian 16-bit words, to the partial sum initial
 // and returns the new partial sum. An odd last byte counts as the high half of
 // a word whose low half is zero, so only the last piece of a row of pieces may
@@ -27,6 +29,19 @@ func Words(a, b, c, d, e uint32) uint16 {
 	sum := uint64(a) + uint64(b) + uint64(c) + uint64(d) + uint64(e)
 	sum = sum>>32 + sum&0xffffffff
 	return ^fold(uint32(sum>>48 + sum>>32&0xffff + sum>>16&0xffff + sum&0xffff))
+}
+
+// ValidWords is Valid for an IPv4 header without options, given as it lies in
+// memory: its first eight bytes, the next, and the last four, as little-endian
+// numbers. The order of the bytes does not matter to the sum (RFC 1071, section
+// 2 (B)).
+func ValidWords(x, y uint64, z uint32) bool {
+	sum, carry := bits.Add64(x, y, 0)
+	sum, carry = bits.Add64(sum, uint64(z), carry)
+	sum += carry // cannot carry again: what was added last is below 1<<32
+	sum = sum>>32 + sum&0xffffffff
+	sum = sum>>16 + sum&0xffff
+	return sum>>16+sum&0xffff == 0xffff
 }
 
 // Valid reports whether b, its checksum field included, sums to what a correct

@@ -139,3 +139,30 @@ func BenchmarkSum1500(b *testing.B) {
 		Sum(buf, 0)
 	}
 }
+
+func TestValidWords(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(5, 6))
+	good := 0
+	for range 100_000 {
+		var b [20]byte
+		for i := range b {
+			b[i] = []byte{0, 0xff, byte(rnd.Uint32())}[rnd.IntN(3)]
+		}
+		if rnd.IntN(2) == 0 {
+			b[10], b[11] = 0, 0
+			binary.BigEndian.PutUint16(b[10:], Sum(b[:], 0))
+		}
+		got := ValidWords(binary.LittleEndian.Uint64(b[0:]), binary.LittleEndian.Uint64(b[8:]), binary.LittleEndian.Uint32(b[16:]))
+		if want := Valid(b[:], 0); got != want {
+			t.Fatalf("% x: %v, want %v", b, got, want)
+		} else if want {
+			good++
+		}
+	}
+	if good < 10_000 {
+		t.Errorf("only %d good ones", good)
+	}
+	if !ValidWords(1<<64-1, 1<<64-1, 1<<32-1) || ValidWords(0, 0, 0) {
+		t.Error("all ones are zero in ones' complement, all zeros are no sum of a header")
+	}
+}

@@ -38,7 +38,7 @@ type loop struct {
 	pool      *pktbuf.Pool
 	random    uint64
 	next      int
-	templates [][]byte
+	templates [][frameHead]byte
 	ring      [ringSize]pktbuf.Packet
 	head      int
 	tail      int
@@ -80,10 +80,12 @@ func (l *loops) open(c drivers.Config) (drivers.Port, error) {
 // ipAt is where the IP header begins in a frame.
 const ipAt = 14
 
+// frameHead is how much of a frame is written.
+const frameHead = 64
+
 // template makes the headers of a frame of n bytes, for route 0.
-func (l *loop) template(n int) []byte {
-	f := make([]byte, ipAt+40)
-	copy(f, privateMAC[:])
+func (l *loop) template(n int) (f [frameHead]byte) {
+	copy(f[:], privateMAC[:])
 	ip := f[ipAt:]
 	if l.v6 {
 		f[12], f[13] = 0x86, 0xdd
@@ -96,19 +98,20 @@ func (l *loop) template(n int) []byte {
 	ip[0], ip[8], ip[9] = 0x45, 64, 200
 	binary.BigEndian.PutUint16(ip[2:], uint16(n-ipAt))
 	ip[12], ip[15], ip[16], ip[19] = 10, 1, 10, 2
+	binary.BigEndian.PutUint16(ip[10:], cksum.Sum(ip[:20], 0))
 	return f
 }
 
 // make writes the headers of the next packet, from and to a random route.
-func (l *loop) make(f, template []byte) {
-	copy(f, template)
-	route := uint32(0)
-	if l.routes > 1 {
-		l.random ^= l.random << 13
-		l.random ^= l.random >> 7
-		l.random ^= l.random << 17
-		route = uint32(l.random >> 32 * uint64(l.routes) >> 32)
+func (l *loop) make(f *[frameHead]byte, template *[frameHead]byte) {
+	*f = *template
+	if l.routes == 1 {
+		return
 	}
+	l.random ^= l.random << 13
+	l.random ^= l.random >> 7
+	l.random ^= l.random << 17
+	route := uint32(l.random >> 32 * uint64(l.routes) >> 32)
 	ip := f[ipAt:]
 	if l.v6 {
 		binary.BigEndian.PutUint32(ip[12:], route)
@@ -117,8 +120,10 @@ func (l *loop) make(f, template []byte) {
 	}
 	binary.BigEndian.PutUint32(ip[12:], 10<<24+route<<4+1)
 	binary.BigEndian.PutUint32(ip[16:], 10<<24+route<<4+2)
-	ip[10], ip[11] = 0, 0
-	binary.BigEndian.PutUint16(ip[10:], cksum.Sum(ip[:20], 0))
+	ip4 := (*[20]byte)(ip)
+	sum := uint32(^binary.BigEndian.Uint16(template[ipAt+10:])) + 2*(route>>12+route<<4&0xffff) // both addresses
+	sum = sum>>16 + sum&0xffff
+	binary.BigEndian.PutUint16(ip4[10:], ^uint16(sum+sum>>16))
 }
 
 // done counts packets that have been all the way.
@@ -176,7 +181,7 @@ func (p *privatePort) Rx(b []pktbuf.Packet) int {
 			p.next = 0
 		}
 		k.Len = uint16(p.sizes[p.next])
-		p.make(p.pool.Bytes(k), p.templates[p.next])
+		p.make(p.pool.Head(k), &p.templates[p.next])
 		b[i] = k
 	}
 	return len(b)

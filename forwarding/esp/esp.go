@@ -31,7 +31,7 @@ const BatchSize = 128
 // Key is the secret part of an SA.
 type Key struct {
 	GCM  aesgcm.Key
-	Salt [4]byte
+	Salt uint32 // the first byte is the lowest
 }
 
 // padded returns the length of n bytes of payload with padding and trailer: a
@@ -64,41 +64,43 @@ func (b *Batch) Reset() { b.n = 0 }
 
 // add queues an operation. The nonce is salt and IV (RFC 4106, section 4), the
 // associated data SPI and the whole sequence number (section 5).
-func (b *Batch) add(k *Key, spi uint32, seq uint64, iv *[IVLen]byte, buf []byte) {
-	op, aad := &b.ops[b.n], &b.aad[b.n]
-	wire.PutBe32(aad[0:], spi)
-	wire.PutBe32(aad[4:], uint32(seq>>32))
+func (b *Batch) add(k *Key, spi uint32, seq, iv uint64, buf []byte) {
+	i := b.n & (BatchSize - 1)
+	op, aad := &b.ops[i], &b.aad[i]
+	wire.PutBe64(aad[0:], uint64(spi)<<32|seq>>32)
 	wire.PutBe32(aad[8:], uint32(seq))
 	op.Key = &k.GCM
-	*(*[4]byte)(op.Nonce[0:4]) = k.Salt
-	*(*[IVLen]byte)(op.Nonce[4:12]) = *iv
-	op.AAD = aad[:]
+	wire.PutLe64(op.Nonce[0:], uint64(k.Salt)|iv<<32)
+	wire.PutLe32(op.Nonce[8:], uint32(iv>>32))
+	if op.AAD == nil { // it stays
+		op.AAD = aad[:]
+	}
 	op.Buf = buf
 	b.n++
 }
+
+// trailers are padding, pad length and a next header of 0, in the order of their
+// bytes, by how much padding there is (RFC 4303, 2.4: 1, 2, 3).
+var trailers = [4]uint64{0, 0x0101, 0x020201, 0x03030201}
 
 // Encapsulate writes ESP header, padding and trailer around a payload of n
 // bytes that lies in p behind room for the header, and queues it. The payload
 // is followed by fill zero bytes that hide its length (RFC 4303, 2.7). P has
 // exactly Size(n+fill) bytes. The caller sees to it that seq is used once.
 func (b *Batch) Encapsulate(k *Key, spi uint32, seq uint64, p []byte, n, fill int, next uint8) {
-	wire.PutBe32(p[0:], spi)
-	wire.PutBe32(p[4:], uint32(seq))
+	h := (*[HeaderLen]byte)(p)
+	wire.PutBe64(h[0:], uint64(spi)<<32|uint64(uint32(seq)))
 	// The sequence number is never used twice under a key, which is all that
 	// GCM asks of an IV.
-	iv := (*[IVLen]byte)(p[wire.ESPLen:HeaderLen])
-	wire.PutLe64(iv[:], seq)
+	wire.PutLe64(h[wire.ESPLen:], seq)
 	if fill > 0 {
 		clear(p[HeaderLen+n : HeaderLen+n+fill])
 		n += fill
 	}
-	end := len(p) - aesgcm.TagSize
-	pad := p[HeaderLen+n : end]
-	for i := range len(pad) - TrailerLen {
-		pad[i] = byte(i + 1) // RFC 4303, 2.4: 1, 2, 3
-	}
-	pad[len(pad)-2], pad[len(pad)-1] = byte(len(pad)-TrailerLen), next
-	b.add(k, spi, seq, iv, p[HeaderLen:])
+	// What is written of these eight bytes behind the trailer is the ICV's room.
+	pad := uint(-n-TrailerLen) & 3
+	wire.PutLe64(p[HeaderLen+n:], trailers[pad]|uint64(next)<<(8*pad+8))
+	b.add(k, spi, seq, seq, p[HeaderLen:])
 }
 
 // Seal encrypts all queued packets. OK then tells of each whether it was done.
@@ -107,7 +109,13 @@ func (b *Batch) Seal() { aesgcm.Seal(b.ops[:b.n]) }
 // Decapsulate queues the ESP packet p, of at least MinLen bytes, whose whole
 // sequence number is taken to be seq.
 func (b *Batch) Decapsulate(k *Key, seq uint64, p []byte) {
-	b.add(k, wire.Be32(p), seq, (*[IVLen]byte)(p[wire.ESPLen:HeaderLen]), p[HeaderLen:])
+	h := (*[HeaderLen]byte)(p)
+	b.add(k, wire.Be32(h[0:]), seq, wire.Le64(h[wire.ESPLen:]), p[HeaderLen:])
+}
+
+// DecapsulateAt is Decapsulate where the header has been read: buf lies behind it.
+func (b *Batch) DecapsulateAt(k *Key, spi uint32, seq, iv uint64, buf []byte) {
+	b.add(k, spi, seq, iv, buf)
 }
 
 // Open checks and decrypts all queued packets. Where OK is false for one,
@@ -130,9 +138,12 @@ func Trim(p []byte) (payload []byte, next uint8, ok bool) {
 	if n < 0 {
 		return nil, 0, false
 	}
+	if pad == 0 {
+		return b[:n], next, true
+	}
 	padding := b[n : len(b)-TrailerLen]
 	step := byte(0)
-	if pad > 0 && padding[0] != 0 {
+	if padding[0] != 0 {
 		step = 1
 	}
 	for i, c := range padding {

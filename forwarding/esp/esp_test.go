@@ -22,7 +22,7 @@ import (
 
 func newKey(t testing.TB, key, salt []byte) *Key {
 	t.Helper()
-	k := &Key{Salt: [4]byte(salt)}
+	k := &Key{Salt: wire.Le32(salt)}
 	if err := k.GCM.Expand(key); err != nil {
 		t.Fatal(err)
 	}

@@ -109,27 +109,33 @@ func (p IPv4) DecrementTTL() {
 	_ = p[11]
 	// Nothing is read back that was just written in smaller pieces: that would
 	// wait until it is in the cache.
-	old := Be16(p[8:])
-	now := old - 1<<8
-	PutBe32(p[8:], uint32(now)<<16|uint32(cksum.Update16(Be16(p[10:]), old, now)))
+	LowerTTL((*[4]byte)(p[8:]))
+}
+
+// LowerTTL is DecrementTTL, given the word of the header that begins with the
+// time to live and ends with the checksum. Equation 3 of RFC 1624 comes to this
+// where the other half is less by 1<<8.
+func LowerTTL(b *[4]byte) {
+	v := Be32(b[:])
+	sum := v&0xffff + 1<<8
+	if sum >= 0xffff {
+		sum++
+	}
+	PutBe32(b[:], (v-1<<24)&^0xffff|sum&0xffff)
 }
 
 // PutIPv4 writes a whole header without options, TOS 0, identification 0, and
 // its checksum, to b of at least IPv4Len bytes.
 func PutIPv4(b []byte, total int, df bool, ttl, proto uint8, src, dst uint32) {
-	PutTunnel4(b, total, 0, 0, df, ttl, proto, src, dst)
-}
-
-// PutTunnel4 is PutIPv4 with a TOS and an identification.
-func PutTunnel4(b []byte, total int, tos uint8, id uint16, df bool, ttl, proto uint8, src, dst uint32) {
 	_ = b[IPv4Len-1]
-	first := 0x45<<24 | uint32(tos)<<16 | uint32(uint16(total))
-	second := uint32(id) << 16
+	first := 0x45<<24 | uint32(uint16(total))
+	second := uint32(0)
 	if df {
-		second |= 0x4000
+		second = 0x4000
 	}
 	third := uint32(ttl)<<24 | uint32(proto)<<16
-	// The sum is of what is written, not of the memory, as in DecrementTTL.
+	// The sum is of what is written, not of the memory: to read back at once
+	// what was written in smaller pieces waits until it is in the cache.
 	third |= uint32(cksum.Words(first, second, third, src, dst))
 	PutBe32(b[0:], first)
 	PutBe32(b[4:], second)

@@ -5,6 +5,8 @@
 // nothing else. The package knows formats, not what is done about them.
 package wire
 
+import "encoding/binary"
+
 // Length of the fixed headers, in bytes.
 const (
 	EthernetLen = 14
@@ -49,42 +51,34 @@ const (
 )
 
 // Be16 reads a number of two bytes, the highest first.
-func Be16(b []byte) uint16 { _ = b[1]; return uint16(b[0])<<8 | uint16(b[1]) }
+func Be16(b []byte) uint16 { return binary.BigEndian.Uint16(b) }
 
 // Be32 reads a number of four bytes, the highest first.
-func Be32(b []byte) uint32 {
-	_ = b[3]
-	return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
-}
+func Be32(b []byte) uint32 { return binary.BigEndian.Uint32(b) }
 
 // PutBe16 writes a number of two bytes, the highest first.
-func PutBe16(b []byte, v uint16) {
-	_ = b[1]
-	b[0] = byte(v >> 8)
-	b[1] = byte(v)
-}
+func PutBe16(b []byte, v uint16) { binary.BigEndian.PutUint16(b, v) }
 
 // PutBe32 writes a number of four bytes, the highest first.
-func PutBe32(b []byte, v uint32) {
-	_ = b[3]
-	b[0] = byte(v >> 24) // one statement each: so the compiler makes one store of them
-	b[1] = byte(v >> 16)
-	b[2] = byte(v >> 8)
-	b[3] = byte(v)
-}
+func PutBe32(b []byte, v uint32) { binary.BigEndian.PutUint32(b, v) }
+
+// Le16 reads a number of two bytes, the lowest first.
+func Le16(b []byte) uint16 { return binary.LittleEndian.Uint16(b) }
+
+// Le32 reads a number of four bytes, the lowest first.
+func Le32(b []byte) uint32 { return binary.LittleEndian.Uint32(b) }
+
+// Le64 reads a number of eight bytes, the lowest first.
+func Le64(b []byte) uint64 { return binary.LittleEndian.Uint64(b) }
+
+// PutBe64 writes a number of eight bytes, the highest first.
+func PutBe64(b []byte, v uint64) { binary.BigEndian.PutUint64(b, v) }
+
+// PutLe32 writes a number of four bytes, the lowest first.
+func PutLe32(b []byte, v uint32) { binary.LittleEndian.PutUint32(b, v) }
 
 // PutLe64 writes a number of eight bytes, the lowest first.
-func PutLe64(b []byte, v uint64) {
-	_ = b[7]
-	b[0] = byte(v)
-	b[1] = byte(v >> 8)
-	b[2] = byte(v >> 16)
-	b[3] = byte(v >> 24)
-	b[4] = byte(v >> 32)
-	b[5] = byte(v >> 40)
-	b[6] = byte(v >> 48)
-	b[7] = byte(v >> 56)
-}
+func PutLe64(b []byte, v uint64) { binary.LittleEndian.PutUint64(b, v) }
 
 // MAC is an Ethernet address.
 type MAC = [6]byte

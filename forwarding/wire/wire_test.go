@@ -108,3 +108,15 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestLowerTTL compares with what RFC 1624 says, for every checksum.
+func TestLowerTTL(t *testing.T) {
+	for sum := range 1 << 16 {
+		b := [4]byte{64, 17, byte(sum >> 8), byte(sum)}
+		LowerTTL(&b)
+		want := cksum.Update16(uint16(sum), 64<<8|17, 63<<8|17)
+		if b[0] != 63 || b[1] != 17 || Be16(b[2:]) != want {
+			t.Fatalf("checksum %#x becomes % x, want %#x", sum, b, want)
+		}
+	}
+}

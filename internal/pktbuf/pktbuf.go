@@ -41,6 +41,7 @@ type Options struct {
 // Pool is a set of equal frames with a stack of the free ones.
 type Pool struct {
 	region    []byte
+	all       []byte // region, and HeadLen bytes that no frame has
 	free      []uint32
 	owned     []bool // true while a frame is outside the stack; guards against a second Put
 	frameSize int
@@ -73,18 +74,19 @@ func NewPool(o Options) (*Pool, error) {
 		p.shift++
 	}
 	if o.Hugepages {
-		rounded := (size + hugePage - 1) &^ (hugePage - 1)
+		rounded := (size + HeadLen + hugePage - 1) &^ (hugePage - 1)
 		if m, err := unix.Mmap(-1, 0, rounded, prot, flags|unix.MAP_HUGETLB); err == nil {
-			p.region, p.huge = m, true
+			p.all, p.huge = m, true
 		}
 	}
-	if p.region == nil {
-		m, err := unix.Mmap(-1, 0, size, prot, flags)
+	if p.all == nil {
+		m, err := unix.Mmap(-1, 0, size+HeadLen, prot, flags)
 		if err != nil {
 			return nil, fmt.Errorf("packet buffer pool: map %d bytes: %w", size, err)
 		}
-		p.region = m
+		p.all = m
 	}
+	p.region = p.all[:size:size]
 	p.free = make([]uint32, o.Frames)
 	p.owned = make([]bool, o.Frames)
 	for i := range p.free {
@@ -95,8 +97,8 @@ func NewPool(o Options) (*Pool, error) {
 
 // Close unmaps the pool. No packet, slice or device may refer to it any more.
 func (p *Pool) Close() error {
-	r := p.region
-	p.region, p.free = nil, nil
+	r := p.all
+	p.all, p.region, p.free = nil, nil, nil
 	if r == nil {
 		return nil
 	}
@@ -153,9 +155,19 @@ func (p *Pool) PutBatch(b []Packet) {
 
 // Bytes returns the packet's bytes; the slice's capacity ends with the frame.
 func (p *Pool) Bytes(k Packet) []byte {
-	start := int(k.Frame)<<p.shift + int(k.Off)
-	end := int(k.Frame+1) << p.shift
+	start := int(k.Frame)<<(p.shift&63) + int(k.Off) // a mask, so that no shift is too large
+	end := int(k.Frame+1) << (p.shift & 63)
 	return p.region[start : start+int(k.Len) : end]
+}
+
+// HeadLen is how many bytes Head returns: the headers that a packet begins with.
+const HeadLen = 64
+
+// Head returns the bytes from the packet's first on, whether it is so long or
+// not: what lies behind its end is not to be used. The length is a constant, so
+// that the compiler need not check every access.
+func (p *Pool) Head(k Packet) *[HeadLen]byte {
+	return (*[HeadLen]byte)(p.all[int(k.Frame)<<(p.shift&63)+int(k.Off):])
 }
 
 // Tailroom returns the bytes between the packet's end and its frame's.
