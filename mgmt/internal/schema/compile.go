@@ -223,6 +223,7 @@ func (c *compiler) node(parent *Node, e *goyang.Entry, in *Case) error {
 	if n.Secret, err = secret(e); err != nil {
 		return err
 	}
+	n.DenyAll = n.Secret
 	switch {
 	case e.IsLeaf():
 		n.Kind = Leaf

@@ -11,6 +11,7 @@ type Embedded struct {
 	Name      string
 	Revision  string // its newest, e.g. "2019-01-04"; "" without one
 	Namespace string
+	Prefix    string // that it gives itself
 	YANG11    bool   // yang-version 1.1
 	Text      string // the whole module
 	Data      bool   // its data nodes are in the tree below Root
@@ -24,7 +25,7 @@ func Modules() []Embedded {
 }
 
 func describe(mod *goyang.Module, sources map[string]string, data bool) Embedded {
-	d := Embedded{Name: mod.Name, Revision: mod.Current(), Namespace: mod.Namespace.Name, Data: data}
+	d := Embedded{Name: mod.Name, Revision: mod.Current(), Namespace: mod.Namespace.Name, Prefix: mod.Prefix.Name, Data: data}
 	d.YANG11 = mod.YangVersion != nil && mod.YangVersion.Name == "1.1"
 	for file, text := range sources {
 		name, _, _ := strings.Cut(strings.TrimSuffix(file, ".yang"), "@")

@@ -35,7 +35,9 @@ type Node struct {
 	Keys      []*Node // of a list, in the order of its key statement
 
 	Config    bool // false: state
-	Secret    bool // nacm:default-deny-all: written, never given out
+	DenyAll   bool // nacm:default-deny-all: not to be read or written unless a rule says so
+	DenyWrite bool // nacm:default-deny-write
+	Secret    bool // a leaf with default-deny-all: written, never given out
 	Mandatory bool // a leaf that has to exist
 	IsKey     bool // a leaf that is a key of the list around it
 
