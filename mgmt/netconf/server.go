@@ -48,8 +48,10 @@ const (
 	maxChannels         = 8  // NETCONF sessions on one SSH connection
 	maxAuthTries        = 6
 	helloTime           = 30 * time.Second
-	messageTime         = 2 * time.Minute // from a message's first byte to its last
-	closeTime           = 5 * time.Second // in which a client has to follow when its session is ended
+	messageTime         = 2 * time.Minute  // from a message's first byte to its last
+	closeTime           = 5 * time.Second  // in which a client has to follow when its session is ended
+	idleTime            = 30 * time.Second // that a connection may be there without a session
+	maxIdle             = 32
 	defaultMaxSessions  = 64
 	defaultMaxMessage   = 64 << 20
 	maxUnauthedMessages = 1 << 20 // the hello's size
@@ -61,7 +63,9 @@ type Server struct {
 	config *ssh.ServerConfig
 	lastID atomic.Uint32
 
-	helloTime, messageTime, closeTime time.Duration
+	helloTime, messageTime, closeTime, idleTime time.Duration
+
+	idlers *waiting.Room // connections without a session
 
 	mu       sync.Mutex
 	sessions map[uint32]*session
@@ -88,7 +92,8 @@ func New(o Options) *Server {
 	}
 	s := &Server{
 		o: o, sessions: map[uint32]*session{}, conns: map[net.Conn]struct{}{},
-		helloTime: helloTime, messageTime: messageTime, closeTime: closeTime,
+		helloTime: helloTime, messageTime: messageTime, closeTime: closeTime, idleTime: idleTime,
+		idlers: waiting.NewRoom(maxIdle),
 	}
 	s.config = &ssh.ServerConfig{
 		ServerVersion: "SSH-2.0-vita",
@@ -193,6 +198,8 @@ func (s *Server) serveConn(ctx context.Context, c net.Conn, authed func()) {
 	if err := c.SetDeadline(time.Time{}); err != nil {
 		return
 	}
+	idle := newIdle(c, s.idlers, s.idleTime)
+	defer idle.stop()
 	go ssh.DiscardRequests(requests)
 
 	var wg sync.WaitGroup
@@ -220,6 +227,8 @@ func (s *Server) serveConn(ctx context.Context, c net.Conn, authed func()) {
 			if !waitForSubsystem(reqs) {
 				return
 			}
+			idle.begin()
+			defer idle.end()
 			go ssh.DiscardRequests(reqs)
 			ended := &channel{Channel: ch, conn: c, grace: s.closeTime}
 			s.serveSession(ctx, ended, conn.User(), c.RemoteAddr().String())
