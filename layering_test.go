@@ -22,6 +22,7 @@ var layers = map[string][]string{
 	"asm":                     {},
 	"yang":                    {},
 	"gen":                     {},
+	"gen/internal/generate":   {"yang", "internal"}, // the generator alone, which no program holds
 	"internal":                {"internal"},
 	"drivers":                 {"drivers", "internal"},
 	"forwarding":              {"forwarding", "asm", "drivers", "internal"},

@@ -22,8 +22,11 @@ var FS embed.FS
 const Gateway = "vita-esp-gateway"
 
 // Implemented are the names of all modules whose nodes a gateway has. The
-// later ones augment the first.
-var Implemented = []string{Gateway, "vita-esp-gateway-ext"}
+// gateway's own come first; later ones augment earlier ones, or deviate them.
+var Implemented = []string{Gateway, "vita-esp-gateway-ext", "ietf-netconf-acm", "ietf-system", "vita-gateway-deviations"}
+
+// Features are the features of those modules that a gateway has.
+var Features = map[string][]string{"ietf-system": {"authentication", "local-users"}}
 
 // Sources returns the text of every embedded module by its file's base name,
 // for example "ietf-yang-types@2013-07-15.yang".

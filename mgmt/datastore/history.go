@@ -3,10 +3,12 @@ package datastore
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"go.etcd.io/bbolt"
 
 	"vita/mgmt/internal/rpcerr"
+	"vita/mgmt/internal/schema"
 )
 
 // historyKept is how many commits the history has.
@@ -114,7 +116,7 @@ func (r *Record) Diff() []Change {
 	out := make([]Change, 0, len(r.journal))
 	for i := range r.journal {
 		c := &r.journal[i]
-		one := Change{Path: c.Path(), Old: c.Old, New: c.New, HadOld: c.HadOld, HasNew: c.HasNew}
+		one := Change{Path: c.Path(), Old: shown(c.Old), New: shown(c.New), HadOld: c.HadOld, HasNew: c.HasNew}
 		if c.Leaf.Secret {
 			one.Old, one.New = "", ""
 		}
@@ -122,6 +124,9 @@ func (r *Record) Diff() []Change {
 	}
 	return out
 }
+
+// shown is a value for people: those of a leaf-list beside each other.
+func shown(value string) string { return strings.ReplaceAll(value, schema.Separator, ", ") }
 
 // Change is a leaf that a commit changed.
 type Change struct {

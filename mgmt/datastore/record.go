@@ -123,11 +123,11 @@ func (r *reader) journal() (edit.Journal, error) {
 		if c.Place, c.Leaf, err = l.resolve(path); err != nil {
 			return nil, err
 		}
-		for _, v := range []*string{&c.Old, &c.New} {
-			if *v == "" {
+		for v, has := range map[*string]bool{&c.Old: c.HadOld, &c.New: c.HasNew} {
+			if !has {
 				continue
 			}
-			if *v, err = c.Leaf.Type.Canonical(*v); err != nil {
+			if *v, err = c.Leaf.Stored(*v); err != nil {
 				return nil, unknown(path, err)
 			}
 		}
@@ -150,7 +150,7 @@ func (l *loader) resolve(path string) (*data.Place, *schema.Node, error) {
 		}
 		l.prefix, l.place, l.parent = path[:i], nil, p.Schema()
 		for _, step := range p {
-			if step.Schema.Kind == schema.Leaf || step.Schema.Kind == schema.List && step.Keys == nil {
+			if step.Schema.HasValue() || step.Schema.Kind == schema.List && step.Keys == nil {
 				return nil, nil, unknown(path, errors.New("it is not one of a leaf"))
 			}
 			l.place = &data.Place{Parent: l.place, Node: step.Schema, Keys: step.Keys}
@@ -161,7 +161,10 @@ func (l *loader) resolve(path string) (*data.Place, *schema.Node, error) {
 		module, name = "", path[i+1:]
 	}
 	leaf := l.parent.Child(module, name)
-	if leaf == nil || leaf.Kind != schema.Leaf || !leaf.Config {
+	if l.parent.Rank != nil && l.parent.Rank.Name == name {
+		leaf = l.parent.Rank
+	}
+	if leaf == nil || !leaf.HasValue() && !leaf.Presence || !leaf.Config {
 		return nil, nil, unknown(path, errors.New("there is no such leaf"))
 	}
 	return l.place, leaf, nil

@@ -341,7 +341,7 @@ func (l *loader) add(tree *gen.Vita, path, value string) error {
 	if err != nil {
 		return err
 	}
-	v, err := leaf.Type.Canonical(value)
+	v, err := leaf.Stored(value)
 	if err != nil {
 		return unknown(path, err)
 	}

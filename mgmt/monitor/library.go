@@ -59,13 +59,13 @@ func newLibrary() *library {
 	for _, m := range schema.Modules() {
 		features, is := implemented[m.Name]
 		is = is || m.Data
-		features = slices.Sorted(slices.Values(features))
+		features = slices.Sorted(slices.Values(append(slices.Clone(features), m.Features...)))
 		fmt.Fprintf(sum, "%s %s %v %v %d\n%s", m.Name, m.Revision, is, features, len(m.Text), m.Text)
 		conformance := "implement"
 		if is {
 			implement = append(implement, op.ListEntry("module", 1, append([]*op.Node{
 				op.Text("name", m.Name), op.Text("revision", m.Revision), op.Text("namespace", m.Namespace),
-			}, op.Items("feature", features...)...)...))
+			}, append(op.Items("feature", features...), op.Items("deviation", m.DeviatedBy...)...)...)...))
 		} else {
 			conformance = "import"
 			importOnly = append(importOnly, op.ListEntry("import-only-module", 2,
@@ -73,7 +73,7 @@ func newLibrary() *library {
 		}
 		flat = append(flat, op.ListEntry("module", 2, append(append([]*op.Node{
 			op.Text("name", m.Name), op.Text("revision", m.Revision), op.Text("namespace", m.Namespace),
-		}, op.Items("feature", features...)...), op.Text("conformance-type", conformance))...))
+		}, append(op.Items("feature", features...), deviations(m)...)...), op.Text("conformance-type", conformance))...))
 	}
 	l.id = hex.EncodeToString(sum.Sum(nil)[:16])
 
@@ -89,6 +89,20 @@ func newLibrary() *library {
 	l.full = op.Top(op.Name{Module: libraryModule, Name: "yang-library"}, full...)
 	l.modules = op.Top(op.Name{Module: libraryModule, Name: "modules-state"}, append([]*op.Node{op.Text("module-set-id", l.id)}, flat...)...)
 	return l
+}
+
+// deviations are a module's in the older library, which names them with their
+// revisions.
+func deviations(m schema.Embedded) []*op.Node {
+	var out []*op.Node
+	for _, by := range m.DeviatedBy {
+		for _, d := range schema.Modules() {
+			if d.Name == by {
+				out = append(out, op.ListEntry("deviation", 2, op.Text("name", d.Name), op.Text("revision", d.Revision)))
+			}
+		}
+	}
+	return out
 }
 
 // Roots names yang-library and modules-state.
@@ -113,12 +127,16 @@ func (m *Monitor) Capabilities() []string {
 		"urn:ietf:params:netconf:capability:yang-library:1.1?revision="+LibraryRevision+"&content-id="+m.library.id)
 	for _, mod := range schema.Modules() {
 		features, is := implemented[mod.Name]
-		if !is || mod.YANG11 {
+		features = append(slices.Clone(features), mod.Features...)
+		if !is && !mod.Data || mod.YANG11 {
 			continue
 		}
 		uri := mod.Namespace + "?module=" + mod.Name + "&revision=" + mod.Revision
 		if len(features) > 0 {
 			uri += "&features=" + strings.Join(features, ",")
+		}
+		if len(mod.DeviatedBy) > 0 {
+			uri += "&deviations=" + strings.Join(mod.DeviatedBy, ",")
 		}
 		out = append(out, uri)
 	}

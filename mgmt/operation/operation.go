@@ -188,8 +188,7 @@ func FromJSON(o *schema.Operation, body []byte) (Input, error) {
 // scalar returns a JSON value as text, if it is of the leaf's type (RFC 7951
 // section 6).
 func scalar(n *schema.Node, raw json.RawMessage) (string, error) {
-	quoted := n.Type.Base == schema.String || n.Type.Base != schema.Bool && n.Type.Bits == 64
-	if quoted {
+	if n.Type.JSON() == '"' {
 		var s string
 		if err := json.Unmarshal(raw, &s); err != nil {
 			return "", fmt.Errorf("want a JSON string")

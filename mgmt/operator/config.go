@@ -143,7 +143,7 @@ func (c *Client) Set(ctx context.Context, pairs ...string) error {
 		if err != nil {
 			return err
 		}
-		if len(at) == 0 || at[len(at)-1].Schema.Kind != schema.Leaf {
+		if len(at) == 0 || !at[len(at)-1].Schema.HasValue() {
 			return fmt.Errorf("%s is not a leaf: only leaves have values", pairs[i])
 		}
 		root.set(at, pairs[i+1])

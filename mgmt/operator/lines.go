@@ -54,10 +54,27 @@ func members(out []Line, at *schema.Node, prefix string, m map[string]any) (_ []
 	return out, nil
 }
 
+// scalar is a leaf's value for people: that of the type empty, [null], is nothing.
+func scalar(v any) string {
+	if _, empty := v.([]any); empty {
+		return ""
+	}
+	return fmt.Sprint(v)
+}
+
 func value(out []Line, n *schema.Node, path string, v any) (_ []Line, err error) {
 	switch n.Kind {
 	case schema.Leaf:
-		return append(out, Line{path, fmt.Sprint(v)}), nil
+		return append(out, Line{path, scalar(v)}), nil
+	case schema.LeafList:
+		values, ok := v.([]any)
+		if !ok {
+			break
+		}
+		for _, one := range values {
+			out = append(out, Line{path, scalar(one)})
+		}
+		return out, nil
 	case schema.Container:
 		if m, ok := v.(map[string]any); ok {
 			return members(out, n, path, m)

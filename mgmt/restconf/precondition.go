@@ -8,7 +8,6 @@ import (
 
 	"vita/mgmt/datastore"
 	"vita/mgmt/internal/rpcerr"
-	"vita/mgmt/internal/schema"
 	"vita/mgmt/internal/yangenc"
 )
 
@@ -19,7 +18,7 @@ import (
 // version returns the version of the target.
 func (q *request) version() datastore.Version {
 	at := q.at
-	if n := at.Schema(); len(at) > 0 && n.Kind == schema.Leaf {
+	if n := at.Schema(); len(at) > 0 && n.HasValue() {
 		at = at[:len(at)-1]
 	}
 	path := ""

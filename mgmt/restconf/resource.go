@@ -15,7 +15,6 @@ import (
 	"vita/mgmt/datastore"
 	"vita/mgmt/internal/edit"
 	"vita/mgmt/internal/rpcerr"
-	"vita/mgmt/internal/schema"
 	"vita/mgmt/internal/xmltree"
 	"vita/mgmt/internal/yangenc"
 )
@@ -70,10 +69,10 @@ func (s *Server) onData(prefix string, store datastore.Name) http.HandlerFunc {
 			return
 		}
 		at, err := yangenc.ParseRESTCONF(raw)
-		if err == nil && len(at) > 0 && at[len(at)-1].Schema.Kind == schema.List && len(at[len(at)-1].Keys) == 0 {
+		if err == nil && len(at) > 0 && at.Whole() {
 			err = &rpcerr.Error{ // RFC 8040 section 3.5.3
 				Type: "protocol", Tag: "missing-element", Path: at.String(),
-				Message: "a list entry is named with its keys: LIST=KEY,KEY",
+				Message: "a list entry is named with its keys: LIST=KEY,KEY, a leaf-list's value as LIST=VALUE",
 			}
 		}
 		if err != nil {
@@ -202,7 +201,8 @@ func (q *request) selection() (yangenc.Opts, error) {
 
 // put creates or replaces the target (RFC 8040 section 4.5).
 func (q *request) put() error {
-	if _, err := q.query(); err != nil {
+	v, err := q.query("insert", "point")
+	if err != nil {
 		return err
 	}
 	e, err := q.decode(q.at, yangenc.DecodeResourceJSON, yangenc.DecodeResourceXML)
@@ -210,6 +210,9 @@ func (q *request) put() error {
 		return err
 	}
 	q.at.SetOp(e, edit.Replace)
+	if err := insert(e, q.at, v); err != nil {
+		return err
+	}
 	had := true
 	if err := q.edit(e, func(exists bool) error {
 		had = exists
@@ -227,7 +230,8 @@ func (q *request) put() error {
 
 // post creates a child of the target (RFC 8040 section 4.4.1).
 func (q *request) post() error {
-	if _, err := q.query(); err != nil {
+	v, err := q.query("insert", "point")
+	if err != nil {
 		return err
 	}
 	var created yangenc.Path
@@ -243,12 +247,24 @@ func (q *request) post() error {
 	if err != nil {
 		return err
 	}
+	if err := insert(e, created, v); err != nil {
+		return err
+	}
 	if err := q.edit(e, q.needed); err != nil {
 		return err
 	}
 	q.w.Header().Set("Location", "https://"+q.r.Host+q.base+"/"+created.RESTCONF())
 	q.w.WriteHeader(http.StatusCreated)
 	return nil
+}
+
+// insert takes over where the target of an edit goes in the order of its list
+// (RFC 8040 sections 4.8.5, 4.8.6).
+func insert(e *edit.Node, at yangenc.Path, query url.Values) error {
+	if !query.Has("insert") && !query.Has("point") {
+		return nil
+	}
+	return at.Insert(e, query.Get("insert"), query.Get("point"))
 }
 
 // patch merges into a target that exists (RFC 8040 section 4.6.1).

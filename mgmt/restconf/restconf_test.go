@@ -11,8 +11,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -223,6 +225,72 @@ func TestResourceLife(t *testing.T) {
 	c.want(204, "", "DELETE", site1, "")
 	c.want(404, "", "DELETE", site1, "")
 	c.want(404, "", "PATCH", site1, `{"vita-esp-gateway:route4":[{"id":"site1","spi":1011}]}`)
+}
+
+// TestOrder inserts and moves entries and values of what users order, in NACM's
+// rules and in the methods of authentication.
+func TestOrder(t *testing.T) {
+	c := serve(t)
+	const nacm = "/restconf/data/ietf-netconf-acm:nacm"
+	list := func(name string) string { return `{"ietf-netconf-acm:rule-list":[{"name":"` + name + `"}]}` }
+	order := func(want string) {
+		t.Helper()
+		var names []string
+		for _, m := range regexp.MustCompile(`"name":"([^"]*)"`).FindAllStringSubmatch(c.want(200, "", "GET", nacm, ""), -1) {
+			names = append(names, m[1])
+		}
+		if got := strings.Join(names, " "); got != want {
+			t.Fatalf("order %q, want %q", got, want)
+		}
+	}
+	point := func(name string) string {
+		return "&point=" + url.QueryEscape("/ietf-netconf-acm:nacm/rule-list="+name)
+	}
+	c.want(204, "", "PATCH", "/restconf/data", `{"ietf-restconf:data":{"ietf-netconf-acm:nacm":{"enable-nacm":false}}}`)
+	c.want(201, "", "POST", nacm, list("b"))
+	c.want(201, "", "POST", nacm, list("d"))
+	c.want(201, "", "POST", nacm+"?insert=first", list("a"))
+	c.want(201, "", "PUT", nacm+"/rule-list=c?insert=before"+point("d"), list("c"))
+	c.want(201, "", "POST", nacm+"?insert=after"+point("d"), list("e"))
+	order("a b c d e")
+	c.want(204, "", "PUT", nacm+"/rule-list=e?insert=first", list("e"))
+	c.want(204, "", "PUT", nacm+"/rule-list=a?insert=after"+point("c"), list("a"))
+	c.want(204, "", "PUT", nacm+"/rule-list=c", list("c"))
+	order("e b c a d")
+	for query, says := range map[string]string{
+		"?insert=middle": "first, last", "?insert=before": "point", "?insert=first" + point("a"): "point", "?point=x": "first, last",
+		"?insert=after" + point("z"): "does not exist", "?insert=after&point=%2Fietf-netconf-acm:nacm": "no entry of the same list",
+	} {
+		c.want(400, says, "POST", nacm+query, list("x"))
+	}
+	c.want(400, "in no list that users order", "POST", "/restconf/data?insert=first", route("site1", "10.1.0.0/16", 1001, "01"))
+	patch := func(edits string) string {
+		return `{"ietf-yang-patch:yang-patch":{"patch-id":"p","edit":[` + edits + `]}}`
+	}
+	c.want(200, `"ok"`, "PATCH", nacm, patch(`
+		{"edit-id":"1","operation":"move","target":"/rule-list=d","where":"before","point":"/rule-list=e"},
+		{"edit-id":"2","operation":"insert","target":"/rule-list=f","where":"after","point":"/rule-list=d","value":`+list("f")+`},
+		{"edit-id":"3","operation":"insert","target":"/rule-list=g","value":`+list("g")+`},
+		{"edit-id":"4","operation":"move","target":"/rule-list=b","where":"last"}`), "Content-Type: "+mediaPatchJSON)
+	order("d f e c a g b")
+	for edit, says := range map[string]string{
+		`{"edit-id":"1","operation":"move","target":"/rule-list=z","where":"first"}`:                             "data-missing",
+		`{"edit-id":"1","operation":"insert","target":"/rule-list=a","where":"first","value":` + list("a") + `}`: "data-exists",
+		`{"edit-id":"1","operation":"move","target":"/rule-list=a","where":"after","point":"/rule-list=z"}`:      "missing-instance",
+	} {
+		if _, body := c.do("PATCH", nacm, patch(edit), "Content-Type: "+mediaPatchJSON); !strings.Contains(body, says) {
+			t.Errorf("%s: %s, want %s", edit, body, says)
+		}
+	}
+	c.want(204, "", "PUT", nacm, `{"ietf-netconf-acm:nacm":{"rule-list":[{"name":"g"},{"name":"a"},{"name":"n"},{"name":"d"}]}}`)
+	order("g a n d")
+
+	const methods = "/restconf/data/ietf-system:system/authentication"
+	c.want(204, "", "PATCH", "/restconf/data", `{"ietf-restconf:data":{"ietf-system:system":{"authentication":{"user-authentication-order":["local-users"]}}}}`)
+	c.want(412, "must", "POST", methods+"?insert=first", `{"ietf-system:user-authentication-order":["ietf-system:radius"]}`)
+	c.want(200, `["ietf-system:local-users"]`, "GET", methods+"/user-authentication-order=ietf-system%3Alocal-users", "")
+	c.want(204, "", "DELETE", methods+"/user-authentication-order=ietf-system%3Alocal-users", "")
+	c.want(400, "LIST=VALUE", "DELETE", methods+"/user-authentication-order", "")
 }
 
 func TestDatastoreResource(t *testing.T) {

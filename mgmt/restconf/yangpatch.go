@@ -39,6 +39,7 @@ type patch struct {
 
 type patchEdit struct {
 	id, operation, target string
+	point, where          string
 	json                  []byte
 	xml                   *xmltree.Element
 	hasValue              bool
@@ -70,7 +71,9 @@ func parsePatchJSON(body []byte) (p patch, err error) {
 	}
 	p.id = doc.Patch.ID
 	for _, e := range doc.Patch.Edit {
-		p.edits = append(p.edits, patchEdit{id: e.ID, operation: e.Operation, target: e.Target, json: e.Value, hasValue: e.Value != nil})
+		p.edits = append(p.edits, patchEdit{
+			id: e.ID, operation: e.Operation, target: e.Target, point: e.Point, where: e.Where, json: e.Value, hasValue: e.Value != nil,
+		})
 	}
 	return p, nil
 }
@@ -96,7 +99,10 @@ func parsePatchXML(x *xmltree.Element) (p patch, err error) {
 					e.operation = strings.TrimSpace(f.Text)
 				case xml.Name{Space: nsPatch, Local: "target"}:
 					e.target = strings.TrimSpace(f.Text)
-				case xml.Name{Space: nsPatch, Local: "point"}, xml.Name{Space: nsPatch, Local: "where"}:
+				case xml.Name{Space: nsPatch, Local: "point"}:
+					e.point = strings.TrimSpace(f.Text)
+				case xml.Name{Space: nsPatch, Local: "where"}:
+					e.where = strings.TrimSpace(f.Text)
 				case xml.Name{Space: nsPatch, Local: "value"}:
 					if len(f.Children) != 1 {
 						return p, badPatch("value", "<value> holds the target and nothing else")
@@ -115,6 +121,7 @@ func parsePatchXML(x *xmltree.Element) (p patch, err error) {
 }
 
 var patchOps = map[string]edit.Op{
+	"insert": edit.Create, "move": edit.None,
 	"create": edit.Create, "delete": edit.Delete, "merge": edit.Merge, "replace": edit.Replace, "remove": edit.Remove,
 }
 
@@ -122,8 +129,6 @@ var patchOps = map[string]edit.Op{
 func (e *patchEdit) decode(base yangenc.Path) (*edit.Node, error) {
 	op, ok := patchOps[e.operation]
 	switch {
-	case e.operation == "insert" || e.operation == "move":
-		return nil, badPatch("operation", e.operation+": the target is in no list that users order")
 	case !ok:
 		return nil, badPatch("operation", "operation \""+e.operation+"\" is unknown")
 	case !strings.HasPrefix(e.target, "/"):
@@ -133,6 +138,9 @@ func (e *patchEdit) decode(base yangenc.Path) (*edit.Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	if (e.operation == "insert" || e.operation == "move") && !at.Schema().ByUser {
+		return nil, badPatch("target", e.operation+": the target is in no list that users order")
+	}
 	if op == edit.Delete || op == edit.Remove {
 		if e.hasValue || len(at) == 0 {
 			return nil, badPatch("value", e.operation+" takes no value, and no whole datastore")
@@ -140,6 +148,10 @@ func (e *patchEdit) decode(base yangenc.Path) (*edit.Node, error) {
 		n := at.Delete()
 		at.SetOp(n, op)
 		return n, nil
+	}
+	if e.operation == "move" { // of what is there, as it is
+		n := at.Edit()
+		return n, e.insert(base, at, n)
 	}
 	if !e.hasValue {
 		return nil, badPatch("value", e.operation+" needs a value")
@@ -153,7 +165,22 @@ func (e *patchEdit) decode(base yangenc.Path) (*edit.Node, error) {
 	if err == nil {
 		at.SetOp(n, op)
 	}
+	if err == nil && e.operation == "insert" {
+		err = e.insert(base, at, n)
+	}
 	return n, err
+}
+
+// insert says where the target goes; where there is no word of it, to the end.
+func (e *patchEdit) insert(base, at yangenc.Path, n *edit.Node) error {
+	where, point := e.where, ""
+	if where == "" {
+		where = "last"
+	}
+	if where == "before" || where == "after" { // otherwise the point does not matter
+		point = base.RESTCONF() + e.point
+	}
+	return at.Insert(n, where, point)
 }
 
 // yangPatch carries out a YANG Patch and answers with its status.

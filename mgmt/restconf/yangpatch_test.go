@@ -59,7 +59,7 @@ func TestYangPatch(t *testing.T) {
 	c.want(404, "", "PATCH", data+"/vita-esp-gateway:route4=none", yangPatch(`{"edit-id":"s","operation":"remove","target":"/net"}`), patchType)
 
 	for edit, want := range map[string]string{
-		`{"edit-id":"e","operation":"insert","target":"/vita-esp-gateway:route4=a","value":{}}`:                       "no list that users order",
+		`{"edit-id":"e","operation":"insert","target":"/vita-esp-gateway:route4=a","value":{}}`:                       "in no list that users order",
 		`{"edit-id":"e","operation":"eat","target":"/vita-esp-gateway:mtu"}`:                                          "unknown",
 		`{"edit-id":"e","operation":"merge","target":"vita-esp-gateway:mtu","value":{"vita-esp-gateway:mtu":1400}}`:   "begin with /",
 		`{"edit-id":"e","operation":"merge","target":"/vita-esp-gateway:mtu"}`:                                        "needs a value",

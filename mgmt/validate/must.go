@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"vita/mgmt/internal/data"
+	"vita/mgmt/internal/edit"
 	"vita/mgmt/internal/nav"
 	"vita/mgmt/internal/rpcerr"
 	"vita/mgmt/internal/schema"
@@ -98,12 +99,22 @@ func (k *check) must(p *data.Place, n *schema.Node) {
 	if exprs == nil {
 		return
 	}
-	context := nav.At(k.tree, p, nav.Options{Defaults: true, Secrets: true, Config: true})
-	path := p.Path
-	if n.Kind == schema.Leaf {
-		context = context.Child(n, context.Struct())
-		path = func() string { return p.Child(n) }
+	at := nav.At(k.tree, p, nav.Options{Defaults: true, Secrets: true, Config: true})
+	switch {
+	case at == nil:
+	case n.Kind == schema.Leaf:
+		k.musts(n, exprs, at.Child(n, at.Struct()), func() string { return p.Child(n) })
+	case n.Kind == schema.LeafList:
+		at.Named(n.Module, n.Name, func(v xpath.Node) bool {
+			k.musts(n, exprs, v, func() string { return edit.ValuePath(p, n, v.Value()) })
+			return true
+		})
+	default:
+		k.musts(n, exprs, at, p.Path)
 	}
+}
+
+func (k *check) musts(n *schema.Node, exprs []*xpath.Expr, context xpath.Node, path func() string) {
 	for i, m := range n.Must {
 		ok, err := exprs[i].Bool(context)
 		if ok && err == nil {

@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strings"
 
-	"vita/gen"
 	"vita/mgmt/internal/data"
 	"vita/mgmt/internal/edit"
 	"vita/mgmt/internal/rpcerr"
@@ -26,14 +25,14 @@ import (
 const mostErrors = 50
 
 // Tree checks a whole tree. It returns nil for one that is valid.
-func Tree(tree *gen.Vita) rpcerr.Errors {
+func Tree(tree data.Tree) rpcerr.Errors {
 	return New(tree).Check(edit.Export(tree))
 }
 
 // Checker checks one tree that is changed by journals. It is not safe for
 // concurrent use.
 type Checker struct {
-	tree *gen.Vita
+	tree data.Tree
 	seed maphash.Seed
 
 	// hints finds list entries by their values of a unique statement's leafs:
@@ -45,7 +44,7 @@ type Checker struct {
 }
 
 // New returns a Checker for a tree as it is now.
-func New(tree *gen.Vita) *Checker {
+func New(tree data.Tree) *Checker {
 	c := &Checker{tree: tree, seed: maphash.MakeSeed()}
 	c.rebuild()
 	return c
@@ -231,11 +230,17 @@ func (k *check) inside(p *data.Place, node *schema.Node, s data.Struct) {
 			if s.Exists() {
 				inner = s.Container(c)
 			}
+			if c.Presence && !inner.Exists() {
+				continue
+			}
 			at := &data.Place{Parent: p, Node: c}
 			k.inside(at, c, inner)
-			if inner.Exists() && !inner.Empty(c) {
+			if inner.Exists() && (c.Presence || !inner.Empty(c)) {
 				k.must(at, c)
 			}
+		case schema.LeafList:
+			k.count(p, c, s)
+			k.must(p, c)
 		case schema.List:
 			k.count(p, c, s)
 		}
@@ -298,7 +303,7 @@ func (k *check) leaf(p *data.Place, leaf *schema.Node, s data.Struct) {
 func (k *check) count(p *data.Place, list *schema.Node, s data.Struct) {
 	n := uint64(0)
 	if s.Exists() {
-		n = uint64(s.Len(list))
+		n = uint64(s.Len(list)) // of a leaf-list as well
 	}
 	bad := &rpcerr.Error{Type: rpcerr.Application, Tag: "operation-failed", Path: p.Child(list)}
 	switch {

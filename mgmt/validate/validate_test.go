@@ -187,6 +187,20 @@ var broken = func() map[string]struct{ json, tag, appTag, path string } {
 			with(strings.Replace(sa(""), `"r1"`, `"r2"`, 1)), "operation-failed", "must-violation", at,
 		}
 	}
+	const users, rule = "/ietf-system:system/authentication", "/ietf-netconf-acm:nacm/rule-list[name='l']/rule[name='r']"
+	m["must "+users+`/user-authentication-order: (. != "sys:radius" or ../../radius/server)`] = b{
+		`{"ietf-system:system":{"authentication":{"user-authentication-order":["ietf-system:local-users","ietf-system:radius"]}}}`,
+		"operation-failed", "must-violation", users + "/user-authentication-order[.='ietf-system:radius']",
+	}
+	for leaf, other := range map[string]string{"algorithm": `"key-data":"aGFsbG8="`, "key-data": `"algorithm":"ssh-ed25519"`} {
+		m["mandatory "+users+"/user/authorized-key/"+leaf] = b{
+			`{"ietf-system:system":{"authentication":{"user":[{"name":"u","authorized-key":[{"name":"k",` + other + `}]}]}}}`,
+			"data-missing", "", users + "/user[name='u']/authorized-key[name='k']/" + leaf,
+		}
+	}
+	m["mandatory /ietf-netconf-acm:nacm/rule-list/rule/action"] = b{
+		`{"ietf-netconf-acm:nacm":{"rule-list":[{"name":"l","rule":[{"name":"r"}]}]}}`, "data-missing", "", rule + "/action",
+	}
 	m["unique /outbound-sa: route queue"] = b{
 		`{` + private(4) + `,"vita-esp-gateway:route4":[` + route(4, "r1", 300, 1, 1, gateway(4, 1, "")) + `],"vita-esp-gateway:data-plane":true,"vita-esp-gateway:outbound-sa":[` +
 			sa("") + `,` + strings.Replace(sa(""), "1000", "1001", 1) + `]}`,
@@ -285,19 +299,31 @@ func TestElsewhere(t *testing.T) {
 	}
 }
 
+// source returns the text of a module.
+func source(name string) string {
+	for file, text := range yang.Sources() {
+		if n, _, _ := strings.Cut(strings.TrimSuffix(file, ".yang"), "@"); n == name {
+			return text
+		}
+	}
+	return ""
+}
+
 // TestEveryStatement walks the text of the gateway's modules: a keyword that
 // constrains data, and that nobody has thought of, fails.
 func TestEveryStatement(t *testing.T) {
 	constrains := map[string]string{
 		"must": "here", "mandatory": "here", "unique": "here", "min-elements": "here",
 		"choice": "here and in edit", "case": "here and in edit", "key": "yangenc", "type": "schema", "range": "schema", "pattern": "schema",
-		"config": "yangenc", "default": "data", "nacm:default-deny-all": "schema",
+		"config": "yangenc", "default": "data", "nacm:default-deny-all": "schema", "nacm:default-deny-write": "schema",
+		"deviation": "schema", "deviate": "schema", "feature": "schema", "if-feature": "schema", "ordered-by": "edit", "identity": "schema", "base": "schema",
+		"leaf-list": "schema", "enum": "schema", "bit": "schema", "length": "schema", "presence": "data",
 	}
 	harmless := strings.Fields("module yang-version namespace prefix import organization contact description revision typedef units " +
-		"grouping uses container list leaf error-message revision augment notification rpc input output")
+		"grouping uses container list leaf error-message revision augment notification rpc input output extension reference value position")
 	var statements []*goyang.Statement
 	for _, name := range yang.Implemented {
-		s, err := goyang.Parse(yang.Sources()[name+".yang"], name+".yang")
+		s, err := goyang.Parse(source(name), name+".yang")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,12 +8,12 @@
 package data
 
 import (
+	"cmp"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 
-	"vita/gen"
 	"vita/mgmt/internal/schema"
 )
 
@@ -21,8 +21,11 @@ import (
 // written to. The zero Struct is none.
 type Struct struct{ v reflect.Value }
 
+// Tree is the root of a tree: a *gen.Vita, or in tests what schema.Use gives.
+type Tree any
+
 // Root returns the root of a tree.
-func Root(tree *gen.Vita) Struct { return Struct{reflect.ValueOf(tree).Elem()} }
+func Root(tree Tree) Struct { return Struct{reflect.ValueOf(tree).Elem()} }
 
 // Exists says whether s is a struct at all.
 func (s Struct) Exists() bool { return s.v.IsValid() }
@@ -35,37 +38,80 @@ func (s Struct) Same(o Struct) bool {
 // Address tells structs apart: it is the same for the very same one in memory.
 func (s Struct) Address() uintptr { return s.v.Addr().Pointer() }
 
-// Leaf returns the value of a leaf, without regard to defaults.
+// Leaf returns the value of a leaf, without regard to defaults: of a leaf-list
+// all of its values, with schema.Separator between them.
 func (s Struct) Leaf(leaf *schema.Node) (value string, ok bool) {
-	p := s.v.Field(leaf.Field)
-	if p.IsNil() {
+	f := s.v.Field(leaf.Field)
+	switch {
+	case leaf.Kind == schema.LeafList:
+		return strings.Join(s.Values(leaf), schema.Separator), f.Len() > 0
+	case leaf.Direct:
+		return text(leaf, f), !f.IsZero()
+	case f.IsNil():
 		return "", false
 	}
-	return text(p.Elem()), true
+	return text(leaf, f.Elem()), true
 }
 
-// Value returns the value of a leaf, or its default.
+// Value returns the value of a leaf, or its default, without regard to what
+// the default depends on.
 func (s Struct) Value(leaf *schema.Node) (value string, ok bool) {
 	if v, ok := s.Leaf(leaf); ok {
 		return v, true
 	}
-	if len(leaf.Default) == 1 {
+	if leaf.Kind == schema.Leaf && len(leaf.Default) == 1 {
 		return leaf.Default[0], true
 	}
 	return "", false
 }
 
-// SetLeaf gives a leaf a canonical value.
+// SetLeaf gives a leaf a canonical value, or a leaf-list all of its values.
 func (s Struct) SetLeaf(leaf *schema.Node, value string) {
-	p := reflect.New(leaf.GoType)
-	set(p.Elem(), value)
-	s.v.Field(leaf.Field).Set(p)
+	f := s.v.Field(leaf.Field)
+	switch {
+	case leaf.Kind == schema.LeafList:
+		s.SetValues(leaf, strings.Split(value, schema.Separator))
+	case leaf.Direct:
+		set(leaf, f, value)
+	default:
+		p := reflect.New(leaf.GoType)
+		set(leaf, p.Elem(), value)
+		f.Set(p)
+	}
 }
 
-// ClearLeaf removes a leaf.
+// ClearLeaf removes a leaf, or all values of a leaf-list.
 func (s Struct) ClearLeaf(leaf *schema.Node) { s.v.Field(leaf.Field).SetZero() }
 
-// Container returns a container; it does not exist where it is empty.
+// Values returns the values of a leaf-list in their order.
+func (s Struct) Values(list *schema.Node) []string {
+	f := s.v.Field(list.Field)
+	if f.Len() == 0 {
+		return nil
+	}
+	values := make([]string, f.Len())
+	for i := range values {
+		values[i] = text(list, f.Index(i))
+	}
+	return values
+}
+
+// SetValues gives a leaf-list its values.
+func (s Struct) SetValues(list *schema.Node, values []string) {
+	f := s.v.Field(list.Field)
+	if len(values) == 0 {
+		f.SetZero()
+		return
+	}
+	all := reflect.MakeSlice(f.Type(), len(values), len(values))
+	for i, v := range values {
+		set(list, all.Index(i), v)
+	}
+	f.Set(all)
+}
+
+// Container returns a container. One without presence does not exist where it is
+// empty.
 func (s Struct) Container(c *schema.Node) Struct {
 	p := s.v.Field(c.Field)
 	if p.IsNil() {
@@ -136,15 +182,27 @@ func (s Struct) DeleteEntry(list *schema.Node, keys []string) {
 // Entries calls fn for every entry of a list, in no order, until fn returns
 // false. fn must not change the list.
 func (s Struct) Entries(list *schema.Node, fn func(Struct) bool) {
-	for it := s.v.Field(list.Field).MapRange(); it.Next(); {
+	f := s.v.Field(list.Field)
+	if f.Kind() == reflect.Slice {
+		for i := range f.Len() {
+			if !fn(Struct{f.Index(i).Elem()}) {
+				return
+			}
+		}
+		return
+	}
+	for it := f.MapRange(); it.Next(); {
 		if !fn(Struct{it.Value().Elem()}) {
 			return
 		}
 	}
 }
 
-// Sorted returns a list's entries in the order of their keys.
+// Sorted returns a list's entries in the user's order, or in that of their keys.
 func (s Struct) Sorted(list *schema.Node) []Struct {
+	if list.Rank != nil {
+		return s.ranked(list)
+	}
 	type keyed struct {
 		keys []string
 		s    Struct
@@ -169,6 +227,37 @@ func (s Struct) Sorted(list *schema.Node) []Struct {
 	return out
 }
 
+// ranked returns entries in the order of their ranks, those of the same rank,
+// which only a damaged file can have, in that of their keys.
+func (s Struct) ranked(list *schema.Node) []Struct {
+	type ranked struct {
+		rank uint64
+		s    Struct
+	}
+	all := make([]ranked, 0, s.Len(list))
+	s.Entries(list, func(e Struct) bool {
+		all = append(all, ranked{e.Rank(list), e})
+		return true
+	})
+	slices.SortFunc(all, func(a, b ranked) int {
+		return cmp.Or(cmp.Compare(a.rank, b.rank), slices.Compare(a.s.Keys(list), b.s.Keys(list)))
+	})
+	out := make([]Struct, len(all))
+	for i, r := range all {
+		out[i] = r.s
+	}
+	return out
+}
+
+// Rank returns the rank of an entry of a list that is ordered by the user.
+func (s Struct) Rank(list *schema.Node) uint64 {
+	p := s.v.Field(list.Rank.Field)
+	if p.IsNil() {
+		return 0
+	}
+	return p.Elem().Uint()
+}
+
 // Keys returns the keys of an entry.
 func (s Struct) Keys(list *schema.Node) []string {
 	keys := make([]string, len(list.Keys))
@@ -179,16 +268,18 @@ func (s Struct) Keys(list *schema.Node) []string {
 }
 
 // Has says whether a child exists: a leaf with a value, a list with an entry,
-// a container with something in it. The schema has no containers with presence.
+// a container with presence or with something in it.
 func (s Struct) Has(child *schema.Node) bool {
 	f := s.v.Field(child.Field)
 	switch {
-	case child.Kind == schema.List:
+	case child.Kind == schema.List || child.Kind == schema.LeafList:
 		return f.Len() > 0
+	case child.Kind == schema.Leaf && child.Direct:
+		return !f.IsZero()
 	case f.IsNil():
 		return false
 	case child.Kind == schema.Container:
-		return !Struct{f.Elem()}.Empty(child)
+		return child.Presence || !Struct{f.Elem()}.Empty(child)
 	}
 	return true
 }
@@ -198,38 +289,66 @@ func (s Struct) Empty(node *schema.Node) bool {
 	return !slices.ContainsFunc(node.Children, s.Has)
 }
 
+// InCase says whether defaults of what stands in a case within a struct are in
+// use: something of it exists, or it is the default of its choice and none of the
+// others exists; outside of choices they always are (RFC 7950 sections 7.6.1,
+// 7.9.3). s may be none.
+func InCase(in *schema.Case, s Struct) bool {
+	for ; in != nil; in = in.Choice.Case {
+		if s.Exists() && slices.ContainsFunc(in.Nodes, s.Has) {
+			continue
+		}
+		if in.Choice.Default != in || s.Exists() && slices.ContainsFunc(in.Choice.Cases, func(c *schema.Case) bool {
+			return slices.ContainsFunc(c.Nodes, s.Has)
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
 func key(list *schema.Node, t reflect.Type, keys []string) reflect.Value {
 	k := reflect.New(t).Elem()
 	if list.KeyFields == nil {
-		set(k, keys[0])
+		set(list.Keys[0], k, keys[0])
 		return k
 	}
 	for i, f := range list.KeyFields {
-		set(k.Field(f), keys[i])
+		set(list.Keys[i], k.Field(f), keys[i])
 	}
 	return k
 }
 
-func text(v reflect.Value) string {
+func text(leaf *schema.Node, v reflect.Value) string {
 	switch v.Kind() {
 	case reflect.Bool:
+		if leaf.Type.Base == schema.Empty {
+			return ""
+		}
 		return strconv.FormatBool(v.Bool())
 	case reflect.String:
 		return v.String()
 	case reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		if leaf.Texts != nil {
+			return leaf.Texts[v.Int()]
+		}
 		return strconv.FormatInt(v.Int(), 10)
 	}
 	return strconv.FormatUint(v.Uint(), 10)
 }
 
 // set parses a canonical value, which cannot fail.
-func set(v reflect.Value, value string) {
+func set(leaf *schema.Node, v reflect.Value, value string) {
 	switch v.Kind() {
 	case reflect.Bool:
-		v.SetBool(value == "true")
+		v.SetBool(value == "true" || leaf.Type.Base == schema.Empty)
 	case reflect.String:
 		v.SetString(strings.Clone(value)) // do not keep a whole message alive
 	case reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		if leaf.Numbers != nil {
+			v.SetInt(leaf.Numbers[value])
+			return
+		}
 		i, err := strconv.ParseInt(value, 10, 64)
 		must(err, value)
 		v.SetInt(i)

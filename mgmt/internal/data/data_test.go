@@ -122,7 +122,7 @@ func TestPrune(t *testing.T) {
 
 func TestQuote(t *testing.T) {
 	for in, want := range map[string]string{"a": "'a'", "it's": `"it's"`, `a"b`: `'a"b'`, `'"`: `"'"""`} {
-		if got := Quote(in); got != want {
+		if got := schema.Quote(in); got != want {
 			t.Errorf("%s: %s, want %s", in, got, want)
 		}
 	}

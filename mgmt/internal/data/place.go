@@ -3,7 +3,6 @@ package data
 import (
 	"strings"
 
-	"vita/gen"
 	"vita/mgmt/internal/schema"
 )
 
@@ -24,7 +23,7 @@ func (p *Place) Schema() *schema.Node {
 }
 
 // Find returns the struct at the place, or none.
-func (p *Place) Find(tree *gen.Vita) Struct {
+func (p *Place) Find(tree Tree) Struct {
 	if p == nil {
 		return Root(tree)
 	}
@@ -39,7 +38,7 @@ func (p *Place) Find(tree *gen.Vita) Struct {
 }
 
 // Ensure returns the struct at the place and makes what is missing of it.
-func (p *Place) Ensure(tree *gen.Vita) Struct {
+func (p *Place) Ensure(tree Tree) Struct {
 	if p == nil {
 		return Root(tree)
 	}
@@ -50,12 +49,12 @@ func (p *Place) Ensure(tree *gen.Vita) Struct {
 	return up.EnsureContainer(p.Node)
 }
 
-// Prune removes containers that are empty, from the place
-// upwards.
-func (p *Place) Prune(tree *gen.Vita) {
+// Prune removes containers that are empty and mean nothing by themselves, from the
+// place upwards.
+func (p *Place) Prune(tree Tree) {
 	for ; p != nil && p.Node.Kind == schema.Container; p = p.Parent {
 		s := p.Find(tree)
-		if s.Exists() && !s.Empty(p.Node) {
+		if s.Exists() && (p.Node.Presence || !s.Empty(p.Node)) {
 			return
 		}
 		if up := p.Parent.Find(tree); up.Exists() {
@@ -82,32 +81,8 @@ func (p *Place) write(b *strings.Builder) {
 	p.Parent.write(b)
 	b.WriteByte('/')
 	b.WriteString(p.Node.QName())
-	WriteKeys(b, p.Node, p.Keys)
+	schema.WriteKeys(b, p.Node, p.Keys)
 }
 
 // Child returns the instance path of a child of the place.
 func (p *Place) Child(n *schema.Node) string { return p.Path() + "/" + n.QName() }
-
-// WriteKeys writes the key predicates of a list entry.
-func WriteKeys(b *strings.Builder, list *schema.Node, keys []string) {
-	for i, k := range keys {
-		b.WriteByte('[')
-		b.WriteString(list.Keys[i].Name)
-		b.WriteByte('=')
-		b.WriteString(Quote(k))
-		b.WriteByte(']')
-	}
-}
-
-// Quote puts a value between quotes as XPath has them. XPath 1.0 cannot write
-// a value with both kinds of quotes, which no key of the model allows; such a
-// value comes out between double quotes with the inner ones doubled.
-func Quote(v string) string {
-	switch {
-	case !strings.Contains(v, "'"):
-		return "'" + v + "'"
-	case !strings.Contains(v, `"`):
-		return `"` + v + `"`
-	}
-	return `"` + strings.ReplaceAll(v, `"`, `""`) + `"`
-}

@@ -13,7 +13,6 @@ package edit
 import (
 	"strings"
 
-	"vita/gen"
 	"vita/mgmt/internal/data"
 	"vita/mgmt/internal/rpcerr"
 	"vita/mgmt/internal/schema"
@@ -44,12 +43,31 @@ type Node struct {
 	Schema   *schema.Node
 	Op       Op
 	Keys     []string // of a list entry: canonical; nil, with Delete or Remove: all entries
-	Value    string   // of a leaf: canonical
+	Value    string   // of a leaf, or of one value of a leaf-list: canonical
 	Children []*Node  // without the key leafs
+
+	// Insert says where an entry or value goes that is new, or is moved, in a list
+	// or leaf-list that users order (RFC 7950 sections 7.7.9, 7.8.6). Point is the
+	// one before or after which that is: its keys, or the value.
+	Insert Insert
+	Point  []string
 }
 
+// Insert is a place in the order of a list.
+type Insert uint8
+
+// The values of the attribute insert. Stay is none: a new entry becomes the
+// last, others stay where they are.
+const (
+	Stay Insert = iota
+	First
+	Last
+	Before
+	After
+)
+
 // Apply carries out an edit, whole or not at all. Errors are *rpcerr.Error.
-func Apply(tree *gen.Vita, e *Node, def Op) (Journal, error) {
+func Apply(tree data.Tree, e *Node, def Op) (Journal, error) {
 	ed := editor{tree: tree}
 	if err := ed.root(e, inherit(e.Op, def)); err != nil {
 		ed.journal.Undo(tree)
@@ -66,8 +84,9 @@ func inherit(own, above Op) Op {
 }
 
 type editor struct {
-	tree    *gen.Vita
+	tree    data.Tree
 	journal Journal
+	orders  map[listAt]*order
 }
 
 func (ed *editor) root(e *Node, op Op) error {
@@ -84,14 +103,20 @@ func (ed *editor) inside(e *Node, p *data.Place, s data.Struct, op Op) error {
 	if op == Replace {
 		ed.removeOthers(e, p, s)
 	}
+	var done map[*schema.Node]bool // leaf-lists, and lists that were put in order
+	above := op
 	for _, c := range e.Children {
-		op := inherit(c.Op, op)
+		op := inherit(c.Op, above)
 		var err error
 		switch {
 		case c.Schema.Kind == schema.Leaf:
 			err = ed.leaf(c, p, s, op)
 		case c.Schema.Kind == schema.Container:
 			err = ed.container(c, p, s, op)
+		case c.Schema.Kind == schema.LeafList:
+			if !done[c.Schema] {
+				err = ed.leafList(c.Schema, e, p, s, above)
+			}
 		case c.Keys == nil:
 			err = ed.wholeList(c, p, s, op)
 		default:
@@ -100,6 +125,15 @@ func (ed *editor) inside(e *Node, p *data.Place, s data.Struct, op Op) error {
 		if err != nil {
 			return err
 		}
+		if c.Schema.Kind == schema.LeafList {
+			if done == nil {
+				done = map[*schema.Node]bool{}
+			}
+			done[c.Schema] = true
+		}
+	}
+	if above == Replace {
+		ed.arrange(e, p, s)
 	}
 	return nil
 }
@@ -134,11 +168,13 @@ func (ed *editor) container(e *Node, p *data.Place, s data.Struct, op Op) error 
 	switch {
 	case op == Create && had:
 		return exists(p.Child(e.Schema))
-	case op == Delete && !had:
+	case op == Delete && !had, op == None && !had && e.Schema.Presence:
 		return missing(p.Child(e.Schema))
 	case op == Delete || op == Remove:
 		ed.remove(p, s, e.Schema)
 		return nil
+	case e.Schema.Presence && !had:
+		ed.appear(p, s, e.Schema)
 	}
 	// A container always exists as far as a client is concerned (RFC 7950
 	// section 7.5.1), so that even None makes the struct for what is inside.
@@ -147,10 +183,18 @@ func (ed *editor) container(e *Node, p *data.Place, s data.Struct, op Op) error 
 	switch has := s.Has(e.Schema); {
 	case !has:
 		s.ClearContainer(e.Schema)
-	case !had:
+	case !had && !e.Schema.Presence:
 		ed.choose(p, s, e.Schema)
 	}
 	return err
+}
+
+// appear makes a container with presence.
+func (ed *editor) appear(p *data.Place, s data.Struct, c *schema.Node) data.Struct {
+	ed.choose(p, s, c)
+	inner := s.EnsureContainer(c)
+	ed.journal = append(ed.journal, Change{Place: p, Leaf: c, HasNew: true})
+	return inner
 }
 
 func (ed *editor) entry(e *Node, p *data.Place, s data.Struct, op Op) error {
@@ -169,6 +213,11 @@ func (ed *editor) entry(e *Node, p *data.Place, s data.Struct, op Op) error {
 		return nil
 	case !had:
 		entry = ed.create(at, s)
+	}
+	if e.Insert != Stay {
+		if err := ed.move(e, at, s, entry); err != nil {
+			return err
+		}
 	}
 	return ed.inside(e, at, entry, op)
 }
@@ -203,6 +252,9 @@ func (ed *editor) create(at *data.Place, s data.Struct) data.Struct {
 	for i, k := range at.Node.Keys {
 		ed.journal = append(ed.journal, Change{Place: at, Leaf: k, New: at.Keys[i], HasNew: true})
 	}
+	if at.Node.Rank != nil {
+		ed.setRank(at, s, entry, ed.order(at.Node, s).last())
+	}
 	return entry
 }
 
@@ -235,11 +287,14 @@ func (ed *editor) remove(p *data.Place, s data.Struct, n *schema.Node) {
 		return
 	}
 	switch n.Kind {
-	case schema.Leaf:
+	case schema.Leaf, schema.LeafList:
 		ed.clear(p, s, n)
 	case schema.Container:
 		ed.removeWithin(&data.Place{Parent: p, Node: n}, n, s.Container(n))
 		s.ClearContainer(n)
+		if n.Presence {
+			ed.journal = append(ed.journal, Change{Place: p, Leaf: n, HadOld: true})
+		}
 	case schema.List:
 		for _, entry := range s.Sorted(n) {
 			ed.removeEntry(&data.Place{Parent: p, Node: n, Keys: entry.Keys(n)}, s, entry)
@@ -260,6 +315,9 @@ func (ed *editor) removeWithin(p *data.Place, node *schema.Node, s data.Struct) 
 // that they are the first to come back when it is taken back.
 func (ed *editor) removeEntry(at *data.Place, s, entry data.Struct) {
 	ed.removeWithin(at, at.Node, entry)
+	if at.Node.Rank != nil {
+		ed.setRank(at, s, entry, 0)
+	}
 	for i, k := range at.Node.Keys {
 		ed.journal = append(ed.journal, Change{Place: at, Leaf: k, Old: at.Keys[i], HadOld: true})
 	}
@@ -280,7 +338,7 @@ func (ed *editor) removeOthers(e *Node, p *data.Place, s data.Struct) {
 	for _, c := range e.Schema.Children {
 		keys, named := kept[c]
 		switch {
-		case c.IsKey || !c.Config:
+		case c.IsKey || !c.Config || named && c.Kind == schema.LeafList:
 		case !named:
 			ed.remove(p, s, c)
 		case c.Kind == schema.List:

@@ -319,10 +319,16 @@ func TestRebase(t *testing.T) {
 // trees stay equal, structs and all.
 func TestRandom(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 11))
-	values := map[schema.Base]func(s *schema.Node) string{
-		schema.Bool:   func(*schema.Node) string { return fmt.Sprint(r.IntN(2) == 0) },
-		schema.Uint:   func(*schema.Node) string { return fmt.Sprint(1 + r.IntN(3)) },
-		schema.String: func(*schema.Node) string { return string(rune('a' + r.IntN(3))) },
+	value := func(s *schema.Node) string {
+		switch s.Type.Base {
+		case schema.Bool:
+			return fmt.Sprint(r.IntN(2) == 0)
+		case schema.Uint:
+			return fmt.Sprint(1 + r.IntN(3))
+		case schema.Enum:
+			return s.Type.Enums[r.IntN(len(s.Type.Enums))].Name
+		}
+		return string(rune('a' + r.IntN(3))) // kept as text
 	}
 	var random func(s *schema.Node, depth int) *Node
 	random = func(s *schema.Node, depth int) *Node {
@@ -331,10 +337,10 @@ func TestRandom(t *testing.T) {
 			e.Op = []Op{Merge, Replace, Remove, Remove}[r.IntN(4)]
 		}
 		for _, k := range s.Keys {
-			e.Keys = append(e.Keys, values[k.Type.Base](k))
+			e.Keys = append(e.Keys, value(k))
 		}
-		if s.Kind == schema.Leaf {
-			e.Value = values[s.Type.Base](s)
+		if s.HasValue() {
+			e.Value = value(s)
 		}
 		chosen := map[*schema.Choice]*schema.Case{}
 		for _, c := range s.Children {

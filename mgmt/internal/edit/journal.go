@@ -1,13 +1,14 @@
 package edit
 
 import (
-	"vita/gen"
 	"vita/mgmt/internal/data"
 	"vita/mgmt/internal/schema"
 )
 
 // Change is a leaf that came, went or got another value. A list entry exists
-// by its key leafs: setting one makes the entry, clearing one deletes it.
+// by its key leafs: setting one makes the entry, clearing one deletes it. A
+// leaf-list changes as a whole: Old and New have all of its values. The Leaf of a
+// container with presence is the container itself, without values.
 type Change struct {
 	Place  *data.Place // the container or entry that the leaf is in; nil for the root
 	Leaf   *schema.Node
@@ -24,7 +25,7 @@ func (c *Change) Path() string { return c.Place.Child(c.Leaf) }
 type Journal []Change
 
 // Redo carries out the changes on a tree that is as the journal's was before.
-func (j Journal) Redo(tree *gen.Vita) {
+func (j Journal) Redo(tree data.Tree) {
 	for i := range j {
 		c := &j[i]
 		put(tree, c.Place, c.Leaf, c.New, c.HasNew)
@@ -32,17 +33,19 @@ func (j Journal) Redo(tree *gen.Vita) {
 }
 
 // Undo takes the changes back on a tree that is as the journal left it.
-func (j Journal) Undo(tree *gen.Vita) {
+func (j Journal) Undo(tree data.Tree) {
 	for i := len(j) - 1; i >= 0; i-- {
 		c := &j[i]
 		put(tree, c.Place, c.Leaf, c.Old, c.HadOld)
 	}
 }
 
-func put(tree *gen.Vita, p *data.Place, leaf *schema.Node, value string, has bool) {
+func put(tree data.Tree, p *data.Place, leaf *schema.Node, value string, has bool) {
 	switch {
 	case has && leaf.IsKey:
 		p.Ensure(tree)
+	case has && leaf.Kind == schema.Container:
+		p.Ensure(tree).EnsureContainer(leaf)
 	case has:
 		p.Ensure(tree).SetLeaf(leaf, value)
 	case leaf.IsKey:
@@ -52,7 +55,7 @@ func put(tree *gen.Vita, p *data.Place, leaf *schema.Node, value string, has boo
 		}
 	default:
 		if s := p.Find(tree); s.Exists() {
-			s.ClearLeaf(leaf)
+			s.ClearLeaf(leaf) // of a container as well
 			p.Prune(tree)
 		}
 	}
@@ -97,6 +100,15 @@ func (j Journal) Targets(most int) []Target {
 		c := &j[i]
 		t := Target{c.Path(), "replace"}
 		switch {
+		case isRank(c.Leaf):
+			if t.Path = c.Place.Path(); within(c.Place, whole) {
+				continue
+			}
+			t.Operation = "replace"
+			if out = append(out, t); len(out) > most {
+				return nil
+			}
+			continue
 		case c.Leaf.IsKey && (c.Leaf != c.Place.Node.Keys[0] || within(c.Place.Parent, whole)):
 			continue
 		case c.Leaf.IsKey:
@@ -117,6 +129,9 @@ func (j Journal) Targets(most int) []Target {
 	return out
 }
 
+// isRank says whether a leaf is the rank of an entry, which no client sees.
+func isRank(leaf *schema.Node) bool { return leaf.Parent != nil && leaf.Parent.Rank == leaf }
+
 // within says whether a place is one of some entries, or in one.
 func within(p *data.Place, entries map[string]bool) bool {
 	for ; p != nil; p = p.Parent {
@@ -131,13 +146,20 @@ func within(p *data.Place, entries map[string]bool) bool {
 // and returns the journal of doing so. What the journal deletes and is gone
 // already is passed over; an entry that it changes and that is gone comes
 // back with what the journal has of it.
-func (j Journal) Rebase(tree *gen.Vita) Journal {
+func (j Journal) Rebase(tree data.Tree) Journal {
 	ed := editor{tree: tree}
 	for i := range j {
 		c := &j[i]
 		switch {
 		case c.HasNew && c.Leaf.IsKey:
 			ed.ensure(c.Place)
+		case c.HasNew && c.Leaf.Kind == schema.Container:
+			if s := ed.ensure(c.Place); !s.Has(c.Leaf) {
+				ed.appear(c.Place, s, c.Leaf)
+			}
+		case c.HasNew && isRank(c.Leaf):
+			entry := ed.ensure(c.Place)
+			ed.setRank(c.Place, c.Place.Parent.Find(tree), entry, schema.RankNumber(c.New))
 		case c.HasNew:
 			ed.set(c.Place, ed.ensure(c.Place), c.Leaf, c.New)
 		case c.Leaf.IsKey:
@@ -145,9 +167,10 @@ func (j Journal) Rebase(tree *gen.Vita) Journal {
 				ed.removeEntry(c.Place, c.Place.Parent.Find(tree), entry)
 				c.Place.Parent.Prune(tree)
 			}
+		case isRank(c.Leaf): // goes with its entry
 		default:
 			if s := c.Place.Find(tree); s.Exists() {
-				ed.clear(c.Place, s, c.Leaf)
+				ed.remove(c.Place, s, c.Leaf)
 				c.Place.Prune(tree)
 			}
 		}
@@ -164,13 +187,16 @@ func (ed *editor) ensure(p *data.Place) data.Struct {
 	if p.Node.Kind == schema.List {
 		return ed.create(p, up)
 	}
+	if p.Node.Presence {
+		return ed.appear(p.Parent, up, p.Node)
+	}
 	ed.choose(p.Parent, up, p.Node)
 	return up.EnsureContainer(p.Node)
 }
 
 // Export returns the journal that makes an empty tree equal to tree: all of
 // its configuration, entries' keys first.
-func Export(tree *gen.Vita) Journal {
+func Export(tree data.Tree) Journal {
 	ed := editor{tree: tree}
 	ed.export(nil, schema.Root(), data.Root(tree))
 	return ed.journal
@@ -185,12 +211,18 @@ func (ed *editor) export(p *data.Place, node *schema.Node, s data.Struct) {
 	for _, k := range node.Keys {
 		add(k)
 	}
+	if node.Rank != nil && p != nil {
+		add(node.Rank)
+	}
 	for _, c := range node.Children {
 		switch {
 		case !c.Config || c.IsKey || !s.Has(c):
-		case c.Kind == schema.Leaf:
+		case c.HasValue():
 			add(c)
 		case c.Kind == schema.Container:
+			if c.Presence {
+				ed.journal = append(ed.journal, Change{Place: p, Leaf: c, HasNew: true})
+			}
 			ed.export(&data.Place{Parent: p, Node: c}, c, s.Container(c))
 		case c.Kind == schema.List:
 			for _, entry := range s.Sorted(c) {

@@ -8,7 +8,6 @@ package nav
 import (
 	"strconv"
 
-	"vita/gen"
 	"vita/mgmt/internal/data"
 	"vita/mgmt/internal/schema"
 	"vita/mgmt/internal/xpath"
@@ -24,12 +23,12 @@ type Options struct {
 }
 
 // Root returns the root of a tree.
-func Root(tree *gen.Vita, o Options) *Data {
+func Root(tree data.Tree, o Options) *Data {
 	return &Data{s: data.Root(tree), n: schema.Root(), o: &o}
 }
 
 // At returns the container or list entry at a place, nil where there is none.
-func At(tree *gen.Vita, p *data.Place, o Options) *Data {
+func At(tree data.Tree, p *data.Place, o Options) *Data {
 	if p == nil {
 		return Root(tree, o)
 	}
@@ -52,19 +51,21 @@ func At(tree *gen.Vita, p *data.Place, o Options) *Data {
 // Data is a node of the generated structs: the root, a container, a list entry
 // or a leaf.
 type Data struct {
-	up *Data
-	s  data.Struct // its own, or for a leaf the one that it is in
-	n  *schema.Node
-	o  *Options
+	up    *Data
+	s     data.Struct // its own, or for a leaf the one that it is in
+	n     *schema.Node
+	o     *Options
+	value string // of a value of a leaf-list
 }
 
 type id struct {
 	address uintptr
 	n       *schema.Node
+	value   string
 }
 
 // ID implements xpath.Node.
-func (d *Data) ID() any { return id{d.s.Address(), d.n} }
+func (d *Data) ID() any { return id{d.s.Address(), d.n, d.value} }
 
 // Up returns the node around it, nil for the root.
 func (d *Data) Up() *Data { return d.up }
@@ -75,8 +76,8 @@ func (d *Data) Schema() *schema.Node { return d.n }
 // Struct returns its struct, or for a leaf the one that it is in.
 func (d *Data) Struct() data.Struct { return d.s }
 
-// IsLeaf says whether it is a leaf.
-func (d *Data) IsLeaf() bool { return d.n.Kind == schema.Leaf }
+// IsLeaf says whether it is a leaf or a value of a leaf-list.
+func (d *Data) IsLeaf() bool { return d.n.HasValue() }
 
 // Parent implements xpath.Node.
 func (d *Data) Parent() xpath.Node {
@@ -91,19 +92,25 @@ func (d *Data) Name() (module, local string) { return d.n.Module, d.n.Name }
 
 // Value implements xpath.Node.
 func (d *Data) Value() string {
-	if d.n.Kind != schema.Leaf {
-		return ""
+	switch d.n.Kind {
+	case schema.LeafList:
+		return d.value
+	case schema.Leaf:
+		v, _ := d.s.Value(d.n) // it has one, or would not be there
+		return v
 	}
-	v, _ := d.s.Value(d.n) // it has one, or would not be there
-	return v
+	return ""
 }
 
 // Child returns a node within a container or entry, which has to exist.
-func (d *Data) Child(n *schema.Node, s data.Struct) *Data { return &Data{d, s, n, d.o} }
+func (d *Data) Child(n *schema.Node, s data.Struct) *Data { return &Data{up: d, s: s, n: n, o: d.o} }
+
+// ChildValue returns a value of a leaf-list.
+func (d *Data) ChildValue(n *schema.Node, value string) *Data { return &Data{d, d.s, n, d.o, value} }
 
 // Children implements xpath.Node.
 func (d *Data) Children(yield func(xpath.Node) bool) {
-	if d.n.Kind == schema.Leaf {
+	if d.n.HasValue() {
 		return
 	}
 	for _, c := range d.n.Children {
@@ -129,12 +136,22 @@ func (d *Data) each(c *schema.Node, yield func(xpath.Node) bool) bool {
 	case schema.Leaf:
 		_, ok := d.s.Leaf(c)
 		if !ok && d.o.Defaults {
-			ok = len(c.Default) == 1
+			ok = len(c.Default) == 1 && data.InCase(c.Case, d.s)
 		}
 		return !ok || yield(d.Child(c, d.s))
+	case schema.LeafList:
+		values := d.s.Values(c)
+		if values == nil && d.o.Defaults && data.InCase(c.Case, d.s) {
+			values = c.Default
+		}
+		for _, v := range values {
+			if !yield(d.ChildValue(c, v)) {
+				return false
+			}
+		}
+		return true
 	case schema.Container:
-		s := d.s.Container(c)
-		return !s.Exists() || s.Empty(c) || yield(d.Child(c, s))
+		return !d.s.Has(c) || yield(d.Child(c, d.s.Container(c)))
 	}
 	if d.s.Len(c) == 0 {
 		return true
@@ -149,7 +166,7 @@ func (d *Data) each(c *schema.Node, yield func(xpath.Node) bool) bool {
 
 // Named implements xpath.Node.
 func (d *Data) Named(module, local string, yield func(xpath.Node) bool) {
-	if d.n.Kind == schema.Leaf {
+	if d.n.HasValue() {
 		return
 	}
 	for _, c := range d.n.Children {
@@ -167,8 +184,8 @@ func (d *Data) Named(module, local string, yield func(xpath.Node) bool) {
 }
 
 // Lookup implements xpath.Node: all keys of the list have to be there.
-func (d *Data) Lookup(module, local string, keys []xpath.Key) ([]xpath.Node, bool) {
-	if d.n.Kind == schema.Leaf {
+func (d *Data) Lookup(module, local string, keys []xpath.Key, resolve xpath.Resolve) ([]xpath.Node, bool) {
+	if d.n.HasValue() {
 		return nil, true
 	}
 	var list *schema.Node
@@ -177,7 +194,7 @@ func (d *Data) Lookup(module, local string, keys []xpath.Key) ([]xpath.Node, boo
 			list = c
 		}
 	}
-	if list == nil || !list.Config && d.o.Config {
+	if list == nil || len(list.Keys) == 0 || !list.Config && d.o.Config {
 		return nil, false
 	}
 	values := make([]string, len(list.Keys))
@@ -189,10 +206,11 @@ func (d *Data) Lookup(module, local string, keys []xpath.Key) ([]xpath.Node, boo
 			}
 			switch v := given.Value.(type) {
 			case string:
-				if c, err := k.Type.Canonical(v); err != nil || c != v {
+				c, err := k.Type.Parse(v, schema.Form{Prefix: resolve})
+				if err != nil || (k.Type.Base == schema.Uint || k.Type.Base == schema.Int) && c != v {
 					return nil, true // equal to no value
 				}
-				values[i], found = v, true
+				values[i], found = c, true
 			case float64:
 				if k.Type.Base != schema.Uint && k.Type.Base != schema.Int {
 					continue // several strings are the same number
@@ -251,7 +269,9 @@ func (o *other) Named(module, local string, yield func(xpath.Node) bool) {
 	})
 }
 
-func (*other) Lookup(string, string, []xpath.Key) ([]xpath.Node, bool) { return nil, false }
+func (*other) Lookup(string, string, []xpath.Key, xpath.Resolve) ([]xpath.Node, bool) {
+	return nil, false
+}
 
 // Split parts the nodes of both kinds, as an expression has selected them. Of
 // operational data it returns the trees with what was selected and the keys of

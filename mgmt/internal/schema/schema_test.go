@@ -99,7 +99,8 @@ func TestCanonical(t *testing.T) {
 		{"mtu", "0b1", ""},
 		{"mtu", "", ""},
 		{"mtu", "99999999999999999999", ""},
-		{"tfc", " true ", "true"},
+		{"tfc", "true", "true"},
+		{"tfc", " true ", ""},
 		{"tfc", "1", ""},
 		{"route4/spi", "256", "256"},
 		{"route4/spi", "255", ""},
@@ -180,27 +181,57 @@ func TestPattern(t *testing.T) {
 	}
 }
 
-// TestUnsupported checks that a statement that the compiler does not know
-// stops it, instead of being lost.
+// one compiles a module with a body.
+func one(t *testing.T, body string, features ...string) (*Model, error) {
+	t.Helper()
+	src := "module m { yang-version 1.1; namespace urn:m; prefix m; " + body + " }"
+	return compileModules(map[string]string{"m.yang": src}, []string{"m"}, map[string][]string{"m": features})
+}
+
+// TestUnsupported checks that what the compiler does not know, and what is wrong,
+// stops it instead of being lost.
 func TestUnsupported(t *testing.T) {
 	for name, body := range map[string]string{
-		"when":            `leaf a { when "../b"; type string; } leaf b { type string; }`,
-		"if-feature":      `feature f; leaf a { if-feature f; type string; }`,
-		"leaf-list":       `leaf-list a { type string; }`,
-		"leafref":         `leaf b { type string; } leaf a { type leafref { path "../b"; } }`,
-		"union":           `leaf a { type union { type string; type uint8; } }`,
-		"decimal64":       `leaf a { type decimal64 { fraction-digits 2; } }`,
-		"empty":           `leaf a { type empty; }`,
-		"ordered by user": `list a { key b; ordered-by user; leaf b { type string; } }`,
-		"keyless list":    `list a { config false; leaf b { type string; } }`,
-		"choice default":  `choice c { default x; case x { leaf a { type string; } } }`,
-		"presence":        `container a { presence "it means something"; }`,
-		"anydata":         `anydata a;`,
-		"deep unique":     `list a { key b; unique "c/d"; leaf b { type string; } container c { leaf d { type string; } } }`,
+		"anydata":            `anydata a;`,
+		"anyxml":             `container c { anyxml a; }`,
+		"unknown statement":  `leaf a { type string; shiny true; }`,
+		"unknown in type":    `leaf a { type string { shiny true; } }`,
+		"unknown type":       `leaf a { type x; }`,
+		"no type":            `leaf a;`,
+		"no union":           `leaf a { type union; }`,
+		"keyless list":       `list a { leaf b { type string; } }`,
+		"key of nothing":     `list a { key c; leaf b { type string; } }`,
+		"deep key":           `list a { key "c/b"; container c { leaf b { type string; } } }`,
+		"unique of nothing":  `list a { key b; unique c; leaf b { type string; } }`,
+		"unique in list":     `list a { key b; unique "c/d"; leaf b { type string; } list c { key d; leaf d { type string; } } }`,
+		"leafref nowhere":    `leaf a { type leafref { path "../b"; } }`,
+		"leafref to list":    `list b { key c; leaf c { type string; } } leaf a { type leafref { path "../b"; } }`,
+		"leafref circle":     `leaf a { type leafref { path "../b"; } } leaf b { type leafref { path "../a"; } }`,
+		"leafref to state":   `leaf a { type leafref { path "../b"; } } leaf b { config false; type string; }`,
+		"leafref out":        `leaf a { type leafref { path "../../b"; } } leaf b { type string; }`,
+		"leafref by deref":   `leaf b { type string; } leaf a { type leafref { path "deref(../b)/../b"; } }`,
+		"typedef circle":     `typedef t { type u; } typedef u { type t; } leaf a { type t; }`,
+		"grouping circle":    `grouping g { uses h; } grouping h { container c { uses g; } } uses g;`,
+		"unknown grouping":   `uses g;`,
+		"unknown refine":     `grouping g { leaf a { type string; } } uses g { refine b { default x; } }`,
+		"default of no type": `leaf a { type uint8; default 256; }`,
+		"default of no case": `choice c { default x; leaf a { type string; } }`,
+		"default, mandatory": `choice c { default a; mandatory true; leaf a { type string; } }`,
+		"wider range":        `typedef t { type uint8 { range "1..9"; } } leaf a { type t { range "0..9"; } }`,
+		"ranges in disorder": `leaf a { type uint8 { range "5..6 | 1..2"; } }`,
+		"range of a string":  `leaf a { type string { range "1..2"; } }`,
+		"fraction digits":    `leaf a { type decimal64 { fraction-digits 19; } }`,
+		"unknown enum":       `typedef t { type enumeration { enum a; } } leaf a { type t { enum b; } }`,
+		"unknown base":       `leaf a { type identityref { base b; } }`,
+		"unknown feature":    `leaf a { if-feature f; type string; }`,
+		"feature expression": `feature f; leaf a { if-feature "f and"; type string; }`,
+		"same name twice":    `leaf a { type string; } leaf a { type string; }`,
+		"augment of nothing": `augment "/m:b" { leaf a { type string; } }`,
+		"deviation":          `leaf a { type string; } deviation "/m:a" { deviate delete { default x; } }`,
+		"bad max-elements":   `leaf-list a { type string; max-elements 0; }`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			src := "module m { yang-version 1.1; namespace urn:m; prefix m; " + body + " }"
-			if _, err := compileModules(map[string]string{"m.yang": src}, []string{"m"}); err == nil {
+			if _, err := one(t, body); err == nil {
 				t.Error("compiled without an error")
 			}
 		})
@@ -212,7 +243,7 @@ func TestCompileNested(t *testing.T) {
 		container p { choice c { case x { leaf a { type int8 { range "-5..5"; } default "-0x5"; }
 		choice d { leaf e { type string { length "2..3"; } } leaf f { type string; } } } leaf g { type uint64; } } }
 		list l { key "k"; max-elements 3; leaf k { type string; } } }`
-	m, err := compileModules(map[string]string{"m.yang": src}, []string{"m"})
+	m, err := compileModules(map[string]string{"m.yang": src}, []string{"m"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +267,7 @@ func TestCompileNested(t *testing.T) {
 }
 
 func TestBind(t *testing.T) {
-	m, err := compileModules(yang.Sources(), yang.Implemented)
+	m, err := compileModules(yang.Sources(), yang.Implemented, yang.Features)
 	if err != nil {
 		t.Fatal(err)
 	}

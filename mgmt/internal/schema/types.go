@@ -1,69 +1,94 @@
 package schema
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
-	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
-
-	goyang "github.com/openconfig/goyang/pkg/yang"
 )
 
 // Base is the built-in type that a leaf's type comes down to.
 type Base uint8
 
-// The built-in types that the model uses.
+// The built-in types. A leafref is of the base of what it refers to.
 const (
 	Bool Base = iota + 1
 	Uint
 	Int
 	String
+	Decimal
+	Enum
+	Bits
+	Binary
+	Empty
+	Union
+	Identity
+	Instance
 )
 
-// Type is the type of a leaf. Its values are kept as text in canonical form
-// (RFC 7950 section 9.1) outside of the generated structs.
+// Type is the type of a leaf or leaf-list. Its values are kept as text in
+// canonical form (RFC 7950 section 9.1) outside of the generated structs, names
+// of other modules in it with the module's name, as JSON has them.
 type Type struct {
 	Name string // as the leaf names it, e.g. "inet:ipv4-prefix"
 	Base Base
 	Bits int // of Uint and Int: 8, 16, 32 or 64
 
-	uints    [][2]uint64 // of Uint: the ranges allowed
-	ints     [][2]int64
-	lengths  [][2]uint64 // of String, in characters
-	patterns []pattern
-	canon    func(string) (string, error) // of String; nil: the text is canonical
+	XPath   bool     // of String: an expression, whose prefixes are those of where it is written
+	Digits  int      // of Decimal: fraction digits
+	Enums   []Named  // of Enum and Bits: the names, with value or position
+	Members []*Type  // of Union
+	Bases   []string // of Identity: "module:name"
+	Ref     *Ref     // of a leafref: where to
+	Require bool     // of a leafref or Instance: what it names has to exist
+
+	uints      [][2]uint64 // of Uint: the ranges allowed
+	ints       [][2]int64  // of Int and Decimal; of Decimal in units of its last digit
+	lengths    [][2]uint64 // of String in characters, of Binary in bytes
+	patterns   []pattern
+	canon      func(string) (string, error) // of String; nil: the text is canonical
+	identities map[string]bool              // of Identity: those allowed, "module:name"
+	module     string                       // of the leaf
+	root       *Node                        // of Instance: what it leads into
+	restricted []Named                      // while it is compiled: the enums that a typedef has
+	next       int64                        // and the next number
+}
+
+// Named is an enum with its value, or a bit with its position.
+type Named struct {
+	Name  string
+	Value int64
+}
+
+// Ref is the path of a leafref (section 9.9.2).
+type Ref struct {
+	Path   string
+	Prefix func(prefix string) (module string, ok bool)
+	Target *Node
 }
 
 type pattern struct {
-	text string
-	re   *regexp.Regexp
+	text   string
+	re     *regexp.Regexp
+	invert bool
 }
 
-func (t *Type) goKind() reflect.Kind {
-	switch t.Base {
-	case Bool:
-		return reflect.Bool
-	case String:
-		return reflect.String
-	}
-	kinds := map[int]reflect.Kind{8: reflect.Uint8, 16: reflect.Uint16, 32: reflect.Uint32, 64: reflect.Uint64}
-	if t.Base == Int {
-		kinds = map[int]reflect.Kind{8: reflect.Int8, 16: reflect.Int16, 32: reflect.Int32, 64: reflect.Int64}
-	}
-	return kinds[t.Bits]
-}
+// Form says how a value is written. The zero Form is the canonical one.
+type Form struct {
+	// Prefix gives the module that a prefix stands for, "" the one for names
+	// without; nil: prefixes are names of modules.
+	Prefix func(prefix string) (module string, ok bool)
 
-var bases = map[goyang.TypeKind]Type{
-	goyang.Ybool: {Base: Bool}, goyang.Ystring: {Base: String},
-	goyang.Yuint8: {Base: Uint, Bits: 8}, goyang.Yuint16: {Base: Uint, Bits: 16},
-	goyang.Yuint32: {Base: Uint, Bits: 32}, goyang.Yuint64: {Base: Uint, Bits: 64},
-	goyang.Yint8: {Base: Int, Bits: 8}, goyang.Yint16: {Base: Int, Bits: 16},
-	goyang.Yint32: {Base: Int, Bits: 32}, goyang.Yint64: {Base: Int, Bits: 64},
+	// JSON is the kind of JSON value that it comes as: '"', '0' a number, 't' a
+	// boolean, '[' is [null]; 0: it does not come as JSON.
+	JSON byte
 }
 
 // canonical forms that a typedef's description asks for (RFC 6991).
@@ -79,76 +104,48 @@ var canons = map[string]func(string) (string, error){
 	"uuid":                 canonLower,
 }
 
-func newType(y *goyang.YangType) (*Type, error) {
-	base, ok := bases[y.Kind]
-	if !ok {
-		return nil, fmt.Errorf("type %s (%v) is not supported yet: teach mgmt/internal/schema", y.Name, y.Kind)
-	}
-	t := base
-	t.Name = y.Name
-	for _, r := range y.Range {
-		switch t.Base {
-		case Uint:
-			if r.Min.Negative || r.Max.Negative {
-				return nil, fmt.Errorf("type %s: negative range of an unsigned type", y.Name)
-			}
-			t.uints = append(t.uints, [2]uint64{r.Min.Value, r.Max.Value})
-		case Int:
-			lo, err := r.Min.Int()
-			if err != nil {
-				return nil, err
-			}
-			hi, err := r.Max.Int()
-			if err != nil {
-				return nil, err
-			}
-			t.ints = append(t.ints, [2]int64{lo, hi})
-		default:
-			return nil, fmt.Errorf("type %s has a range", y.Name)
+// JSON returns the kind of JSON value of the type, 0 where it depends on the
+// value (RFC 7951 section 6).
+func (t *Type) JSON() byte {
+	switch t.Base {
+	case Bool:
+		return 't'
+	case Uint, Int:
+		if t.Bits < 64 {
+			return '0'
 		}
+	case Empty:
+		return '['
+	case Union:
+		return 0
 	}
-	for _, l := range y.Length {
-		t.lengths = append(t.lengths, [2]uint64{l.Min.Value, l.Max.Value})
-	}
-	for _, p := range y.Pattern {
-		re, err := compilePattern(p)
-		if err != nil {
-			return nil, fmt.Errorf("type %s: %w", y.Name, err)
-		}
-		t.patterns = append(t.patterns, pattern{p, re})
-	}
-	if t.Base == String {
-		t.canon = canonOf(y)
-	}
-	return &t, nil
+	return '"'
 }
 
-// canonOf looks for a typedef with a canonical form along the chain of types.
-func canonOf(y *goyang.YangType) func(string) (string, error) {
-	for range 16 {
-		name := y.Name
-		if _, after, ok := strings.Cut(name, ":"); ok {
-			name = after
+// Of returns the type that a canonical value is of: the member of a union that
+// takes it, otherwise the type itself.
+func (t *Type) Of(value string) *Type {
+	for _, m := range t.Members {
+		if v, err := m.Canonical(value); err == nil && v == value {
+			return m.Of(value)
 		}
-		if c := canons[name]; c != nil {
-			return c
-		}
-		if y.Base == nil || y.Base.YangType == nil || y.Base.YangType == y {
-			return nil
-		}
-		y = y.Base.YangType
 	}
-	return nil
+	return t
 }
 
 // Canonical checks a value in any of its lexical forms and returns the
 // canonical one.
-func (t *Type) Canonical(s string) (string, error) {
+func (t *Type) Canonical(s string) (string, error) { return t.Parse(s, Form{}) }
+
+// Parse checks a value as it comes in some form and returns the canonical one.
+func (t *Type) Parse(s string, in Form) (string, error) {
+	if kind := t.JSON(); in.JSON != 0 && kind != 0 && kind != in.JSON {
+		return "", fmt.Errorf("want a JSON %s", jsonKinds[kind])
+	}
 	switch t.Base {
 	case Bool:
-		switch v := strings.TrimSpace(s); v {
-		case "true", "false":
-			return v, nil
+		if s == "true" || s == "false" {
+			return s, nil
 		}
 		return "", fmt.Errorf("%q is no boolean: want true or false", clip(s))
 	case Uint:
@@ -167,14 +164,61 @@ func (t *Type) Canonical(s string) (string, error) {
 		if err != nil {
 			return "", t.badNumber(s, err)
 		}
-		for _, r := range t.ints {
-			if i >= r[0] && i <= r[1] {
-				return strconv.FormatInt(i, 10), nil
-			}
+		if t.inRange(i) {
+			return strconv.FormatInt(i, 10), nil
 		}
 		return "", fmt.Errorf("%d is out of range: want %s", i, t.Range())
+	case Decimal:
+		i, err := decimal(strings.TrimSpace(s), t.Digits)
+		if err != nil {
+			return "", fmt.Errorf("%q is no number with up to %d digits behind the point", clip(s), t.Digits)
+		}
+		if t.inRange(i) {
+			return formatDecimal(i, t.Digits), nil
+		}
+		return "", fmt.Errorf("%s is out of range: want %s", formatDecimal(i, t.Digits), t.Range())
+	case Enum:
+		if slices.ContainsFunc(t.Enums, func(e Named) bool { return e.Name == s }) {
+			return s, nil
+		}
+		return "", fmt.Errorf("%q is unknown: want one of %s", clip(s), t.names())
+	case Bits:
+		return t.bits(s)
+	case Binary:
+		return t.binary(s)
+	case Empty:
+		if s != "" {
+			return "", fmt.Errorf("%q: the type empty has no value", clip(s))
+		}
+		return "", nil
+	case Union:
+		return t.union(s, in)
+	case Identity:
+		return t.identity(s, in)
+	case Instance:
+		return ParseInstance(t.root, s, in)
+	}
+	if t.XPath && in.Prefix != nil {
+		var err error
+		if s, err = translate(s, in.Prefix); err != nil {
+			return "", err
+		}
 	}
 	return t.canonicalString(s)
+}
+
+var jsonKinds = map[byte]string{'"': "string", '0': "number", 't': "boolean", '[': "value [null]"}
+
+func (t *Type) inRange(i int64) bool {
+	return slices.ContainsFunc(t.ints, func(r [2]int64) bool { return i >= r[0] && i <= r[1] })
+}
+
+func (t *Type) names() string {
+	var out []string
+	for _, e := range t.Enums {
+		out = append(out, e.Name)
+	}
+	return strings.Join(out, ", ")
 }
 
 // number trims the white space around a number, and makes forms that Go has
@@ -194,6 +238,100 @@ func (t *Type) badNumber(s string, err error) error {
 	return fmt.Errorf("%q is no number: want %s", clip(s), t.Range())
 }
 
+// decimal reads a number in units of its last digit (section 9.3).
+func decimal(s string, digits int) (int64, error) {
+	sign := ""
+	if s != "" && (s[0] == '-' || s[0] == '+') {
+		sign, s = s[:1], s[1:]
+	}
+	whole, fraction, point := strings.Cut(s, ".")
+	if whole == "" || strings.Trim(whole+fraction, "0123456789") != "" || point && fraction == "" {
+		return 0, strconv.ErrSyntax
+	}
+	if fraction = strings.TrimRight(fraction, "0"); len(fraction) > digits {
+		return 0, strconv.ErrSyntax
+	}
+	return strconv.ParseInt(sign+whole+fraction+strings.Repeat("0", digits-len(fraction)), 10, 64)
+}
+
+func formatDecimal(i int64, digits int) string {
+	sign := ""
+	s := strconv.FormatInt(i, 10)
+	if i < 0 {
+		sign, s = "-", s[1:]
+	}
+	if len(s) <= digits {
+		s = strings.Repeat("0", digits+1-len(s)) + s
+	}
+	at := len(s) - digits
+	fraction := strings.TrimRight(s[at:], "0")
+	if fraction == "" {
+		fraction = "0"
+	}
+	return sign + s[:at] + "." + fraction
+}
+
+// bits puts the names into the order of their positions (section 9.7.2).
+func (t *Type) bits(s string) (string, error) {
+	names := strings.Fields(s)
+	var out []string
+	for _, b := range t.Enums {
+		if slices.Contains(names, b.Name) {
+			out = append(out, b.Name)
+		}
+	}
+	if len(out) != len(names) {
+		return "", fmt.Errorf("%q: want some of %s, each once", clip(s), t.names())
+	}
+	return strings.Join(out, " "), nil
+}
+
+func (t *Type) binary(s string) (string, error) {
+	b, err := base64.StdEncoding.Strict().DecodeString(strings.Join(strings.Fields(s), ""))
+	if err != nil {
+		return "", errors.New("the value is not in base64")
+	}
+	if !inside(t.lengths, len(b)) {
+		return "", fmt.Errorf("a length of %d bytes is not allowed", len(b))
+	}
+	return base64.StdEncoding.EncodeToString(b), nil
+}
+
+func inside(lengths [][2]uint64, n int) bool {
+	return len(lengths) == 0 || slices.ContainsFunc(lengths, func(l [2]uint64) bool { return uint64(n) >= l[0] && uint64(n) <= l[1] })
+}
+
+func (t *Type) union(s string, in Form) (string, error) {
+	for _, m := range t.Members {
+		if v, err := m.Parse(s, in); err == nil {
+			return v, nil
+		}
+	}
+	return "", fmt.Errorf("%q is of no type of the union %s", clip(s), t.Name)
+}
+
+// identity reads the name of an identity. Without a prefix it is one of the
+// leaf's own module, or in XML of the default namespace.
+func (t *Type) identity(s string, in Form) (string, error) {
+	prefix, local, ok := strings.Cut(s, ":")
+	if !ok {
+		prefix, local = "", s
+	}
+	module := prefix
+	switch {
+	case in.Prefix != nil:
+		if module, ok = in.Prefix(prefix); !ok {
+			return "", fmt.Errorf("%q: its prefix is not declared", clip(s))
+		}
+	case prefix == "":
+		module = t.module
+	}
+	if name := module + ":" + local; t.identities[name] {
+		return name, nil
+	}
+	return "", fmt.Errorf("%q is no identity derived from %s", clip(s), strings.Join(t.Bases, " and "))
+}
+
 // Range returns the values allowed of a number, e.g. "256..4294967295".
 func (t *Type) Range() string {
 	var parts []string
@@ -201,6 +339,10 @@ func (t *Type) Range() string {
 		parts = append(parts, fmt.Sprintf("%d..%d", r[0], r[1]))
 	}
 	for _, r := range t.ints {
+		if t.Base == Decimal {
+			parts = append(parts, formatDecimal(r[0], t.Digits)+".."+formatDecimal(r[1], t.Digits))
+			continue
+		}
 		parts = append(parts, fmt.Sprintf("%d..%d", r[0], r[1]))
 	}
 	return strings.Join(parts, " | ")
@@ -216,17 +358,12 @@ func (t *Type) canonicalString(s string) (string, error) {
 		}
 	}
 	if len(t.lengths) > 0 {
-		n := uint64(utf8.RuneCountInString(s))
-		ok := false
-		for _, l := range t.lengths {
-			ok = ok || n >= l[0] && n <= l[1]
-		}
-		if !ok {
+		if n := utf8.RuneCountInString(s); !inside(t.lengths, n) {
 			return "", fmt.Errorf("a length of %d is not allowed", n)
 		}
 	}
 	for _, p := range t.patterns {
-		if !p.re.MatchString(s) {
+		if p.re.MatchString(s) == p.invert {
 			return "", fmt.Errorf("the value does not match the pattern %s of type %s", p.text, t.Name)
 		}
 	}
@@ -282,79 +419,19 @@ func canonPrefix(s string) (string, error) {
 
 func canonLower(s string) (string, error) { return strings.ToLower(s), nil }
 
-// compilePattern turns a regular expression of XML Schema (RFC 7950 section
-// 9.4.5), which matches whole values, into one of Go. ^ and $ are ordinary
-// characters there, \w is "neither punctuation, separator nor other", which
-// leaves letters, marks, numbers and symbols.
-func compilePattern(xsd string) (*regexp.Regexp, error) {
-	var b strings.Builder
-	b.WriteString(`\A(?:`)
-	class := 0
-	rs := []rune(xsd)
-	for i := 0; i < len(rs); i++ {
-		r := rs[i]
-		switch {
-		case r == '\\':
-			i++
-			if i == len(rs) {
-				return nil, fmt.Errorf("pattern %q ends in a backslash", xsd)
-			}
-			if err := escape(&b, rs[i], class > 0); err != nil {
-				return nil, fmt.Errorf("pattern %q: %w", xsd, err)
-			}
-		case r == '[' && class > 0:
-			if i > 0 && rs[i-1] == '-' {
-				return nil, fmt.Errorf("pattern %q: subtraction of classes is not supported", xsd)
-			}
-			b.WriteString(`\[`)
-		case r == '[':
-			class++
-			b.WriteRune(r)
-		case r == ']' && class > 0:
-			class--
-			b.WriteRune(r)
-		case class == 0 && (r == '^' || r == '$'):
-			b.WriteRune('\\')
-			b.WriteRune(r)
-		case class == 0 && r == '.':
-			b.WriteString(`[^\n\r]`)
-		default:
-			b.WriteRune(r)
-		}
-	}
-	b.WriteString(`)\z`)
-	return regexp.Compile(b.String())
-}
-
-func escape(b *strings.Builder, r rune, class bool) error {
-	sets := map[rune]string{
-		'w': `\p{L}\p{M}\p{N}\p{S}`, 's': ` \t\n\r`, 'd': `\p{Nd}`,
-		'i': `\p{L}_:`, 'c': `\p{L}\p{M}\p{Nd}_:.\-`,
-	}
-	if set, ok := sets[r]; ok {
-		if !class {
-			set = "[" + set + "]"
-		}
-		b.WriteString(set)
-		return nil
-	}
-	negated := map[rune]string{'W': sets['w'], 'S': sets['s'], 'D': sets['d']}
-	if set, ok := negated[r]; ok {
-		if class {
-			return fmt.Errorf("\\%c within a class is not supported", r)
-		}
-		b.WriteString("[^" + set + "]")
-		return nil
-	}
-	b.WriteRune('\\')
-	b.WriteRune(r)
-	return nil
-}
-
 // Few returns the values of a type that has only a few, nil for others.
 func (t *Type) Few() []string {
-	if t.Base == Bool {
+	switch t.Base {
+	case Bool:
 		return []string{"false", "true"}
+	case Enum:
+		out := make([]string, len(t.Enums))
+		for i, e := range t.Enums {
+			out[i] = e.Name
+		}
+		return out
+	case Identity:
+		return slices.Sorted(maps.Keys(t.identities))
 	}
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"vita/mgmt/internal/schema"
 )
 
 // Node is a node of a tree: the root, an element, or a leaf.
@@ -21,7 +23,8 @@ type Node interface {
 
 	// Lookup returns the entries of a list by the values of its keys, which may
 	// be more than the keys and in any order. ok says that the node could tell.
-	Lookup(module, local string, keys []Key) (found []Node, ok bool)
+	// Strings are compared by value: prefixes in them are resolved by resolve.
+	Lookup(module, local string, keys []Key, resolve Resolve) (found []Node, ok bool)
 }
 
 // Key is a leaf of a list's entry and the value that it has to have, a string
@@ -68,7 +71,7 @@ func (e *Expr) eval(context Node) (v any, err error) {
 			panic(p)
 		}
 	}()
-	run := &run{current: context, left: maxWork}
+	run := &run{current: context, left: maxWork, resolve: e.resolve}
 	return e.root.eval(&state{run: run, node: context, position: 1, size: 1}), nil
 }
 
@@ -76,6 +79,35 @@ func (e *Expr) eval(context Node) (v any, err error) {
 type run struct {
 	current Node
 	left    int
+	resolve Resolve
+
+	// What canonical has done last: it is asked for the same again and again.
+	lastType *schema.Type
+	lastText string
+	last     string
+}
+
+// canonical returns a string that is compared to a node in the canonical form of
+// the node's type, if it is a value of that: 'ex:red' is the identity whatever
+// prefixes are in use.
+func (r *run) canonical(n Node, v any) any {
+	text, ok := v.(string)
+	typed, is := n.(interface{ Schema() *schema.Node })
+	if !ok || !is || typed.Schema().Type == nil {
+		return v
+	}
+	t := typed.Schema().Type
+	switch t.Base {
+	case schema.Uint, schema.Int, schema.Enum, schema.Empty, schema.Bool: // have one form, or are numbers
+		return v
+	}
+	if t != r.lastType || text != r.lastText {
+		r.lastType, r.lastText, r.last = t, text, text
+		if c, err := t.Parse(text, schema.Form{Prefix: r.resolve}); err == nil {
+			r.last = c
+		}
+	}
+	return r.last
 }
 
 // state is where an evaluation is.
@@ -171,14 +203,14 @@ func compare(s *state, op string, x, y any) bool {
 			return compare(s, op, toBool(x), y)
 		}
 		s.work(len(nodes))
-		return slices.ContainsFunc(nodes, func(n Node) bool { return compare(s, op, n.Value(), y) })
+		return slices.ContainsFunc(nodes, func(n Node) bool { return compare(s, op, n.Value(), s.canonical(n, y)) })
 	}
 	if nodes, ok := y.([]Node); ok {
 		if _, isBool := x.(bool); isBool {
 			return compare(s, op, x, toBool(y))
 		}
 		s.work(len(nodes))
-		return slices.ContainsFunc(nodes, func(n Node) bool { return compare(s, op, x, n.Value()) })
+		return slices.ContainsFunc(nodes, func(n Node) bool { return compare(s, op, s.canonical(n, x), n.Value()) })
 	}
 	if op == "=" || op == "!=" {
 		_, xb := x.(bool)
@@ -414,7 +446,7 @@ func (s *step) lookup(st *state, n Node) ([]Node, bool) {
 		}
 		keys = append(keys, Key{k.module, k.name, v})
 	}
-	return n.Lookup(s.module, s.name, keys)
+	return n.Lookup(s.module, s.name, keys, st.resolve)
 }
 
 func (s *step) matches(n Node) bool {

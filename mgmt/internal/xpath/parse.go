@@ -23,9 +23,10 @@ const (
 
 // Expr is a compiled expression. It may be used by many goroutines.
 type Expr struct {
-	text  string
-	root  expr
-	names map[string]bool // of the nodes that it names; nil: it may lead anywhere
+	text    string
+	root    expr
+	resolve Resolve
+	names   map[string]bool // of the nodes that it names; nil: it may lead anywhere
 }
 
 // Mentions says whether the expression can lead to a node of a name.
@@ -58,7 +59,7 @@ func Compile(text string, resolve Resolve) (*Expr, error) {
 	if p.open {
 		p.names = nil
 	}
-	return &Expr{text, root, p.names}, nil
+	return &Expr{text, root, resolve, p.names}, nil
 }
 
 type kind uint8

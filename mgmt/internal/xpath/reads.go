@@ -41,7 +41,7 @@ type reader struct {
 func (r *reader) exists(at []place) {
 	for _, p := range at {
 		switch p.n.Kind {
-		case schema.Leaf:
+		case schema.Leaf, schema.LeafList:
 			r.found[Read{p.n, p.own}] = true
 		case schema.List:
 			for _, k := range p.n.Keys {
@@ -49,7 +49,7 @@ func (r *reader) exists(at []place) {
 			}
 		case schema.Container: // there if something is in it
 			p.n.Walk(func(c *schema.Node) {
-				if c.Kind == schema.Leaf {
+				if c.HasValue() {
 					r.found[Read{c, false}] = true
 				}
 			})

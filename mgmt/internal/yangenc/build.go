@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 
-	"vita/mgmt/internal/data"
 	"vita/mgmt/internal/edit"
 	"vita/mgmt/internal/rpcerr"
 	"vita/mgmt/internal/schema"
@@ -52,7 +51,7 @@ func (b *builder) admit(n *schema.Node) error {
 	if !n.Config {
 		return fail("invalid-value", b.child(n), n.Name, n.Name+" is state and cannot be written")
 	}
-	if n.Kind == schema.List {
+	if n.Kind == schema.List || n.Kind == schema.LeafList {
 		return nil
 	}
 	if b.seen[n] {
@@ -65,26 +64,48 @@ func (b *builder) admit(n *schema.Node) error {
 	return nil
 }
 
-// leaf adds a leaf with a value in any of its lexical forms.
-func (b *builder) leaf(n *schema.Node, op edit.Op, text string) error {
-	deleting := b.deleting || op == edit.Delete || op == edit.Remove
+// leaf adds a leaf, or a value of a leaf-list, in any of its lexical forms.
+func (b *builder) leaf(n *schema.Node, op edit.Op, text string, in schema.Form) (*edit.Node, error) {
+	deleting := (b.deleting || op == edit.Delete || op == edit.Remove) && n.Kind == schema.Leaf
 	value := ""
 	if !deleting || n.IsKey {
-		v, err := n.Type.Canonical(text)
+		v, err := n.Type.Parse(text, in)
 		if err != nil {
-			return fail("invalid-value", b.child(n), n.Name, n.Name+": "+redact(n, text, err.Error()))
+			return nil, fail("invalid-value", b.child(n), n.Name, n.Name+": "+redact(n, text, err.Error()))
 		}
 		value = v
 	}
 	if !n.IsKey {
-		b.node.Children = append(b.node.Children, &edit.Node{Schema: n, Op: op, Value: value})
-		return nil
+		if n.Kind == schema.LeafList {
+			if err := b.once(n, value); err != nil {
+				return nil, err
+			}
+		}
+		e := &edit.Node{Schema: n, Op: op, Value: value}
+		b.node.Children = append(b.node.Children, e)
+		return e, nil
 	}
 	for i, k := range b.node.Schema.Keys {
 		if k == n {
 			b.keys[i], b.hasKey[i] = value, true
 		}
 	}
+	return nil, nil //nolint:nilnil // keys are no nodes of an edit
+}
+
+// once refuses an entry or a value that comes twice.
+func (b *builder) once(n *schema.Node, key string) error {
+	if b.entries == nil {
+		b.entries = map[*schema.Node]map[string]bool{}
+	}
+	if b.entries[n] == nil {
+		b.entries[n] = map[string]bool{}
+	}
+	if b.entries[n][key] {
+		keys := strings.Split(key, schema.Separator)
+		return fail("bad-element", entryPath(b.child(n), n, keys), n.Name, "the entry comes twice")
+	}
+	b.entries[n][key] = true
 	return nil
 }
 
@@ -138,17 +159,9 @@ func (b *builder) oneCase() error {
 func (b *builder) add(c *builder) error {
 	n := c.node.Schema
 	if n.Kind == schema.List {
-		if b.entries == nil {
-			b.entries = map[*schema.Node]map[string]bool{}
+		if err := b.once(n, strings.Join(c.node.Keys, schema.Separator)); err != nil {
+			return err
 		}
-		if b.entries[n] == nil {
-			b.entries[n] = map[string]bool{}
-		}
-		k := strings.Join(c.node.Keys, "\x00")
-		if b.entries[n][k] {
-			return fail("bad-element", entryPath(c.base, n, c.node.Keys), n.Name, "the entry comes twice")
-		}
-		b.entries[n][k] = true
 	}
 	b.node.Children = append(b.node.Children, c.node)
 	return nil
@@ -165,6 +178,6 @@ func (b *builder) identify() {
 func entryPath(base string, list *schema.Node, keys []string) string {
 	var s strings.Builder
 	s.WriteString(base)
-	data.WriteKeys(&s, list, keys)
+	schema.WriteKeys(&s, list, keys)
 	return s.String()
 }

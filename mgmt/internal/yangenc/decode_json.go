@@ -179,18 +179,20 @@ func (b *builder) jsonChild(n *schema.Node, v value) error {
 	}
 	switch n.Kind {
 	case schema.Leaf:
-		text, err := scalar(n, v)
-		if err != nil {
-			return fail("invalid-value", b.child(n), n.Name, n.Name+": "+err.Error())
-		}
-		return b.leaf(n, edit.None, text)
+		return b.jsonValue(n, v)
 	case schema.Container:
 		return b.jsonNode(n, v)
 	}
 	if v.kind != '[' {
-		return fail("invalid-value", b.child(n), n.Name, n.Name+": a list is a JSON array")
+		return fail("invalid-value", b.child(n), n.Name, n.Name+": a "+n.Kind.String()+" is a JSON array")
 	}
 	for _, item := range v.items {
+		if n.Kind == schema.LeafList {
+			if err := b.jsonValue(n, item); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := b.jsonNode(n, item); err != nil {
 			return err
 		}
@@ -206,23 +208,18 @@ func (b *builder) jsonNode(n *schema.Node, v value) error {
 	return b.add(c)
 }
 
-// scalar returns a leaf's value as text, if it has the JSON type that the
-// leaf's type has (RFC 7951 section 6).
-func scalar(n *schema.Node, v value) (string, error) {
-	want, kind := "string", byte('"')
+// jsonValue reads a leaf's value, of the JSON type that the leaf's type has (RFC
+// 7951 section 6).
+func (b *builder) jsonValue(n *schema.Node, v value) error {
+	text, kind := v.text, v.kind
 	switch {
-	case n.Type.Base == schema.Bool:
-		want, kind = "boolean", 't'
-	case n.Type.Base != schema.String && n.Type.Bits < 64:
-		want, kind = "number", '0'
+	case kind == '[' && (len(v.items) != 1 || v.items[0].kind != 'n'), kind == '{', kind == 'n':
+		return fail("invalid-value", b.child(n), n.Name, n.Name+": no value of a leaf is written like that")
+	case kind == '0' && strings.ContainsAny(text, ".eE"):
+		return fail("invalid-value", b.child(n), n.Name, n.Name+": "+text+" is no integer")
 	}
-	if v.kind != kind {
-		return "", fmt.Errorf("want a JSON %s", want)
-	}
-	if kind == '0' && strings.ContainsAny(v.text, ".eE") {
-		return "", fmt.Errorf("%s is no integer", v.text)
-	}
-	return v.text, nil
+	_, err := b.leaf(n, edit.None, text, schema.Form{JSON: kind})
+	return err
 }
 
 // DecodeResourceJSON reads the body of a RESTCONF request whose target is at:
@@ -288,7 +285,7 @@ func jsonInto(m member, parent Path) (*builder, error) {
 	b := newBuilder(n, strings.TrimSuffix(parent.String(), "/"), false)
 	module, local, qualified := strings.Cut(m.name, ":")
 	var c *schema.Node
-	if qualified && n.Schema.Kind != schema.Leaf {
+	if qualified && !n.Schema.HasValue() {
 		c = n.Schema.Child(module, local)
 	}
 	if c == nil {

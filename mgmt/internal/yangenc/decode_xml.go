@@ -78,31 +78,51 @@ func (b *builder) xmlChild(n *schema.Node, e *xmltree.Element, ops bool) error {
 	if err != nil {
 		return err
 	}
-	if n.Kind == schema.Leaf {
+	if n.HasValue() {
 		if len(e.Children) > 0 {
 			return b.unknownIn(n, e.Children[0].Name.Local)
 		}
 		if tag, ok := e.Attr(nsDefault, "default"); ok && (tag == "true" || tag == "1") {
-			return b.toDefault(n, op, e.Text)
+			return b.toDefault(n, op, e)
 		}
-		return b.leaf(n, op, e.Text)
+		leaf, err := b.leaf(n, op, e.Text, xmlForm(e))
+		if err != nil || !ops {
+			return err
+		}
+		return b.insert(leaf, n, e)
 	}
 	node := &edit.Node{Schema: n, Op: op}
 	c := newBuilder(node, b.child(n), b.deleting || op == edit.Delete || op == edit.Remove)
 	if err := c.xmlChildren(e, ops); err != nil {
 		return err
 	}
+	if ops {
+		if err := b.insert(node, n, e); err != nil {
+			return err
+		}
+	}
 	return b.add(c)
+}
+
+// xmlForm is how values in an element are written: prefixes are those declared
+// there.
+func xmlForm(e *xmltree.Element) schema.Form {
+	return schema.Form{Prefix: func(prefix string) (string, bool) {
+		ns, _ := e.Lookup(prefix)
+		module := schema.ModuleOf(ns)
+		return module, module != ""
+	}}
 }
 
 // toDefault reads a leaf that the client says has its default: it is not to be
 // set (RFC 6243 section 4.5.2).
-func (b *builder) toDefault(n *schema.Node, op edit.Op, text string) error {
-	v, err := n.Type.Canonical(text)
-	if err != nil || !isDefault(n, v) || n.IsKey || op == edit.Delete || op == edit.Remove {
+func (b *builder) toDefault(n *schema.Node, op edit.Op, e *xmltree.Element) error {
+	v, err := n.Type.Parse(e.Text, xmlForm(e))
+	if err != nil || n.Kind != schema.Leaf || !isDefault(n, v) || n.IsKey || op == edit.Delete || op == edit.Remove {
 		return fail("invalid-value", b.child(n), n.Name, n.Name+" is said to be a default, and has another value")
 	}
-	return b.leaf(n, edit.Remove, text)
+	_, err = b.leaf(n, edit.Remove, e.Text, xmlForm(e))
+	return err
 }
 
 func (b *builder) unknownIn(leaf *schema.Node, name string) error {
@@ -141,6 +161,12 @@ func (b *builder) operation(n *schema.Node, e *xmltree.Element, ops bool) (edit.
 			case "true", "1", "false", "0":
 			default:
 				bad.Tag, bad.Message = "bad-attribute", "attribute default is no boolean"
+				return 0, bad
+			}
+		case a.Name.Space == nsYANG && ops && (n.Kind == schema.List || n.Kind == schema.LeafList) &&
+			(a.Name.Local == "insert" || a.Name.Local == "key" && n.Kind == schema.List || a.Name.Local == "value" && n.Kind == schema.LeafList):
+			if !n.ByUser {
+				bad.Message = "attribute " + a.Name.Local + ": " + n.Name + " is ordered by the system"
 				return 0, bad
 			}
 		case a.Name.Local == "operation" && ops:
@@ -191,7 +217,7 @@ func (p Path) xmlInto(e *xmltree.Element, parent Path) (*builder, error) {
 	n := &edit.Node{Schema: parent.Schema()}
 	b := newBuilder(n, strings.TrimSuffix(parent.String(), "/"), false)
 	c := b.lookup(e)
-	if n.Schema.Kind == schema.Leaf || c == nil {
+	if n.Schema.HasValue() || c == nil {
 		return nil, b.unknown(e.Name.Local)
 	}
 	return b, b.xmlChild(c, e, false)
@@ -209,7 +235,7 @@ func graft(root, last *edit.Node, read *builder, at Path) (*edit.Node, error) {
 		return nil, badPath("invalid-value", n.Name, "body: want exactly one "+n.Name)
 	}
 	c := read.node.Children[0]
-	if !slices.Equal(c.Keys, last.Keys) {
+	if !slices.Equal(c.Keys, last.Keys) || n.Kind == schema.LeafList && c.Value != last.Value {
 		return nil, badPath("invalid-value", n.Name, "body: the keys are not those of the target")
 	}
 	last.Value, last.Children = c.Value, c.Children
@@ -225,5 +251,9 @@ func child(read *builder, parent Path) (*edit.Node, Path, error) {
 	c := read.node.Children[0]
 	c.Op = edit.Create
 	last.Children = append(last.Children, c)
-	return root, append(slices.Clone(parent), Step{c.Schema, c.Keys}), nil
+	keys := c.Keys
+	if c.Schema.Kind == schema.LeafList {
+		keys = []string{c.Value}
+	}
+	return root, append(slices.Clone(parent), Step{c.Schema, keys}), nil
 }

@@ -6,7 +6,6 @@ import (
 	"io"
 	"slices"
 
-	"vita/gen"
 	"vita/mgmt/internal/data"
 	"vita/mgmt/internal/rpcerr"
 	"vita/mgmt/internal/schema"
@@ -57,14 +56,14 @@ type Opts struct {
 
 // EncodeXML writes the top-level nodes as XML elements, without one around
 // them.
-func EncodeXML(w io.Writer, tree *gen.Vita, o Opts) error {
+func EncodeXML(w io.Writer, tree data.Tree, o Opts) error {
 	out := newXMLWriter(w)
 	walkRoot(out, tree, o)
 	return out.w.Flush()
 }
 
 // EncodeJSON writes the top-level nodes as one JSON object.
-func EncodeJSON(w io.Writer, tree *gen.Vita, o Opts) error {
+func EncodeJSON(w io.Writer, tree data.Tree, o Opts) error {
 	out := newJSONWriter(w)
 	out.open('{')
 	walkRoot(out, tree, o)
@@ -74,7 +73,7 @@ func EncodeJSON(w io.Writer, tree *gen.Vita, o Opts) error {
 
 // EncodeResourceXML writes the resource at a path as an XML element, the root
 // as <data> of RESTCONF. The error wraps ErrNotFound if there is none.
-func EncodeResourceXML(w io.Writer, tree *gen.Vita, at Path, o Opts) error {
+func EncodeResourceXML(w io.Writer, tree data.Tree, at Path, o Opts) error {
 	out := newXMLWriter(w)
 	if len(at) == 0 {
 		_, _ = out.w.WriteString(`<data xmlns="` + nsRESTCONF + `">`) // Flush returns the error
@@ -106,7 +105,7 @@ func EncodeResourceXML(w io.Writer, tree *gen.Vita, at Path, o Opts) error {
 // EncodeResourceJSON writes the resource at a path as a JSON object with one
 // member, the root as "ietf-restconf:data". The error wraps ErrNotFound if
 // there is none.
-func EncodeResourceJSON(w io.Writer, tree *gen.Vita, at Path, o Opts) error {
+func EncodeResourceJSON(w io.Writer, tree data.Tree, at Path, o Opts) error {
 	out := newJSONWriter(w)
 	out.open('{')
 	if len(at) == 0 {
@@ -135,6 +134,7 @@ type sink interface {
 	end(n *schema.Node)
 	leaf(n *schema.Node, value string)
 	tagged(n *schema.Node, value string) // a leaf that has its default and says so
+	leafList(n *schema.Node, values []string, tagged bool)
 }
 
 // walker visits what is selected. Nodes around a selected one are begun when
@@ -145,7 +145,7 @@ type walker struct {
 	pending []func()
 }
 
-func walkRoot(out sink, tree *gen.Vita, o Opts) {
+func walkRoot(out sink, tree data.Tree, o Opts) {
 	w := walker{out: out, o: o}
 	sel := everything
 	s := data.Root(tree)
@@ -164,7 +164,7 @@ func walkRoot(out sink, tree *gen.Vita, o Opts) {
 }
 
 // resource writes the one resource that a path names.
-func resource(out sink, tree *gen.Vita, at Path, o Opts) error {
+func resource(out sink, tree data.Tree, at Path, o Opts) error {
 	last := at[len(at)-1]
 	n := last.Schema
 	if n.Secret && !o.Secrets {
@@ -181,6 +181,11 @@ func resource(out sink, tree *gen.Vita, at Path, o Opts) error {
 		sel = selection{nodes: o.Filter.root.children}
 	}
 	switch {
+	case n.Kind == schema.LeafList:
+		if !w.wanted(n) || !at.Exists(tree) {
+			return missing
+		}
+		w.leafList(n, s, func(v string) bool { return last.Keys == nil || v == last.Keys[0] })
 	case n.Kind == schema.Leaf:
 		v, ok := w.value(s, n)
 		if !ok || !w.wanted(n) {
@@ -199,7 +204,7 @@ func resource(out sink, tree *gen.Vita, at Path, o Opts) error {
 		out.end(n)
 		out.endList()
 	default:
-		if s.Empty(n) && !w.defaulted(n) {
+		if !n.Presence && s.Empty(n) && !w.defaulted(n, at[:len(at)-1].find(tree)) {
 			return missing
 		}
 		out.begin(n)
@@ -217,7 +222,7 @@ func (w *walker) wanted(n *schema.Node) bool {
 	case w.o.Content == ContentConfig:
 		return n.Config
 	case w.o.Content == ContentNonconfig && n.Config && !n.IsKey:
-		return n.Kind != schema.Leaf && HasState(n)
+		return !n.HasValue() && HasState(n)
 	}
 	return true
 }
@@ -235,25 +240,43 @@ func (w *walker) value(s data.Struct, leaf *schema.Node) (v string, ok bool) {
 			return v, w.o.Defaults != Trim || leaf.IsKey || !isDefault(leaf, v)
 		}
 	}
-	if (w.o.Defaults == ReportAll || w.o.Defaults == ReportAllTagged) && len(leaf.Default) == 1 && inUse(leaf, s) {
+	if w.all() && len(leaf.Default) == 1 && w.inUse(leaf, s) {
 		return leaf.Default[0], true
 	}
 	return "", false
 }
 
+// all says whether defaults are written that were not set.
+func (w *walker) all() bool { return w.o.Defaults == ReportAll || w.o.Defaults == ReportAllTagged }
+
 func isDefault(leaf *schema.Node, v string) bool {
-	return len(leaf.Default) == 1 && leaf.Default[0] == v
+	return leaf.Kind == schema.Leaf && len(leaf.Default) == 1 && leaf.Default[0] == v
 }
 
-// inUse says whether a leaf's default is in use: outside of choices, or where
-// something of its case exists (RFC 7950 section 7.6.1).
-func inUse(leaf *schema.Node, s data.Struct) bool {
-	for in := leaf.Case; in != nil; in = in.Choice.Case {
-		if !s.Exists() || !slices.ContainsFunc(in.Nodes, s.Has) {
-			return false
-		}
+// inUse says whether a default in a struct is in use. s is none within a
+// container that does not exist.
+func (w *walker) inUse(leaf *schema.Node, s data.Struct) bool { return data.InCase(leaf.Case, s) }
+
+// leafList writes the values of a leaf-list that are picked.
+func (w *walker) leafList(n *schema.Node, s data.Struct, pick func(string) bool) {
+	var values []string
+	if s.Exists() {
+		values = s.Values(n)
 	}
-	return true
+	tagged := false
+	switch {
+	case values == nil && w.all() && n.Default != nil && w.inUse(n, s):
+		values, tagged = n.Default, w.o.Defaults == ReportAllTagged
+	case w.o.Defaults == Trim && slices.Equal(values, n.Default):
+		return
+	}
+	if pick != nil {
+		values = slices.DeleteFunc(slices.Clone(values), func(v string) bool { return !pick(v) })
+	}
+	if len(values) > 0 {
+		w.flush()
+		w.out.leafList(n, values, tagged)
+	}
 }
 
 func (w *walker) leaf(s data.Struct, n *schema.Node, v string) {
@@ -264,13 +287,13 @@ func (w *walker) leaf(s data.Struct, n *schema.Node, v string) {
 	w.out.leaf(n, v)
 }
 
-// defaulted says whether a container shows although nothing in it was set.
-func (w *walker) defaulted(c *schema.Node) bool {
-	if w.o.Defaults != ReportAll && w.o.Defaults != ReportAllTagged || !c.Config || c.Case != nil {
+// defaulted says whether a container without anything in it shows nevertheless.
+func (w *walker) defaulted(c *schema.Node, s data.Struct) bool {
+	if !w.all() || !c.Config || c.Presence || !w.inUse(c, s) {
 		return false
 	}
 	return slices.ContainsFunc(c.Children, func(n *schema.Node) bool {
-		return n.Kind == schema.Leaf && n.Case == nil && len(n.Default) == 1 || n.Kind == schema.Container && w.defaulted(n)
+		return n.HasValue() && n.Default != nil && w.inUse(n, data.Struct{}) || n.Kind == schema.Container && w.defaulted(n, data.Struct{})
 	})
 }
 
@@ -330,6 +353,8 @@ func (w *walker) children(node *schema.Node, s data.Struct, sel selection, level
 				w.flush()
 				w.leaf(s, c, v)
 			}
+		case schema.LeafList:
+			w.leafList(c, s, inner.values())
 		case schema.Container:
 			w.container(c, s, inner, level+1)
 		case schema.List:
@@ -342,11 +367,12 @@ func (w *walker) children(node *schema.Node, s data.Struct, sel selection, level
 
 // container writes a child of s. sel holds the filter nodes for it.
 func (w *walker) container(c *schema.Node, s data.Struct, sel selection, level int) {
+	has := s.Exists() && s.Has(c)
+	if !has && !w.defaulted(c, s) {
+		return
+	}
 	if s.Exists() {
 		s = s.Container(c)
-	}
-	if (!s.Exists() || s.Empty(c)) && !w.defaulted(c) {
-		return
 	}
 	if !sel.all {
 		var ok bool
@@ -355,8 +381,8 @@ func (w *walker) container(c *schema.Node, s data.Struct, sel selection, level i
 		}
 	}
 	w.around(func() { w.out.begin(c) }, func() { w.out.end(c) }, func() {
-		if w.o.Depth > 0 && level >= w.o.Depth {
-			w.flush() // cut off here: it shows, empty
+		if w.o.Depth > 0 && level >= w.o.Depth || c.Presence && has && sel.all {
+			w.flush() // cut off here, or there by itself: it shows, empty
 		}
 		w.children(c, s, sel, level)
 	})
@@ -384,7 +410,7 @@ func (w *walker) list(c *schema.Node, s data.Struct, sel selection, level int) {
 // entries returns the entries that can match: the only one where a filter has
 // all of its keys, otherwise all.
 func entries(list *schema.Node, s data.Struct, sel selection) []data.Struct {
-	if sel.all || len(sel.nodes) != 1 {
+	if sel.all || len(sel.nodes) != 1 || len(list.Keys) == 0 {
 		return s.Sorted(list)
 	}
 	keys := sel.nodes[0].keys()

@@ -107,7 +107,7 @@ func filterNodes(parent *schema.Node, fields []*field) ([]*filterNode, error) {
 	var out []*filterNode
 	for _, f := range fields {
 		var n *schema.Node
-		if parent.Kind != schema.Leaf {
+		if !parent.HasValue() {
 			n = parent.Child(f.module, f.name)
 		}
 		if n == nil && parent.Parent == nil && f.module != "" && schema.Namespace(f.module) != "" {

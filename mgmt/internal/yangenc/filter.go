@@ -42,7 +42,7 @@ func SubtreeFilter(filter *xmltree.Element) (*Filter, error) {
 
 func newFilterNode(parent *schema.Node, e *xmltree.Element) *filterNode {
 	f := &filterNode{}
-	if parent != nil && parent.Kind != schema.Leaf {
+	if parent != nil && !parent.HasValue() {
 		switch module := schema.Module(e.Name.Space); {
 		case module != "":
 			f.schema = parent.Child(module, e.Name.Local)
@@ -62,10 +62,10 @@ func newFilterNode(parent *schema.Node, e *xmltree.Element) *filterNode {
 	}
 	if text := strings.TrimSpace(e.Text); text != "" && len(e.Children) == 0 {
 		f.match, f.value = true, text
-		if f.schema != nil && f.schema.Kind == schema.Leaf {
-			if v, err := f.schema.Type.Canonical(e.Text); err == nil {
+		if f.schema != nil && f.schema.HasValue() {
+			if v, err := f.schema.Type.Parse(e.Text, xmlForm(e)); err == nil {
 				f.value = v
-			} else if v, err := f.schema.Type.Canonical(text); err == nil {
+			} else if v, err := f.schema.Type.Parse(text, xmlForm(e)); err == nil {
 				f.value = v
 			}
 		}
@@ -80,8 +80,14 @@ func (f *filterNode) matches(s data.Struct) bool {
 		if !c.match {
 			continue
 		}
-		if c.schema == nil || c.schema.Kind != schema.Leaf || c.schema.Secret {
+		if c.schema == nil || !c.schema.HasValue() || c.schema.Secret {
 			return false
+		}
+		if c.schema.Kind == schema.LeafList {
+			if !s.Exists() || !slices.Contains(s.Values(c.schema), c.value) {
+				return false
+			}
+			continue
 		}
 		if v, ok := valueOf(s, c.schema); !ok || v != c.value {
 			return false
@@ -151,6 +157,22 @@ func (sel selection) of(n *schema.Node) []*filterNode {
 		}
 	}
 	return out
+}
+
+// values returns a function that says which values of a leaf-list are selected,
+// sel being what is selected of it; nil: all.
+func (sel selection) values() func(string) bool {
+	if sel.all {
+		return nil
+	}
+	for _, f := range sel.nodes {
+		if !f.match {
+			return nil
+		}
+	}
+	return func(v string) bool {
+		return slices.ContainsFunc(sel.nodes, func(f *filterNode) bool { return f.value == v })
+	}
 }
 
 // within returns what filter nodes for a container or list entry select in it,

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 
-	"vita/gen"
 	"vita/mgmt/internal/data"
 	"vita/mgmt/internal/edit"
 	"vita/mgmt/internal/rpcerr"
@@ -34,7 +33,8 @@ func (e notFound) Unwrap() []error { return []error{ErrNotFound, e.err} }
 type Path []Step
 
 // Step is one step of a Path. Keys are canonical; a list without keys stands
-// for all of its entries, and is possible as the last step only.
+// for all of its entries, and is possible as the last step only. The key of a
+// leaf-list is one of its values.
 type Step struct {
 	Schema *schema.Node
 	Keys   []string
@@ -48,6 +48,15 @@ func (p Path) Schema() *schema.Node {
 	return p[len(p)-1].Schema
 }
 
+// Whole says whether the path names a list or leaf-list, none of its entries.
+func (p Path) Whole() bool {
+	if len(p) == 0 {
+		return false
+	}
+	last := p[len(p)-1]
+	return (last.Schema.Kind == schema.List || last.Schema.Kind == schema.LeafList) && len(last.Keys) == 0
+}
+
 // Config says whether the path names configuration.
 func (p Path) Config() bool { return p.Schema().Config }
 
@@ -59,7 +68,7 @@ func badPath(tag, element, message string) error {
 func (p Path) step(module, name string, keys []string, last bool) (Path, error) {
 	parent := p.Schema()
 	n := parent.Child(module, name)
-	if parent.Kind == schema.Leaf || n == nil {
+	if parent.HasValue() || n == nil {
 		where := "at the top of the model"
 		if len(p) > 0 {
 			where = "in " + parent.Path()
@@ -72,19 +81,23 @@ func (p Path) step(module, name string, keys []string, last bool) (Path, error) 
 			Message: "there is no " + name + " " + where,
 		}}
 	}
+	named := n.Keys
+	if n.Kind == schema.LeafList {
+		named = []*schema.Node{n}
+	}
 	switch {
-	case n.Kind != schema.List && keys != nil:
+	case named == nil && keys != nil:
 		return nil, badPath("invalid-value", name, name+" is a "+n.Kind.String()+" and has no keys")
 	case n.Kind == schema.List && keys == nil && !last:
-		return nil, badPath("missing-element", n.Keys[0].Name, "list "+name+" needs its keys")
-	case n.Kind == schema.List && keys != nil && len(keys) != len(n.Keys):
-		return nil, badPath("invalid-value", name, "list "+name+" has another number of keys")
+		return nil, badPath("missing-element", n.Name, "list "+name+" needs its keys")
+	case keys != nil && len(keys) != len(named):
+		return nil, badPath("invalid-value", name, n.Kind.String()+" "+name+" has another number of keys")
 	}
 	canonical := make([]string, len(keys))
 	for i, k := range keys {
-		v, err := n.Keys[i].Type.Canonical(k)
+		v, err := named[i].Type.Canonical(k)
 		if err != nil {
-			return nil, badPath("invalid-value", n.Keys[i].Name, "key "+n.Keys[i].Name+" of "+name+": "+err.Error())
+			return nil, badPath("invalid-value", named[i].Name, "key "+named[i].Name+" of "+name+": "+err.Error())
 		}
 		canonical[i] = v
 	}
@@ -216,6 +229,9 @@ func ordered(n *schema.Node, predicates map[string]string) ([]string, error) {
 	if n == nil || len(predicates) == 0 {
 		return nil, nil
 	}
+	if v, ok := predicates["."]; ok && n.Kind == schema.LeafList && len(predicates) == 1 {
+		return []string{v}, nil
+	}
 	var keys []string
 	for _, k := range n.Keys {
 		v, ok := predicates[k.Name]
@@ -245,7 +261,7 @@ func (p Path) String() string {
 		b.WriteByte('/')
 		b.WriteString(s.Schema.QName())
 		if s.Keys != nil {
-			data.WriteKeys(&b, s.Schema, s.Keys)
+			schema.WriteKeys(&b, s.Schema, s.Keys)
 		}
 	}
 	return b.String()
@@ -290,11 +306,11 @@ func percent(s string) string {
 
 // find returns the struct that the path names, or for a leaf or a whole list
 // the one that it is in.
-func (p Path) find(tree *gen.Vita) data.Struct {
+func (p Path) find(tree data.Tree) data.Struct {
 	s := data.Root(tree)
 	for _, step := range p {
 		switch {
-		case !s.Exists() || step.Schema.Kind == schema.Leaf || step.Schema.Kind == schema.List && step.Keys == nil:
+		case !s.Exists() || step.Schema.HasValue() || step.Schema.Kind == schema.List && step.Keys == nil:
 			return s
 		case step.Schema.Kind == schema.List:
 			s = s.Entry(step.Schema, step.Keys)
@@ -307,17 +323,19 @@ func (p Path) find(tree *gen.Vita) data.Struct {
 
 // Exists says whether what the path names exists in a tree. Containers exist
 // where there is something in them.
-func (p Path) Exists(tree *gen.Vita) bool {
+func (p Path) Exists(tree data.Tree) bool {
 	s := p.find(tree)
 	if len(p) == 0 || !s.Exists() {
 		return s.Exists()
 	}
 	last := p[len(p)-1]
 	switch {
-	case last.Schema.Kind == schema.Leaf || last.Schema.Kind == schema.List && last.Keys == nil:
+	case last.Schema.Kind == schema.LeafList && last.Keys != nil:
+		return slices.Contains(s.Values(last.Schema), last.Keys[0])
+	case last.Schema.HasValue() || last.Schema.Kind == schema.List && last.Keys == nil:
 		return s.Has(last.Schema)
 	case last.Schema.Kind == schema.Container:
-		return !s.Empty(last.Schema)
+		return last.Schema.Presence || !s.Empty(last.Schema)
 	}
 	return true
 }
@@ -328,10 +346,19 @@ func (p Path) tree() (root, last *edit.Node) {
 	last = root
 	for _, s := range p {
 		n := &edit.Node{Schema: s.Schema, Keys: s.Keys}
+		if s.Schema.Kind == schema.LeafList && s.Keys != nil {
+			n.Value, n.Keys = s.Keys[0], nil
+		}
 		last.Children = append(last.Children, n)
 		last = n
 	}
 	return root, last
+}
+
+// Edit returns an edit with nodes along the path, none of which has an operation.
+func (p Path) Edit() *edit.Node {
+	root, _ := p.tree()
+	return root
 }
 
 // Delete returns an edit that deletes what the path names.
@@ -343,15 +370,25 @@ func (p Path) Delete() *edit.Node {
 
 // SetOp sets the operation of the node that the path names within an edit.
 func (p Path) SetOp(root *edit.Node, op edit.Op) {
+	if n := p.node(root); n != nil {
+		n.Op = op
+	}
+}
+
+// node returns the node that the path names within an edit, or nil.
+func (p Path) node(root *edit.Node) *edit.Node {
 	at := root
 	for _, s := range p {
 		i := slices.IndexFunc(at.Children, func(c *edit.Node) bool {
+			if c.Schema.Kind == schema.LeafList {
+				return c.Schema == s.Schema && len(s.Keys) == 1 && c.Value == s.Keys[0]
+			}
 			return c.Schema == s.Schema && slices.Equal(c.Keys, s.Keys)
 		})
 		if i < 0 {
-			return
+			return nil
 		}
 		at = at.Children[i]
 	}
-	at.Op = op
+	return at
 }

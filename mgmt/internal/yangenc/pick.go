@@ -11,7 +11,7 @@ import (
 type picked struct {
 	s     data.Struct
 	all   bool
-	leafs map[*schema.Node]bool
+	leafs map[*schema.Node]map[string]bool // with the values of a leaf-list
 	kids  map[*schema.Node][]*picked
 	index map[uintptr]*picked // the kids by their structs
 }
@@ -32,9 +32,12 @@ func (p *picked) add(n *nav.Data) {
 	if n.IsLeaf() {
 		at := p.at(n.Up())
 		if at.leafs == nil {
-			at.leafs = map[*schema.Node]bool{}
+			at.leafs = map[*schema.Node]map[string]bool{}
 		}
-		at.leafs[n.Schema()] = true
+		if at.leafs[n.Schema()] == nil {
+			at.leafs[n.Schema()] = map[string]bool{}
+		}
+		at.leafs[n.Schema()][n.Value()] = true
 		return
 	}
 	p.at(n).all = true
@@ -66,8 +69,12 @@ func (w *walker) picked(node *schema.Node, s data.Struct, p *picked, level int) 
 		if c.IsKey || !w.wanted(c) {
 			continue
 		}
+		if c.Kind == schema.LeafList {
+			w.leafList(c, s, func(v string) bool { return p.leafs[c][v] })
+			continue
+		}
 		if c.Kind == schema.Leaf {
-			if v, ok := w.value(s, c); ok && p.leafs[c] {
+			if v, ok := w.value(s, c); ok && p.leafs[c] != nil {
 				w.flush()
 				w.leaf(s, c, v)
 			}

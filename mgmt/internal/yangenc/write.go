@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"io"
+	"slices"
 	"strings"
 
 	"vita/mgmt/internal/schema"
@@ -59,14 +60,74 @@ func (x *xmlWriter) tagged(n *schema.Node, value string) {
 	x.element(n, value, ` xmlns:wd="`+nsDefault+`" wd:default="true"`)
 }
 
+func (x *xmlWriter) leafList(n *schema.Node, values []string, tagged bool) {
+	for _, v := range values {
+		if tagged {
+			x.tagged(n, v)
+		} else {
+			x.leaf(n, v)
+		}
+	}
+}
+
 func (x *xmlWriter) element(n *schema.Node, value, attrs string) {
+	t := n.Type
+	if t.Base == schema.Union {
+		t = t.Of(value)
+	}
+	var modules []string // whose names are prefixes
+	switch {
+	case t.Base == schema.Identity:
+		module, _, _ := strings.Cut(value, ":")
+		modules = []string{module}
+	case t.Base == schema.Instance:
+		value, modules = instanceXML(value)
+	case t.XPath:
+		modules = schema.XPathModules(value)
+	}
+	for _, m := range modules {
+		attrs += declaration(m)
+	}
 	x.tag(n, attrs)
-	if n.Type.Base == schema.String && strings.ContainsAny(value, "<>&\"'\t\r\n") {
+	if strings.ContainsAny(value, "<>&\"'\t\r\n") {
 		_ = xml.EscapeText(x.w, []byte(value))
 	} else {
 		_, _ = x.w.WriteString(value)
 	}
 	x.endTag(n)
+}
+
+// declaration declares a module's name as a prefix.
+func declaration(module string) string {
+	var b strings.Builder
+	b.WriteString(" xmlns:" + module + `="`)
+	_ = xml.EscapeText(&b, []byte(schema.Namespace(module))) // a strings.Builder takes every write
+	return b.String() + `"`
+}
+
+// instanceXML writes an instance-identifier with a prefix at every name, which is
+// the name of its module.
+func instanceXML(value string) (text string, modules []string) {
+	steps, err := schema.InstanceSteps(schema.Root(), value, schema.Form{})
+	if err != nil { // it was checked when it was set
+		return value, nil
+	}
+	var b strings.Builder
+	for _, s := range steps {
+		module := s.Node.Module
+		if !slices.Contains(modules, module) {
+			modules = append(modules, module)
+		}
+		b.WriteString("/" + module + ":" + s.Node.Name)
+		for i, k := range s.Keys {
+			name := "."
+			if s.Node.Kind == schema.List {
+				name = module + ":" + s.Node.Keys[i].Name
+			}
+			b.WriteString("[" + name + "=" + schema.Quote(k) + "]")
+		}
+	}
+	return b.String(), modules
 }
 
 // jsonWriter writes nodes as members (RFC 7951).
@@ -102,13 +163,7 @@ func (j *jsonWriter) name(name string) {
 	_, _ = j.w.WriteString(`":`)
 }
 
-func (j *jsonWriter) member(n *schema.Node) {
-	if len(j.modules) == 0 || j.modules[len(j.modules)-1] != n.Module {
-		j.name(n.Module + ":" + n.Name)
-		return
-	}
-	j.name(n.Name)
-}
+func (j *jsonWriter) member(n *schema.Node) { j.name(j.of(n)) }
 
 func (j *jsonWriter) beginList(n *schema.Node) {
 	j.member(n)
@@ -134,26 +189,51 @@ func (j *jsonWriter) end(*schema.Node) {
 
 func (j *jsonWriter) leaf(n *schema.Node, value string) {
 	j.member(n)
-	switch {
-	case n.Type.Base == schema.String:
+	j.value(n.Type, value)
+}
+
+func (j *jsonWriter) value(t *schema.Type, value string) {
+	switch t.Of(value).JSON() {
+	case '"':
 		j.quoted(value)
-	case n.Type.Base != schema.Bool && n.Type.Bits == 64:
-		_ = j.w.WriteByte('"')
-		_, _ = j.w.WriteString(value)
-		_ = j.w.WriteByte('"')
+	case '[':
+		_, _ = j.w.WriteString("[null]")
 	default:
 		_, _ = j.w.WriteString(value)
 	}
 }
 
+func (j *jsonWriter) leafList(n *schema.Node, values []string, tagged bool) {
+	j.beginList(n)
+	for _, v := range values {
+		j.separate()
+		j.value(n.Type, v)
+	}
+	j.endList()
+	if !tagged {
+		return
+	}
+	j.name("@" + j.of(n))
+	j.open('[')
+	for range values {
+		j.separate()
+		_, _ = j.w.WriteString(`{"ietf-netconf-with-defaults:default":true}`)
+	}
+	j.close(']')
+}
+
+// of returns the name of a member.
+func (j *jsonWriter) of(n *schema.Node) string {
+	if len(j.modules) == 0 || j.modules[len(j.modules)-1] != n.Module {
+		return n.Module + ":" + n.Name
+	}
+	return n.Name
+}
+
 // tagged adds the annotation of RFC 8040 section 4.8.9, as RFC 7952 has it.
 func (j *jsonWriter) tagged(n *schema.Node, value string) {
 	j.leaf(n, value)
-	name := n.Name
-	if len(j.modules) == 0 || j.modules[len(j.modules)-1] != n.Module {
-		name = n.Module + ":" + n.Name
-	}
-	j.name("@" + name)
+	j.name("@" + j.of(n))
 	_, _ = j.w.WriteString(`{"ietf-netconf-with-defaults:default":true}`)
 	j.comma = true
 }
