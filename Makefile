@@ -24,6 +24,7 @@ demo: setup build ## two gateways on this machine, configured, forwarding, rekey
 test: setup build lint generate-check ## everything that must pass before a change lands (needs root)
 	$(GO) test -timeout 20m $(shell $(GO) list ./... | grep -vE '/test/(e2e|qemu|interop)')
 	$(GO) test -timeout 20m -count 1 -run TestMutatedFrames ./forwarding -frames 10000000
+	$(GO) test -timeout 20m -count 1 -run TestUpdatesAgainstLinearScan ./asm/lpm -updates 1000000
 	$(GO) test -timeout 20m -count 1 -p 1 ./test/e2e ./test/qemu/... ./test/interop/...
 	$(MAKE) race
 
@@ -44,7 +45,7 @@ generate-check: ## fails where a generated file is not what its generator writes
 	@test/generate-check.sh
 
 race: ## the concurrent packages under the race detector
-	$(GO) test -race -timeout 15m ./mgmt/... ./keying/... ./forwarding/... ./test/golden
+	$(GO) test -race -timeout 15m ./mgmt/... ./keying/... ./forwarding/... ./asm/lpm ./test/golden
 
 fuzz: ## every fuzz target for FUZZTIME each (default 20s)
 	@test/fuzz.sh $${FUZZTIME:-20s}

@@ -3,19 +3,26 @@ package lpm
 import (
 	"encoding/binary"
 	"math/bits"
+	"sync/atomic"
+	"unsafe"
 )
 
 // A lookup is a chain of loads, each of which may miss the caches, so a batch
-// is taken level by level: within a level the loads of different addresses do
-// not wait for each other. What is not found yet has a node in dst, and its
-// place in a list that shrinks from level to level.
+// is taken step by step: within a step the loads of different addresses do not
+// wait for each other. In dst is the entry of each address, less one; words of
+// 64 bits say whose is not a value yet. No branch hangs on what kind an entry
+// is, which is as good as random, and nothing is stored at a place that hangs on
+// what was just loaded, or the processor could not look far enough ahead.
 
-// stripe is how many addresses go through the levels together.
+// stripe is how many addresses go through the steps together.
 const stripe = 64
+
+// cached is how many lines the caches as good as always have.
+const cached = 4096
 
 func lookup4(t *table, dst []uint32, addrs []uint32) {
 	dst = dst[:len(addrs)]
-	if len(t.direct) != directLen {
+	if len(t.direct) == 0 {
 		miss(dst)
 		return
 	}
@@ -26,65 +33,107 @@ func lookup4(t *table, dst []uint32, addrs []uint32) {
 	}
 }
 
-func stripe4(t *table, dst []uint32, addrs []uint32) {
-	var open, slot [stripe]uint8 // which are not found yet; their slots in the next node
-	n := 0
+// firstGeneric is first without a kernel.
+func (t *table) firstGeneric(dst []uint32, addrs []uint32) (open, ends uint64) {
+	dst = dst[:len(addrs)]
+	shift := uint(32-t.bits) & 31
+	direct := unsafe.Pointer(unsafe.SliceData(t.direct))
+	some := uint32(0)
 	for i, a := range addrs {
-		e := t.direct[a>>directBits]
+		// In bounds: direct has an entry for every such number.
+		e := atomic.LoadUint32((*uint32)(unsafe.Add(direct, uintptr(a>>shift)*4))) - 1
 		dst[i] = e
-		open[n&(stripe-1)] = uint8(i)
-		n += int(e >> 31) // nodeFlag
+		some |= e
 	}
-	for shift := uint(directBits); n > 0 && shift < directBits+levels4*stride; shift += stride {
-		for _, i := range open[:n] {
-			slot[i] = uint8(addrs[i] << shift >> (32 - stride))
-		}
-		n = t.level(dst, &slot, &open, n)
+	if some>>31 == 0 {
+		return 0, 0
 	}
-	for _, i := range open[:n] { // a trie deeper than an address: open refuses it
-		dst[i] = Miss
+	for _, e := range dst {
+		open = open>>1 | uint64(e)>>31<<63
+		ends = ends>>1 | uint64(e)>>30<<63
+	}
+	unused := uint(stripe-len(addrs)) & 63
+	return open >> unused, ends >> unused
+}
+
+func stripe4(t *table, dst []uint32, addrs []uint32) {
+	open, ends := t.first(dst, addrs)
+	if open != 0 {
+		rest4(t, dst, addrs, open&^ends, open&ends)
 	}
 }
 
-// level takes the n addresses in open one node further and returns how many are
-// open then. Whether a slot has a node or a leaf is as good as random, so no
-// branch hangs on it: a wrong guess would cost more than the rest.
-func (t *table) level(dst []uint32, slot, open *[stripe]uint8, n int) int {
-	var found [stripe]uint8
-	nodes, leaves := t.nodes, t.leaves
-	m, k := 0, 0
-	for _, i := range open[:n] {
-		e := dst[i] &^ nodeFlag
-		if int(e) >= len(nodes) { // not in a table that Open has checked
-			dst[i] = Miss
-			continue
+// rest4 goes on with the addresses whose entry is a block, and those where it is
+// a bucket or none.
+func rest4(t *table, dst []uint32, addrs []uint32, blocks, ends uint64) {
+	for at := uint(t.bits); blocks != 0; at += stride {
+		if at >= 32 { // a trie deeper than an address: open refuses it
+			missThose(dst, blocks)
+			break
 		}
-		v := slot[i] & 63
-		nd := &nodes[e]
-		children := nd.children
-		child := uint32(children >> v & 1)
-		below := uint64(2)<<v - 1
-		c := nd.childBase + uint32(bits.OnesCount64(children&below))
-		l := nd.leafBase + uint32(bits.OnesCount64(nd.starts&below))
-		dst[i] = (l ^ (l^c)&-child) - 1
-		open[m&(stripe-1)], found[k&(stripe-1)] = i, i
-		m += int(child)
-		k += int(1 - child)
-	}
-	for _, i := range found[:k] {
-		l := dst[i]
-		if int(l) >= len(leaves) {
-			dst[i] = Miss
-			continue
+		for m := blocks; m != 0; m &= m - 1 {
+			i := bits.TrailingZeros64(m)
+			e := uint32(0)
+			if l := dst[i] & lineMask; int(l) < len(t.lines) {
+				e = atomic.LoadUint32(&t.lines[l][addrs[i]<<at>>(32-stride)])
+			}
+			e--
+			dst[i] = e
+			blocks &^= uint64(e>>30&1|(e>>31^1)) << i
+			ends |= uint64(e>>31&(e>>30)) << i
 		}
-		dst[i] = leaves[l] & Miss
 	}
-	return m
+	if len(t.lines) > cached {
+		t.prefetch(dst, ends)
+	}
+	none := uint64(0)
+	for m := ends; m != 0; m &= m - 1 {
+		i := bits.TrailingZeros64(m)
+		e := uint32(0)
+		if l := dst[i] & lineMask; int(l) < len(t.lines) {
+			e = (*bucket4)(unsafe.Pointer(&t.lines[l])).find(addrs[i])
+		}
+		e--
+		dst[i] = e
+		none |= uint64(e>>31) << i
+	}
+	for shift := uint(32-t.bits+shortLess) & 31; none != 0; none &= none - 1 {
+		i := bits.TrailingZeros64(none)
+		dst[i] = (t.shortAt(addrs[i]>>shift) - 1) & Miss
+	}
+}
+
+// shortAt returns the entry of short with a number.
+func (t *table) shortAt(i uint32) uint32 {
+	if int(i) >= len(t.short) {
+		return 0
+	}
+	return atomic.LoadUint32(&t.short[i])
+}
+
+// find returns the entry of an address.
+func (b *bucket4) find(a uint32) uint32 {
+	e := b.inherit
+	// The longest prefix comes first, and so has the last word.
+	e3, e2, e1, e0 := b.entry[3], b.entry[2], b.entry[1], b.entry[0]
+	if (a^b.net[3])>>(b.shift[3]&31) == 0 {
+		e = e3
+	}
+	if (a^b.net[2])>>(b.shift[2]&31) == 0 {
+		e = e2
+	}
+	if (a^b.net[1])>>(b.shift[1]&31) == 0 {
+		e = e1
+	}
+	if (a^b.net[0])>>(b.shift[0]&31) == 0 {
+		e = e0
+	}
+	return e
 }
 
 func lookup6(t *table, dst []uint32, addrs [][16]byte) {
 	dst = dst[:len(addrs)]
-	if len(t.direct) != directLen {
+	if len(t.direct) == 0 {
 		miss(dst)
 		return
 	}
@@ -96,30 +145,105 @@ func lookup6(t *table, dst []uint32, addrs [][16]byte) {
 }
 
 func stripe6(t *table, dst []uint32, addrs [][16]byte) {
-	var open, slot [stripe]uint8
-	n := 0
+	var head [stripe]uint32 // the first bits of each
 	for i := range addrs {
-		e := t.direct[binary.BigEndian.Uint16(addrs[i][:])]
-		dst[i] = e
-		open[n&(stripe-1)] = uint8(i)
-		n += int(e >> 31)
+		head[i&(stripe-1)] = binary.BigEndian.Uint32(addrs[i][:])
 	}
-	for shift := uint(directBits); n > 0 && shift < directBits+levels6*stride; shift += stride {
-		for _, i := range open[:n] {
-			hi, lo := binary.BigEndian.Uint64(addrs[i][:8]), binary.BigEndian.Uint64(addrs[i][8:])
-			// Shifted by 64 or more, as by less than nothing, a word is 0.
-			v := hi<<shift | lo>>(64-shift) | lo<<(shift-64)
-			slot[i] = uint8(v >> (64 - stride))
+	open, ends := t.first(dst, head[:len(addrs)])
+	if open != 0 {
+		rest6(t, dst, addrs, open&^ends, open&ends)
+	}
+}
+
+// rest6 is rest4 for IPv6.
+func rest6(t *table, dst []uint32, addrs [][16]byte, blocks, ends uint64) {
+	for at := uint(t.bits); blocks != 0; at += stride {
+		if at >= 128 {
+			missThose(dst, blocks)
+			break
 		}
-		n = t.level(dst, &slot, &open, n)
+		for m := blocks; m != 0; m &= m - 1 {
+			i := bits.TrailingZeros64(m)
+			e := uint32(0)
+			if l := dst[i] & lineMask; int(l) < len(t.lines) {
+				hi, lo := binary.BigEndian.Uint64(addrs[i][:8]), binary.BigEndian.Uint64(addrs[i][8:])
+				// Shifted by 64 or more, as by less than nothing, a word is 0.
+				v := hi<<at | lo>>(64-at) | lo<<(at-64)
+				e = atomic.LoadUint32(&t.lines[l][v>>(64-stride)])
+			}
+			e--
+			dst[i] = e
+			blocks &^= uint64(e>>30&1|(e>>31^1)) << i
+			ends |= uint64(e>>31&(e>>30)) << i
+		}
 	}
-	for _, i := range open[:n] {
-		dst[i] = Miss
+	if len(t.lines) > cached {
+		t.prefetch(dst, ends)
 	}
+	none := uint64(0)
+	for m := ends; m != 0; m &= m - 1 {
+		i := bits.TrailingZeros64(m)
+		e := uint32(0)
+		if l := dst[i] & lineMask; int(l) < len(t.lines) {
+			e = t.find6((*bucket6)(unsafe.Pointer(&t.lines[l])), &addrs[i])
+		}
+		e--
+		dst[i] = e
+		none |= uint64(e>>31) << i
+	}
+	for shift := uint(32-t.bits+shortLess) & 31; none != 0; none &= none - 1 {
+		i := bits.TrailingZeros64(none)
+		dst[i] = (t.shortAt(binary.BigEndian.Uint32(addrs[i][:])>>shift) - 1) & Miss
+	}
+}
+
+// find6 returns the entry of an address in a bucket.
+func (t *table) find6(b *bucket6, addr *[16]byte) uint32 {
+	a := binary.BigEndian.Uint64(addr[:8])
+	if b.next != 0 {
+		return t.findLong(b, a, binary.BigEndian.Uint64(addr[8:]))
+	}
+	e := b.inherit
+	e3, e2, e1, e0 := b.entry[3], b.entry[2], b.entry[1], b.entry[0]
+	if (a^b.hi[3])>>(b.shift[3]&63) == 0 {
+		e = e3
+	}
+	if (a^b.hi[2])>>(b.shift[2]&63) == 0 {
+		e = e2
+	}
+	if (a^b.hi[1])>>(b.shift[1]&63) == 0 {
+		e = e1
+	}
+	if (a^b.hi[0])>>(b.shift[0]&63) == 0 {
+		e = e0
+	}
+	return e
+}
+
+// findLong is find6 where prefixes have more than 64 bits.
+func (t *table) findLong(b *bucket6, hi, lo uint64) uint32 {
+	next := b.next - 1
+	if int(next) >= len(t.lines) {
+		return 0
+	}
+	low := (*low6)(unsafe.Pointer(&t.lines[next]))
+	for i := range bucketSize {
+		x, y, s := hi^b.hi[i], lo^low[i], b.shift[i]
+		if s < 64 && x|y>>s == 0 || s >= 64 && x>>(s-64) == 0 {
+			return b.entry[i]
+		}
+	}
+	return b.inherit
 }
 
 func miss(dst []uint32) {
 	for i := range dst {
 		dst[i] = Miss
+	}
+}
+
+func missThose(dst []uint32, which uint64) {
+	for ; which != 0; which &= which - 1 {
+		dst[bits.TrailingZeros64(which)] = Miss
 	}
 }

@@ -12,10 +12,14 @@ import (
 	"github.com/gaissmai/bart"
 )
 
-// aligned returns n bytes that begin at a multiple of 8.
-func aligned(n int) []byte {
-	w := make([]uint64, (n+7)/8+1)
-	return unsafe.Slice((*byte)(unsafe.Pointer(&w[0])), len(w)*8)[:n]
+// memory returns n bytes that begin at a cache line.
+func memory(n int) []byte {
+	w := make([][lineSize]byte, n/lineSize+2)
+	b := unsafe.Slice(&w[0][0], len(w)*lineSize)
+	if off := int(uintptr(unsafe.Pointer(&w[0])) % lineSize); off != 0 {
+		b = b[lineSize-off:]
+	}
+	return b[:n:n]
 }
 
 func pfx(s string) netip.Prefix { return netip.MustParsePrefix(s) }
@@ -30,7 +34,7 @@ func lookup(t testing.TB, ps []Prefix, addrs []netip.Addr, is4 bool) []uint32 {
 	t.Helper()
 	out := make([]uint32, len(addrs))
 	if is4 {
-		mem := aligned(Size4(len(ps)))
+		mem := memory(Size4(len(ps)))
 		used, err := Build4(mem, ps)
 		if err != nil {
 			t.Fatal(err)
@@ -46,7 +50,7 @@ func lookup(t testing.TB, ps []Prefix, addrs []netip.Addr, is4 bool) []uint32 {
 		table.Lookup(out, in)
 		return out
 	}
-	mem := aligned(Size6(len(ps)))
+	mem := memory(Size6(len(ps)))
 	used, err := Build6(mem, ps)
 	if err != nil {
 		t.Fatal(err)
@@ -232,18 +236,18 @@ func TestSizeSuffices(t *testing.T) {
 			dense = append(dense, Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 7), byte(i << 1)}), 32), uint32(i)})
 		}
 		for _, set := range [][]Prefix{v4, dense} {
-			if _, err := Build4(aligned(Size4(n)), set); err != nil {
+			if _, err := Build4(memory(Size4(n)), set); err != nil {
 				t.Fatalf("IPv4, %d: %v", n, err)
 			}
 		}
-		if _, err := Build6(aligned(Size6(n)), v6); err != nil {
+		if _, err := Build6(memory(Size6(n)), v6); err != nil {
 			t.Fatalf("IPv6, %d: %v", n, err)
 		}
 	}
 }
 
 func TestBuildRefuses(t *testing.T) {
-	mem := aligned(Size4(4))
+	mem := memory(Size4(4))
 	for _, c := range []struct {
 		ps   []Prefix
 		want error
@@ -280,15 +284,19 @@ func TestZeroTableMisses(t *testing.T) {
 	}
 }
 
-// sample is a small table with nodes on every level.
+// sample is a small table that has everything: short prefixes, blocks, and both
+// kinds of bucket.
 func sample(t testing.TB, is4 bool) []byte {
 	t.Helper()
-	mem := aligned(Size6(4))
-	ps := []Prefix{{pfx("0.0.0.0/0"), 7}, {pfx("10.1.2.3/32"), 1}, {pfx("10.1.2.0/24"), 2}, {pfx("10.1.128.0/17"), 3}}
-	f := Build4
+	mem := memory(Size6(16))
+	ps := []Prefix{{pfx("0.0.0.0/0"), 7}, {pfx("10.1.2.0/24"), 2}, {pfx("10.1.128.0/17"), 3}, {pfx("11.0.0.0/13"), 4}}
+	f, hosts := Build4, "10.1.2.%d/32"
 	if !is4 {
-		ps = []Prefix{{pfx("::/0"), 7}, {pfx("2001:db8::1/128"), 1}, {pfx("2001:db8::/32"), 2}}
-		f = Build6
+		ps = []Prefix{{pfx("::/0"), 7}, {pfx("2001:db8::/32"), 2}, {pfx("2001:db8:1::/48"), 3}, {pfx("2002:db8::/32"), 3}, {pfx("2002:db8::1/128"), 5}}
+		f, hosts = Build6, "2001:db8::%d/128"
+	}
+	for i := range 9 {
+		ps = append(ps, Prefix{pfx(fmt.Sprintf(hosts, i)), uint32(100 + i)})
 	}
 	n, err := f(mem, ps)
 	if err != nil {
@@ -297,37 +305,82 @@ func sample(t testing.TB, is4 bool) []byte {
 	return mem[:n]
 }
 
+// Places in the samples, of k = 12.
+const (
+	sampleDirect = headerSize + 4<<(minBits-shortLess)
+	sampleLines  = sampleDirect + 4<<minBits
+)
+
 func TestOpenRefusesDamage(t *testing.T) {
 	le := binary.LittleEndian
-	nodes := headerSize + directLen*4
+	root := sampleDirect + 4*0x0a0 // of 10.0.0.0/12
+	put := func(at int, v uint32) func([]byte) []byte {
+		return func(m []byte) []byte { le.PutUint32(m[at:], v); return m }
+	}
+	// bucketAt returns the place of the bucket that the sample's last line is.
+	bucketAt := func(m []byte) []byte { return m[len(m)-lineSize:] }
 	damage := map[string]func(m []byte) []byte{
-		"empty":                  func([]byte) []byte { return nil },
-		"cut":                    func(m []byte) []byte { return m[:len(m)-1] },
-		"magic":                  func(m []byte) []byte { m[0]++; return m },
-		"version":                func(m []byte) []byte { m[hdrVersion]++; return m },
-		"family":                 func(m []byte) []byte { m[hdrFamily] = 6; return m },
-		"node count":             func(m []byte) []byte { le.PutUint32(m[hdrNodes:], 1<<30); return m },
-		"leaf count":             func(m []byte) []byte { le.PutUint32(m[hdrLeaves:], 1<<31); return m },
-		"direct entry":           func(m []byte) []byte { le.PutUint32(m[headerSize:], nodeFlag|1000); return m },
-		"leaf base":              func(m []byte) []byte { le.PutUint32(m[nodes+16:], 1<<31); return m },
-		"child base":             func(m []byte) []byte { le.PutUint32(m[nodes+20:], 1<<20); return m },
-		"own child":              func(m []byte) []byte { le.PutUint32(m[nodes+20:], 0); return m },
-		"leaf without a value":   func(m []byte) []byte { m[nodes+8] = 0; return m },
-		"value out of range":     func(m []byte) []byte { le.PutUint32(m[len(m)-8:], nodeFlag); return m },
-		"run in a child's slot":  func(m []byte) []byte { m[nodes+8] |= 1; return m },
-		"too deep":               func([]byte) []byte { m := sample(t, false); m[hdrFamily] = 4; return m },
-		"memory not aligned":     func(m []byte) []byte { c := aligned(len(m) + 1)[1:]; copy(c, m); return c },
-		"size in header too big": func(m []byte) []byte { m[hdrSize]++; return m },
+		"empty":              func([]byte) []byte { return nil },
+		"cut":                func(m []byte) []byte { return m[:len(m)-1] },
+		"magic":              func(m []byte) []byte { m[0]++; return m },
+		"version":            func(m []byte) []byte { m[hdrVersion]++; return m },
+		"family":             func(m []byte) []byte { m[hdrFamily] = 6; return m },
+		"too few bits":       put(hdrBits, minBits-1),
+		"too many bits":      put(hdrBits, 40),
+		"line count":         put(hdrLines, 1<<29),
+		"size":               func(m []byte) []byte { m[hdrSize]++; return m },
+		"short entry":        put(headerSize, lineFlag|1),
+		"line of no number":  put(root, lineFlag),
+		"line too far":       put(root, lineFlag|1000),
+		"bucket too far":     put(root, lineFlag|bucketFlag|1000),
+		"line reached twice": put(root+4, lineFlag|1),
+		"own child":          put(sampleLines, lineFlag|1),
+		"no entry":           func(m []byte) []byte { le.PutUint32(bucketAt(m)[16:], 0); return m },
+		"line in a bucket":   func(m []byte) []byte { le.PutUint32(bucketAt(m)[16:], lineFlag|1); return m },
+		"long prefix":        func(m []byte) []byte { bucketAt(m)[32] = 32; return m },
+		"line inherited":     func(m []byte) []byte { le.PutUint32(bucketAt(m)[36:], lineFlag|1); return m },
+		"not aligned":        func(m []byte) []byte { c := memory(len(m) + 1)[1:]; copy(c, m); return c },
+		"too deep": func([]byte) []byte {
+			m := memory(sampleLines + 6*lineSize)
+			copy(m, sample(t, true)[:sampleLines])
+			le.PutUint32(m[hdrLines:], 6)
+			le.PutUint64(m[hdrSize:], uint64(len(m)))
+			for i := range 6 { // 12 bits and 6 times 4 are more than 32
+				le.PutUint32(m[sampleLines+i*lineSize:], lineFlag|uint32(i+2)%7)
+			}
+			le.PutUint32(m[root:], lineFlag|1)
+			return m
+		},
 	}
 	for name, f := range damage {
 		if _, err := Open4(f(sample(t, true))); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	m := sample(t, false)
+	long := 0
+	for at := sampleLines; at < len(m); at += 4 {
+		e := le.Uint32(m[at:])
+		bucket := sampleLines + int(e&lineMask-1)*lineSize
+		if e&^lineMask != lineFlag|bucketFlag || bucket >= len(m) || le.Uint32(m[bucket+56:]) == 0 {
+			continue
+		}
+		long++ // a bucket with another line
+		for name, v := range map[string]uint32{"other line too far": 1000, "own other line": e & lineMask} {
+			m := sample(t, false)
+			le.PutUint32(m[bucket+56:], v)
+			if _, err := Open6(m); !errors.Is(err, ErrCorrupt) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	if long == 0 {
+		t.Error("no long bucket in the sample")
+	}
 	if _, err := Open4(sample(t, true)); err != nil {
 		t.Error(err)
 	}
-	if _, err := Open6(sample(t, false)); err != nil {
+	if _, err := Open6(m); err != nil {
 		t.Error(err)
 	}
 }
@@ -346,39 +399,52 @@ func TestLookupsSurviveLaterDamage(t *testing.T) {
 		a6 := [][16]byte{netip.MustParseAddr("2001:db8::1").As16(), {}, randomAddr(r, false).As16()}
 		for i := range 100 {
 			for _, m := range [][]byte{m4, m6} {
-				if i == 0 { // every path leads into the nodes
-					for s := range directLen {
-						binary.LittleEndian.PutUint32(m[headerSize+4*s:], nodeFlag|r.Uint32N(8))
+				if i == 0 { // every path leads into the lines
+					for at := sampleDirect; at < sampleLines; at += 4 {
+						binary.LittleEndian.PutUint32(m[at:], lineFlag|r.Uint32N(2)*bucketFlag|r.Uint32N(16))
 					}
 				}
-				tail := m[headerSize+directLen*4:]
-				tail[r.IntN(len(tail))] = byte(r.Uint32())
+				at := sampleLines + r.IntN((len(m)-sampleLines)/4)*4
+				switch r.IntN(3) {
+				case 0: // on to some line
+					binary.LittleEndian.PutUint32(m[at:], lineFlag|r.Uint32N(16))
+				case 1: // far beyond all
+					binary.LittleEndian.PutUint32(m[at:], r.Uint32())
+				default:
+					m[at] = byte(r.Uint32())
+				}
 			}
 			out := make([]uint32, 4)
 			t4.Lookup(out, a4)
 			t6.Lookup(out, a6)
+			for _, v := range out {
+				if v > Miss {
+					t.Fatalf("value %#x", v)
+				}
+			}
 		}
 	}
 }
 
 func FuzzOpen(f *testing.F) {
-	// Only what follows the direct entries, and a few of those, is fuzzed: 256
-	// KiB of input would leave the fuzzer nothing but zeros to change.
+	// Only what follows the direct entries, and a few of those, is fuzzed: 16
+	// KiB of input would leave the fuzzer little but zeros to change.
 	full4, full6 := sample(f, true), sample(f, false)
-	cut := headerSize + directLen*4
-	f.Add(full4[:headerSize], uint32(nodeFlag), full4[cut:])
-	f.Add(full6[:headerSize], uint32(nodeFlag|1), full6[cut:])
+	f.Add(full4[:headerSize], uint32(lineFlag|1), full4[sampleLines:])
+	f.Add(full6[:headerSize], uint32(lineFlag|1), full6[sampleLines:])
+	f.Add(full6[:headerSize], uint32(lineFlag|bucketFlag|2), full6[sampleLines:])
 	f.Add([]byte{}, uint32(0), []byte{})
-	room := aligned(cut + 1<<16)
+	room := memory(sampleLines + 1<<16)
 	f.Fuzz(func(t *testing.T, header []byte, direct uint32, rest []byte) {
 		rest = rest[:min(len(rest), 1<<16)]
-		mem := room[:cut+len(rest)]
-		clear(mem[:headerSize])
+		mem := room[:sampleLines+len(rest)]
+		clear(mem[:sampleLines])
 		copy(mem[:headerSize], header)
-		for i := range directLen {
-			binary.LittleEndian.PutUint32(mem[headerSize+4*i:], direct+uint32(i&3))
+		copy(mem[sampleLines:], rest)
+		for _, i := range []int{0, 0x0a0, 0xfff, 0x200} {
+			binary.LittleEndian.PutUint32(mem[sampleDirect+4*i:], direct)
+			direct += uint32(len(rest) & 3)
 		}
-		copy(mem[cut:], rest)
 		addrs := []uint32{0, 1, 0x0a010203, 0xffffffff, uint32(len(rest)) * 2654435761}
 		out := make([]uint32, len(addrs))
 		if table, err := Open4(mem); err == nil {
@@ -387,6 +453,10 @@ func FuzzOpen(f *testing.F) {
 		if table, err := Open6(mem); err == nil {
 			table.Lookup(out, [][16]byte{{}, {0x20, 0x01, 0x0d, 0xb8, 15: 1}, {0: 255, 15: 255}})
 		}
+		// Unchecked, as after a change by the other process.
+		damaged := views(mem, minBits, len(rest)/lineSize)
+		lookup4(&damaged, out, addrs)
+		lookup6(&damaged, out[:3], [][16]byte{{}, {0x20, 0x01, 0x0d, 0xb8, 15: 1}, {0: 255, 15: 255}})
 		for _, v := range out {
 			if v > Miss {
 				t.Fatalf("value %#x", v)
@@ -423,7 +493,7 @@ func BenchmarkLookup(b *testing.B) {
 		for len(addrs) < 64 || len(addrs)%64 != 0 {
 			addrs = append(addrs, addrs[r.IntN(len(addrs))])
 		}
-		mem := aligned(Size4(n))
+		mem := memory(Size4(n))
 		if _, err := Build4(mem, ps); err != nil {
 			b.Fatal(err)
 		}

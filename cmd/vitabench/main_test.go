@@ -52,7 +52,7 @@ func TestFields(t *testing.T) {
 	}{
 		{"softbench --seconds 0.3", soft},
 		{"softbench --direction inbound --size 576 --family 6 --seconds 0.3", soft},
-		{"lpm --prefixes 1000", []string{"ns_per_lookup", "bart_ns_per_lookup", "build_ms", "bytes"}},
+		{"lpm --prefixes 1000", []string{"ns_per_lookup", "bart_ns_per_lookup", "min_ns_per_lookup", "build_ms", "update_us", "update_p999_us", "update_max_us", "bytes"}},
 		{"aead --op open --key 256 --sizes 64 --batch 8 --rounds 3 --peer go", []string{"op", "key", "batch", "tier", "results"}},
 	} {
 		out, errs, err := vitabench(t, append(strings.Fields(c.args), "--json")...)

@@ -90,8 +90,11 @@ type RouteEntry struct {
 func generationRoom(n int) int {
 	return arena.Size[genHeader](1) + arena.Size[workerEntry](MaxWorkers) + arena.Size[RouteEntry](n) +
 		arena.Size[PeerEntry](n*MaxWorkers) + n*MaxID + arena.Size[NeighbourEntry](maxNeighbours(n)) +
-		lpm.Size4(0) + lpm.Size6(n) + 9*8
+		lpm.Size4(n) + lpm.Size6(n) + 10*align
 }
+
+// align is that of the tables' parts: cache lines, as asm/lpm wants them.
+const align = 64
 
 // cursor hands out aligned stretches of a table's memory.
 type cursor struct {
@@ -100,7 +103,7 @@ type cursor struct {
 }
 
 func (c *cursor) take(n int) (extent, []byte, error) {
-	start := (c.at + 7) &^ 7
+	start := (c.at + align - 1) &^ (align - 1)
 	if n < 0 || start > len(c.b) || n > len(c.b)-start {
 		return extent{}, nil, specError("the tables do not fit their %d bytes of shared memory", len(c.b))
 	}
@@ -294,7 +297,7 @@ func buildRoutes(h *genHeader, c *cursor, s *Spec, prev *Tables, maxRoutes int, 
 }
 
 func buildLPM(e *extent, c *cursor, build func([]byte, []lpm.Prefix) (int, error), prefixes []lpm.Prefix) error {
-	all, b, err := c.take(len(c.b) - (c.at+7)&^7) // as much as there is; given back below
+	all, b, err := c.take(len(c.b) - (c.at+align-1)&^(align-1)) // as much as there is; given back below
 	if err != nil {
 		return err
 	}

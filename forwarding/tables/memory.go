@@ -12,7 +12,7 @@ import (
 // any layout in this package; both processes must have the same.
 const (
 	Magic   = 0x656e6967_61746976 // "vitaengi", little endian
-	Version = 12
+	Version = 13
 )
 
 // WorkerSlots is how many worker slots there are: twice MaxWorkers, because

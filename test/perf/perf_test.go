@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 		"softbench": `{"mpps":4,"ns_per_packet":250,"gbps":2,"cpu_ns_per_packet":240.5,"min_ns_per_packet":230,"max_gap_us":9,"tier":"generic"}`,
 		"aead": `{"results":[{"size":64,"ns":10,"peer_ns":90,"min_ns":9,"min_peer_ns":80},{"size":576,"ns":30,"peer_ns":90,"min_ns":30,"min_peer_ns":80},` +
 			`{"size":1420,"ns":60,"peer_ns":90,"min_ns":60,"min_peer_ns":80},{"size":8192,"ns":300,"peer_ns":90,"min_ns":300,"min_peer_ns":80}]}`,
-		"lpm":    `{"ns_per_lookup":8.25,"bart_ns_per_lookup":80,"build_ms":300,"bytes":24000000}`,
+		"lpm":    `{"ns_per_lookup":8.25,"min_ns_per_lookup":8,"bart_ns_per_lookup":80,"build_ms":300,"update_us":3,"bytes":24000000}`,
 		"gap":    `{"p50_us":10,"p99_us":20,"p9999_us":30,"p999999_us":40,"max_us":50,"floor_p50_us":10,"floor_max_us":55.5,"routes":100000,"commits":100,"commit_ms":200,"polls":7,"floor_polls":8}`,
 		"commit": `{"routes":10,"load_s":0.1,"netconf_commit_ms":{"median":0.66,"p95":4.2},"restconf_put_ms":{"median":0.5,"p95":1}}`,
 		"128":    "direct 64 20 18\nburst 64 25 16\ndirect 576 40 39\ndirect 1420 70 69\ndirect 8192 330 329\n",
@@ -96,7 +96,7 @@ func TestRun(t *testing.T) {
 		"| seal 128, avx512 | 10.0 (9.0), 90.0 | 30.0 (30.0), 90.0 | 60.0 (60.0), 90.0 | 300.0 (300.0), 90.0 |",
 		"| 128 | 64 | 10.0 (9.0) | 20.0 (18.0) | direct | 0.50 | 0.50 |", // of the best way by its median
 		"| 256 | 8192 | 300.0 (300.0) | 331.0 (329.0) | job | 0.91 | 0.91 |",
-		"| 1000 IPv6, hot | 8.2 | 80.0 | 300.0 | 24.0 |",
+		"| 1000 IPv6, hot | 8.2 | 8.0 | 80.0 | 300.0 | 3.0 | 24.0 |",
 		"| worker | 10.0 | 20.0 | 30.0 | 40.0 | 50.0 | 7 |",
 		"| floor | 10.0 | 0.0 | 0.0 | 0.0 | 55.5 | 8 |",
 		"| 10 routes | 0.66 (4.20) | 0.50 |",

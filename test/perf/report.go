@@ -76,8 +76,8 @@ func (r *run) tables() string {
 			fmt.Fprintf(&b, "| %d | %d | %.1f (%.1f) | %.1f (%.1f) | %s | %.2f | %.2f |\n", p.Key, p.Size, p.Ours, p.OursMin, p.IPsecMB, p.IPsecMBMin, p.Way, p.Ratio, p.RatioMin)
 		}
 	}
-	table("lpm", "Longest-prefix match", []string{"ns a lookup", "bart ns", "build ms", "MB"}, func(s *step) []string {
-		return f(1, s.field("ns_per_lookup"), s.field("bart_ns_per_lookup"), s.field("build_ms"), s.field("bytes")/1e6)
+	table("lpm", "Longest-prefix match", []string{"ns a lookup", "best", "bart ns", "build ms", "update µs", "MB"}, func(s *step) []string {
+		return f(1, s.field("ns_per_lookup"), s.field("min_ns_per_lookup"), s.field("bart_ns_per_lookup"), s.field("build_ms"), s.field("update_us"), s.field("bytes")/1e6)
 	})
 	for _, s := range r.of("gap") {
 		fmt.Fprintf(&b, "\n## Without a poll, µs: %.0f routes, %.0f commits of %.0f ms\n| | p50 | p99 | p99.99 | p99.9999 | longest | polls |\n|---|---|---|---|---|---|---|\n",
