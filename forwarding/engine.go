@@ -118,7 +118,9 @@ func (e *Engine) setUp(size int, to tables.Options) (err error) {
 		}
 		h.CPUs[n/64] |= 1 << (n % 64)
 	}
-	e.keys = newKeyStore(len(e.mem.SAs))
+	if e.keys, err = newKeyStore(len(e.mem.SAs)); err != nil {
+		return err
+	}
 	e.saIndex = saIndex{max: len(e.mem.SAs), uses: make(map[int]uint32)}
 	if e.punt, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return fmt.Errorf("event file: %w", err)
@@ -167,6 +169,9 @@ func (e *Engine) free() error {
 		if fd >= 0 {
 			errs = append(errs, unix.Close(fd))
 		}
+	}
+	if e.keys != nil {
+		errs = append(errs, e.keys.close())
 	}
 	if e.arena != nil {
 		errs = append(errs, e.arena.Close())

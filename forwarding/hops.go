@@ -34,7 +34,7 @@ type hop struct {
 
 // via returns a next hop's address. Where there is none it sees to it that there
 // will be.
-func (w *worker) via(s *side, h *hop) (wire.MAC, bool) {
+func (w *worker) via(s *side, h *hop) (wire.MACWord, bool) {
 	if mac, ok := neigh.Ready(h.n); ok {
 		return mac, true
 	}
@@ -42,20 +42,20 @@ func (w *worker) via(s *side, h *hop) (wire.MAC, bool) {
 }
 
 // resolve is for a neighbour that is not ready.
-func (w *worker) resolve(s *side, n *tables.Neighbour, ip *[16]byte) (wire.MAC, bool) {
+func (w *worker) resolve(s *side, n *tables.Neighbour, ip *[16]byte) (wire.MACWord, bool) {
 	mac, ok, ask := neigh.Use(n, w.now)
 	if ask {
 		w.ask(s, ip, nil)
 	}
-	return mac, ok
+	return wire.Word(&mac), ok
 }
 
 // hopOf returns the address of the neighbour that packets to a peer are handed to.
-func (w *worker) hopOf(p *tables.PeerEntry) (wire.MAC, bool) {
+func (w *worker) hopOf(p *tables.PeerEntry) (wire.MACWord, bool) {
 	s := &w.a.public
 	n := w.mem.Neighbour(p.Hop &^ tables.OnLink)
 	if n == nil {
-		return wire.MAC{}, false
+		return 0, false
 	}
 	if mac, ok := neigh.Ready(n); ok {
 		return mac, true
@@ -69,7 +69,7 @@ func (w *worker) hopOf(p *tables.PeerEntry) (wire.MAC, bool) {
 
 // hopTo is hopOf for an address that vitad sends a message to, which may be that
 // of no route any more.
-func (w *worker) hopTo(peer netip.Addr) (wire.MAC, bool) {
+func (w *worker) hopTo(peer netip.Addr) (wire.MACWord, bool) {
 	a := w.a
 	ip := peer.As16()
 	if ip == a.public.next.ip || !a.onLink.Contains(peer) {
@@ -80,7 +80,7 @@ func (w *worker) hopTo(peer netip.Addr) (wire.MAC, bool) {
 			return w.via(&a.public, &hop{n, ip})
 		}
 	}
-	return wire.MAC{}, false
+	return 0, false
 }
 
 // ask asks for a neighbour's address: everybody, or the station that had it.
@@ -358,7 +358,7 @@ func self(p *tables.Port) neigh.Self {
 
 func (e *Engine) view(s *side, p *tables.Port) {
 	s.self, s.neighbours = self(p), p.Neighbours
-	s.us = us(&s.self)
+	s.us = uint64(wire.Word(&s.self.MAC))
 	s.next = e.hop(p, p.NextHop, p.NextHopMAC)
 	s.other = e.hop(p, p.OtherNextHop, p.OtherNextHopMAC)
 }

@@ -35,10 +35,12 @@ func (w *worker) inbound() int {
 	if a.public.vlan != 0 {
 		rx = w.untag(&a.public, rx)
 	}
+	w.cameBy(rx)
 	m := w.sortPublic(rx)
 	if m == 0 {
 		return n
 	}
+	w.countsOf(m)
 	w.crypt.Open()
 	m4, m6 := w.decapsulated(m)
 	w.crypt.Reset()
@@ -195,7 +197,7 @@ func (w *worker) resynchronise(sa *tables.SA, key *esp.Key, seq uint64, b []byte
 // their sources in addr and addr6. It returns how many there are of each.
 func (w *worker) decapsulated(m int) (m4, m6 int) {
 	pool := w.pool
-	has4 := w.a.private.self.Has4
+	has4, has6 := w.a.private.self.Has4, w.a.private.self.Has6
 	var run inboundRun // packets by one SA
 	for i := range m {
 		k, sa := w.fwd[i], w.sas[i]
@@ -207,9 +209,11 @@ func (w *worker) decapsulated(m int) (m4, m6 int) {
 		}
 		if sa != run.sa {
 			run.settle(w.now)
-			run = inboundRun{sa: sa, counts: w.counts(sa.Route), window: w.mem.Window(sa, w.index[i])}
+			run.sa, run.counts, run.window = sa, w.counts(sa.Route), w.mem.Window(sa, w.index[i])
 		}
-		sa.Failures = 0
+		if sa.Failures != 0 {
+			sa.Failures = 0
+		}
 		// Only now may the window move: before, anybody could move it.
 		if !esp.Mark(sa, run.window, w.seqs[i]) {
 			sa.DecryptErrors++
@@ -219,11 +223,16 @@ func (w *worker) decapsulated(m int) (m4, m6 int) {
 		run.packets++
 		b := pool.Bytes(k)
 		payload, next, ok := esp.Trim(b)
-		if ok && next == wire.ProtoIPv4 && has4 && w.udp[i] == 0 {
-			n := w.inner4(k, payload, m4)
-			if n > m4 {
+		if ok && w.udp[i] == 0 {
+			switch {
+			case next == wire.ProtoIPv4 && has4 && w.plain4(k, payload, m4):
 				w.sas[m4] = sa
-				m4 = n
+				m4++
+				run.bytes += uint64(len(payload))
+				continue
+			case next == wire.ProtoIPv6 && has6 && w.plain6(k, payload, m6):
+				w.sas6[m6] = sa
+				m6++
 				run.bytes += uint64(len(payload))
 				continue
 			}
@@ -242,7 +251,7 @@ func (w *worker) decapsulated(m int) (m4, m6 int) {
 			w.dropIn(k, sa, drop.ESPTrailer)
 		case next == wire.ProtoIPv4 && has4:
 			m4 = w.inner(k, sa, payload, w.outerECN(outer), m4)
-		case next == wire.ProtoIPv6 && w.a.private.self.Has6:
+		case next == wire.ProtoIPv6 && has6:
 			m6 = w.inner6(k, sa, payload, w.outerECN(outer), m6)
 		case next == wire.ProtoNone:
 			w.dropIn(k, sa, drop.ESPDummy)
@@ -326,14 +335,14 @@ func (w *worker) deliver(m int) {
 	a := w.a
 	s := &a.private
 	mac, reachable := w.via(s, a.next4)
-	head := ethernetHead(&mac, &s.self.MAC, type4)
+	head := ethernetHead(mac, &s.self.MAC, type4)
 	pool, own, mtu := w.pool, s.self.IP, s.mtu
 	for i := range m {
 		k, sa := w.fwd[i], w.sas[i]
 		f := pool.Head(k.Grow(wire.EthernetLen))
 		p := (*[wire.IPv4Len]byte)(f[wire.EthernetLen:])
 		if w.value[i] != sa.Route || wire.Be32(p[16:]) == own || p[8] <= 1 || int(k.Len) > mtu || !reachable {
-			w.undelivered(i, reachable)
+			w.undelivered(i)
 			continue
 		}
 		wire.LowerTTL((*[4]byte)(p[8:]))
@@ -343,7 +352,7 @@ func (w *worker) deliver(m int) {
 }
 
 // undelivered takes a packet that is not to be sent to the private network.
-func (w *worker) undelivered(i int, reachable bool) {
+func (w *worker) undelivered(i int) {
 	s := &w.a.private
 	k, sa := w.fwd[i], w.sas[i]
 	p := wire.IPv4(w.pool.Bytes(k))
@@ -360,7 +369,7 @@ func (w *worker) undelivered(i int, reachable bool) {
 			w.tellInbound(p, &w.limits.tooBig, wire.ICMPUnreachable, wire.CodeFragmentationNeeded, uint32(s.mtu))
 		}
 		w.dropIn(k, sa, drop.InboundTooBig)
-	case !reachable:
+	default: // the next hop is not known
 		w.dropIn(k, sa, drop.InboundNoNextHop)
 	}
 }
@@ -460,7 +469,8 @@ func (w *worker) sendMessage(e *tables.Entry) {
 	if !ok {
 		return
 	}
-	wire.Ethernet(f).Put(&mac, &s.self.MAC, typ)
+	to := mac.MAC()
+	wire.Ethernet(f).Put(&to, &s.self.MAC, typ)
 	p := f[wire.EthernetLen:]
 	u := wire.UDP(p[header:])
 	u.Put(w.a.tables.ProtocolPort, peer.Port(), udpLen)

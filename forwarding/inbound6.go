@@ -88,32 +88,40 @@ func (w *worker) deliver6(m int) {
 	a := w.a
 	s := &a.private
 	mac, reachable := w.via(s, a.next6)
+	head := ethernetHead(mac, &s.self.MAC, type6)
+	pool, mtu := w.pool, s.mtu
 	for i := range m {
-		k := w.fwd6[i]
-		p := wire.IPv6(w.pool.Bytes(k))
-		switch {
-		case w.value[i] != w.sas6[i].Route:
-			w.dropIn(k, w.sas6[i], drop.InboundPolicy)
-			continue
-		case *p.Dst() == s.self.IP6:
-			w.localInbound6(k, p)
-			continue
-		case p.HopLimit() <= 1:
-			w.tellInbound6(p, &w.limits.timeExceeded, wire.ICMP6TimeExceeded, wire.CodeHopLimitExceeded, 0)
-			w.dropIn(k, w.sas6[i], drop.InboundTTL)
-			continue
-		case len(p) > s.mtu:
-			w.tellInbound6(p, &w.limits.tooBig, wire.ICMP6TooBig, 0, uint32(s.mtu))
-			w.dropIn(k, w.sas6[i], drop.InboundTooBig)
-			continue
-		case !reachable:
-			w.dropIn(k, w.sas6[i], drop.InboundNoNextHop)
+		k, sa := w.fwd6[i], w.sas6[i]
+		f := pool.Head(k.Grow(wire.EthernetLen))
+		p := (*[wire.IPv6Len]byte)(f[wire.EthernetLen:])
+		if w.value[i] != sa.Route || *(*[16]byte)(p[24:]) == s.self.IP6 || p[7] <= 1 || int(k.Len) > mtu || !reachable {
+			w.undelivered6(i)
 			continue
 		}
-		p.DecrementHopLimit()
-		k = k.Grow(wire.EthernetLen)
-		wire.Ethernet(w.pool.Bytes(k)).Put(&mac, &s.self.MAC, wire.TypeIPv6)
-		w.push(s, k)
+		p[7]--
+		head.put(f)
+		w.push(s, k.Grow(wire.EthernetLen))
+	}
+}
+
+// undelivered6 takes a packet that is not to be sent to the private network.
+func (w *worker) undelivered6(i int) {
+	s := &w.a.private
+	k, sa := w.fwd6[i], w.sas6[i]
+	p := wire.IPv6(w.pool.Bytes(k))
+	switch {
+	case w.value[i] != sa.Route:
+		w.dropIn(k, sa, drop.InboundPolicy)
+	case *p.Dst() == s.self.IP6:
+		w.localInbound6(k, p)
+	case p.HopLimit() <= 1:
+		w.tellInbound6(p, &w.limits.timeExceeded, wire.ICMP6TimeExceeded, wire.CodeHopLimitExceeded, 0)
+		w.dropIn(k, sa, drop.InboundTTL)
+	case len(p) > s.mtu:
+		w.tellInbound6(p, &w.limits.tooBig, wire.ICMP6TooBig, 0, uint32(s.mtu))
+		w.dropIn(k, sa, drop.InboundTooBig)
+	default: // the next hop is not known
+		w.dropIn(k, sa, drop.InboundNoNextHop)
 	}
 }
 

@@ -47,10 +47,12 @@ func (w *worker) outbound() int {
 	m := 0
 	if m4 > 0 {
 		a.tables.LPM.Lookup(w.value[:m4], w.addr[:m4])
+		w.sendsBy(w.value[:m4])
 		m = w.fit(m4, transit4)
 	}
 	if m6 > 0 {
 		a.tables.LPM6.Lookup(w.value[:m6], w.addr6[:m6])
+		w.sendsBy(w.value[:m6])
 		m = w.fit6(m, m6, transit6)
 	}
 	if w.capture != nil {
@@ -283,10 +285,10 @@ type outboundSA struct {
 	peer   [16]byte
 	port   uint16 // of ESP in UDP; 0: it is not in UDP
 
-	mac       wire.MAC // of the next hop on the way to the peer
-	reachable bool     // it is known
-	limit     int      // the largest packet that may be sent, bytes
-	path      int      // the largest that goes unfragmented, as far as one knows
+	mac       wire.MACWord // of the next hop on the way to the peer
+	reachable bool         // it is known
+	limit     int          // the largest packet that may be sent, bytes
+	path      int          // the largest that goes unfragmented, as far as one knows
 
 	spi     uint32
 	seq     uint64 // the last one used
@@ -303,7 +305,8 @@ type outboundSA struct {
 func (w *worker) outboundSA(s *outboundSA, route uint32) {
 	a := w.a
 	peer := a.tables.Peer(route, a.index)
-	*s = outboundSA{route: route, counts: w.counts(route), port: a.tables.Routes[route].UDPPort, head: a.head}
+	s.route, s.counts, s.entry, s.left, s.packets, s.bytes = route, w.counts(route), nil, 0, 0, 0
+	s.port = a.tables.Routes[route].UDPPort
 	s.mac, s.reachable = w.hopOf(&peer)
 	s.path = w.innerMost(s)
 	s.limit = s.path
@@ -330,7 +333,8 @@ func (w *worker) outboundSA(s *outboundSA, route uint32) {
 	s.path = w.innerLimit(s)
 	s.limit = s.path
 	s.allow(w.now)
-	s.head.to(s, a.v6, a.tables.UDPPort)
+	s.head = a.head
+	s.head.to(s.mac, &s.peer, a.v6, a.tables.UDPPort, s.port)
 }
 
 // allow notes what the SA's hard limits leave (RFC 4301, 4.4.2.1).

@@ -1,6 +1,8 @@
 package forwarding
 
 import (
+	"math/bits"
+
 	"vita/asm/cksum"
 	"vita/forwarding/wire"
 	"vita/internal/pktbuf"
@@ -13,85 +15,105 @@ import (
 // A worker has one with all that is the same for all peers, an outboundSA one
 // for its peer. What is different for each packet are the lengths, the traffic
 // class, and in IPv4 identification, DF and checksum.
+//
+// It is kept in words of eight bytes, of which the first is the lowest, and
+// written in such words: a word can be read right after it was written, bytes
+// that were written in other pieces cannot. Whatever the last word has more than
+// the headers, the ESP header is written over.
 type outerHead struct {
-	b   [pktbuf.HeadLen]byte
+	w   [pktbuf.HeadLen / 8]uint64
 	n   int    // bytes
 	sum uint32 // of the IPv4 header
 }
 
-const (
-	ipOff = wire.EthernetLen
-	// copied is how much of a template is written in one go. What that is more
-	// than the headers, the ESP header is written over.
-	copied4 = 48
-	copied6 = pktbuf.HeadLen
-)
+const ipOff = wire.EthernetLen
 
 // newOuterHead returns what the headers of all packets that a side sends into
 // tunnels have in common.
 func newOuterHead(s *side, v6 bool) (h outerHead) {
+	var b [pktbuf.HeadLen]byte
 	if v6 {
 		h.n = ipOff + wire.IPv6Len
-		wire.Ethernet(h.b[:]).Put(&wire.MAC{}, &s.self.MAC, wire.TypeIPv6)
-		wire.PutIPv6(h.b[ipOff:], 0, wire.ProtoESP, outerTTL, &s.self.IP6, &[16]byte{})
-		return h
+		wire.Ethernet(b[:]).Put(&wire.MAC{}, &s.self.MAC, wire.TypeIPv6)
+		wire.PutIPv6(b[ipOff:], 0, wire.ProtoESP, outerTTL, &s.self.IP6, &[16]byte{})
+	} else {
+		h.n = ipOff + wire.IPv4Len
+		wire.Ethernet(b[:]).Put(&wire.MAC{}, &s.self.MAC, wire.TypeIPv4)
+		wire.PutIPv4(b[ipOff:], 0, false, outerTTL, wire.ProtoESP, s.self.IP, 0)
+		wire.PutBe16(b[ipOff+10:], 0)
+		h.sum = cksum.Add(b[ipOff:h.n], 0)
 	}
-	h.n = ipOff + wire.IPv4Len
-	wire.Ethernet(h.b[:]).Put(&wire.MAC{}, &s.self.MAC, wire.TypeIPv4)
-	p := h.b[ipOff:h.n]
-	wire.PutIPv4(p, 0, false, outerTTL, wire.ProtoESP, s.self.IP, 0)
-	wire.PutBe16(p[10:], 0)
-	h.sum = cksum.Add(p, 0)
+	for i := range h.w {
+		h.w[i] = wire.Le64(b[8*i:])
+	}
 	return h
 }
 
-// to makes the template that of packets by an SA.
-func (h *outerHead) to(s *outboundSA, v6 bool, udpPort uint16) {
-	*(*wire.MAC)(h.b[:]) = s.mac
-	proto := &h.b[ipOff+9]
-	if v6 {
-		*(*[16]byte)(h.b[ipOff+24:]) = s.peer
-		proto = &h.b[ipOff+6]
-	} else {
-		*(*[4]byte)(h.b[ipOff+16:]) = [4]byte(s.peer[12:])
-		peer := wire.Be32(s.peer[12:])
-		h.sum += peer>>16 + peer&0xffff
+// to makes the template that of packets to a peer, by a station, and in UDP
+// where port is not 0.
+func (h *outerHead) to(mac wire.MACWord, peer *[16]byte, v6 bool, own, port uint16) {
+	h.w[0] |= uint64(mac)
+	lo, hi := wire.Le64(peer[0:]), wire.Le64(peer[8:])
+	if v6 { // in bytes 38 to 53
+		h.w[4] |= lo << 48
+		h.w[5] |= lo>>16 | hi<<48
+		h.w[6] |= hi >> 16
+	} else { // in bytes 30 to 33
+		h.w[3] |= hi >> 32 << 48
+		h.w[4] |= hi >> 48
+		ip := bits.ReverseBytes32(uint32(hi >> 32))
+		h.sum += ip>>16 + ip&0xffff
 	}
-	if s.port == 0 {
+	if port == 0 {
 		return
 	}
-	*proto = wire.ProtoUDP
-	h.sum += wire.ProtoUDP - wire.ProtoESP + 0xffff // in ones' complement
-	wire.UDP(h.b[h.n:]).Put(udpPort, s.port, 0)
+	ports := uint64(bits.ReverseBytes16(own)) | uint64(bits.ReverseBytes16(port))<<16
+	if v6 {
+		h.w[2] ^= (wire.ProtoESP ^ wire.ProtoUDP) << 32
+		h.w[6] |= ports << 48
+		h.w[7] |= ports >> 16
+	} else {
+		h.w[2] ^= (wire.ProtoESP ^ wire.ProtoUDP) << 56
+		h.sum += wire.ProtoUDP - wire.ProtoESP + 0xffff // in ones' complement
+		h.w[4] |= ports << 16
+	}
 	h.n += wire.UDPLen
 }
 
 // put4 writes the headers of IPv4 in front of an ESP packet of n bytes.
 func (h *outerHead) put4(b *[pktbuf.HeadLen]byte, n int, tos uint8, id uint16, df bool) {
-	*(*[copied4]byte)(b[:]) = [copied4]byte(h.b[:])
 	total := uint32(n + h.n - ipOff)
-	second := uint32(id) << 16
+	flags := uint32(0)
 	if df {
-		second |= 0x4000
+		flags = 0x4000
 	}
-	b[ipOff+1] = tos
-	wire.PutBe16(b[ipOff+2:], uint16(total))
-	wire.PutBe32(b[ipOff+4:], second)
-	sum := h.sum + uint32(tos) + total + second>>16 + second&0xffff
+	sum := h.sum + uint32(tos) + total + uint32(id) + flags
 	sum = sum>>16 + sum&0xffff
-	wire.PutBe16(b[ipOff+10:], ^uint16(sum+sum>>16))
-	if h.n > ipOff+wire.IPv4Len { // no checksum: RFC 3948, 2.1
-		wire.PutBe16(b[ipOff+wire.IPv4Len+4:], uint16(n+wire.UDPLen))
+	sum = uint32(^uint16(sum + sum>>16))
+	wire.PutLe64(b[0:], h.w[0])
+	wire.PutLe64(b[8:], h.w[1]|uint64(tos)<<56)
+	lengths := uint64(bits.ReverseBytes16(uint16(total))) | uint64(bits.ReverseBytes16(id))<<16
+	wire.PutLe64(b[16:], h.w[2]|lengths|uint64(flags)<<24)
+	wire.PutLe64(b[24:], h.w[3]|uint64(bits.ReverseBytes16(uint16(sum))))
+	if h.n == ipOff+wire.IPv4Len {
+		wire.PutLe64(b[32:], h.w[4])
+		return
 	}
+	// The checksum of UDP is 0: RFC 3948, 2.1.
+	wire.PutLe64(b[32:], h.w[4]|uint64(bits.ReverseBytes16(uint16(n+wire.UDPLen)))<<48)
+	wire.PutLe64(b[40:], h.w[5])
 }
 
 // put6 writes the headers of IPv6 in front of an ESP packet of n bytes.
 func (h *outerHead) put6(b *[pktbuf.HeadLen]byte, n int, tos uint8) {
-	*b = h.b
-	payload := uint16(n + h.n - ipOff - wire.IPv6Len)
-	wire.PutBe16(b[ipOff:], 6<<12|uint16(tos)<<4)
-	wire.PutBe16(b[ipOff+4:], payload)
-	if h.n > ipOff+wire.IPv6Len {
-		wire.PutBe16(b[ipOff+wire.IPv6Len+4:], payload) // the checksum is that of what is not yet encrypted
+	payload := uint64(bits.ReverseBytes16(uint16(n + h.n - ipOff - wire.IPv6Len)))
+	wire.PutLe64(b[0:], h.w[0])
+	wire.PutLe64(b[8:], h.w[1]|uint64(tos>>4)<<48|uint64(tos&15)<<60)
+	wire.PutLe64(b[16:], h.w[2]|payload<<16)
+	for i := 3; i < 7; i++ {
+		wire.PutLe64(b[8*i:], h.w[i])
+	}
+	if h.n > ipOff+wire.IPv6Len { // the checksum is that of what is not yet encrypted
+		wire.PutLe64(b[56:], h.w[7]|payload<<16)
 	}
 }

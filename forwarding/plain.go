@@ -5,7 +5,6 @@ import (
 
 	"vita/asm/cksum"
 	"vita/forwarding/esp"
-	"vita/forwarding/neigh"
 	"vita/forwarding/tables"
 	"vita/forwarding/wire"
 	"vita/internal/pktbuf"
@@ -53,13 +52,6 @@ type header6 uint64
 func (h header6) plain() bool { return h&0xf0 == 0x60 }
 func (h header6) length() int { return int(bits.ReverseBytes16(uint16(h >> 32))) }
 func (h header6) next() uint8 { return uint8(h >> 48) }
-
-// us returns how the frames begin that are for a station.
-func us(s *neigh.Self) uint64 {
-	var b [8]byte
-	copy(b[:], s.MAC[:])
-	return wire.Le64(b[:])
-}
 
 // sortPrivate parts the frames of a batch by what they are. What is to be
 // forwarded it puts, from its IP header on, into its family's part of the
@@ -155,30 +147,45 @@ func (w *worker) sortPublic6(rx []pktbuf.Packet) (m int) {
 	return m
 }
 
-// inner4 puts the packet in an opened ESP packet k at place m of the batch and
-// returns the next place; where the packet is not plain it returns m.
-func (w *worker) inner4(k pktbuf.Packet, payload []byte, m int) int {
+// plain4 puts the packet in an opened ESP packet k at place m of the batch, if it
+// is plain; otherwise it returns false and has done nothing.
+func (w *worker) plain4(k pktbuf.Packet, payload []byte, m int) bool {
+	ecn := w.outerECN(k)
 	k.Off += esp.HeaderLen
-	h := w.pool.Head(k)
-	p := loadHeader4((*[wire.IPv4Len]byte)(h[:]))
+	p := loadHeader4((*[wire.IPv4Len]byte)(w.pool.Head(k)[:]))
 	total, src := p.total(), p.src()
-	if !p.plain() || total < wire.IPv4Len || total > len(payload) || !p.valid() || wire.Martian(src) || wire.Martian(p.dst()) {
-		return m
-	}
-	if w.outerECN(pktbuf.Packet{Frame: k.Frame, Off: k.Off - esp.HeaderLen}) != wire.NotECT {
-		return m
+	if !p.plain() || total < wire.IPv4Len || total > len(payload) || !p.valid() ||
+		wire.Martian(src) || wire.Martian(p.dst()) || ecn != wire.NotECT {
+		return false
 	}
 	k.Len = uint16(total) // without traffic flow padding
 	w.fwd[m], w.addr[m] = k, src
-	return m + 1
+	return true
 }
 
-// ethernetHead is an Ethernet header, as two words that overlap.
+// plain6 is plain4 for a packet of IPv6, into its part of the batch.
+func (w *worker) plain6(k pktbuf.Packet, payload []byte, m int) bool {
+	ecn := w.outerECN(k)
+	k.Off += esp.HeaderLen
+	h := w.pool.Head(k)
+	p := header6(wire.Le64(h[:]))
+	total := wire.IPv6Len + p.length()
+	src := (*[16]byte)(h[8:])
+	if !p.plain() || total > len(payload) || ecn != wire.NotECT || wire.Martian6(src) || wire.Martian6((*[16]byte)(h[24:])) {
+		return false
+	}
+	k.Len = uint16(total)
+	w.fwd6[m], w.addr6[m] = k, *src
+	return true
+}
+
+// ethHead is an Ethernet header, as two words that overlap.
 type ethHead struct{ a, b uint64 }
 
-func ethernetHead(dst, src *wire.MAC, typ uint16) ethHead {
+func ethernetHead(dst wire.MACWord, src *wire.MAC, typ uint16) ethHead {
 	var f [wire.EthernetLen]byte
-	wire.Ethernet(f[:]).Put(dst, src, bits.ReverseBytes16(typ))
+	to := dst.MAC()
+	wire.Ethernet(f[:]).Put(&to, src, bits.ReverseBytes16(typ))
 	return ethHead{wire.Le64(f[:]), wire.Le64(f[6:])}
 }
 
@@ -210,7 +217,7 @@ func (w *worker) follows(r *espRun, k pktbuf.Packet, m int) bool {
 			return false
 		}
 		sa := &w.mem.SAs[i]
-		*r = espRun{spi: spi, sa: sa, key: w.keys.at(i), index: i, top: sa.Seq}
+		r.spi, r.sa, r.key, r.index, r.top = spi, sa, w.keys.at(i), i, sa.Seq
 		r.usable = r.key != nil && !w.ended(sa, 0) && sa.Failures < esp.ResyncAfter && uint32(sa.Seq) >= uint32(sa.Replay)
 	}
 	if !r.usable || k.Len < esp.MinLen || low <= uint32(r.top) {

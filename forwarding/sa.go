@@ -9,7 +9,7 @@ import (
 	"vita/forwarding/esp"
 	"vita/forwarding/internal/ctl"
 	"vita/forwarding/tables"
-	"vita/forwarding/wire"
+	"vita/internal/arena"
 )
 
 // An SA has three parts, all under one index: the entry in shared memory
@@ -26,59 +26,52 @@ const lastSeq = 1<<64 - 2
 // is not usable in that time.
 const expiredFor = time.Minute
 
-const keyChunk = 256
-
-// keyStore holds the keys by SA index. Chunks of it are made when first
-// needed, and stay.
+// keyStore holds the keys by SA index, in memory that no core dump holds. The
+// first number of a key's room is its salt, the second says whether workers may
+// use it: that orders the control goroutine's writes before their reads.
 type keyStore struct {
-	chunks []atomic.Pointer[[keyChunk]keySlot]
+	memory []byte
+	keys   []esp.Key
 }
 
-// keySlot is a key and whether workers may use it: what orders the control
-// goroutine's writes before their reads.
-type keySlot struct {
-	ready atomic.Bool
-	key   esp.Key
+func newKeyStore(n int) (*keyStore, error) {
+	b, err := arena.Private(arena.Size[esp.Key](n))
+	if err != nil {
+		return nil, fmt.Errorf("keys: %w", err)
+	}
+	return &keyStore{b, arena.View[esp.Key](b, n)}, nil
 }
 
-func newKeyStore(n int) *keyStore {
-	return &keyStore{chunks: make([]atomic.Pointer[[keyChunk]keySlot], (n+keyChunk-1)/keyChunk)}
-}
+// close gives the memory back. No worker may be there any more.
+func (s *keyStore) close() error { return arena.Release(s.memory) }
+
+func ready(k *esp.Key) *uint32 { return &k.GCM.Room()[1] }
 
 // at returns the key of SA index i, or nil where it has none.
 func (s *keyStore) at(i int) *esp.Key {
-	c := s.chunks[i/keyChunk].Load()
-	if c == nil || !c[i%keyChunk].ready.Load() {
+	k := &s.keys[i]
+	if atomic.LoadUint32(ready(k)) == 0 {
 		return nil
 	}
-	return &c[i%keyChunk].key
+	return k
 }
 
 // set gives SA index i, which has none, a key.
 func (s *keyStore) set(i int, key []byte, salt [4]byte) error {
-	c := s.chunks[i/keyChunk].Load()
-	if c == nil {
-		c = new([keyChunk]keySlot)
-		s.chunks[i/keyChunk].Store(c)
-	}
-	slot := &c[i%keyChunk]
-	if err := slot.key.GCM.Expand(key); err != nil {
+	k := &s.keys[i]
+	if err := k.GCM.Expand(key); err != nil {
 		return fmt.Errorf("key: %w", err)
 	}
-	slot.key.Salt = wire.Le32(salt[:])
-	slot.ready.Store(true)
+	k.SetSalt(salt)
+	atomic.StoreUint32(ready(k), 1)
 	return nil
 }
 
 // hide keeps workers from taking up the key of SA index i from now on.
-func (s *keyStore) hide(i int) { s.chunks[i/keyChunk].Load()[i%keyChunk].ready.Store(false) }
+func (s *keyStore) hide(i int) { atomic.StoreUint32(ready(&s.keys[i]), 0) }
 
 // clear forgets a hidden key that no worker is using.
-func (s *keyStore) clear(i int) {
-	slot := &s.chunks[i/keyChunk].Load()[i%keyChunk]
-	slot.key.GCM.Clear()
-	slot.key.Salt = 0
-}
+func (s *keyStore) clear(i int) { s.keys[i].GCM.Clear() }
 
 // spiTable finds inbound SAs by their SPI: an open-addressed table, changed by
 // the control goroutine while its worker reads it. A slot is one word, SPI in
@@ -105,6 +98,9 @@ func newSPITable(n int) *spiTable {
 func (t *spiTable) start(spi uint32) int {
 	return int((spi * 0x9e3779b1) >> t.shift) // Fibonacci hashing: the high bits are the mixed ones
 }
+
+// slot returns where the search for an SPI begins.
+func (t *spiTable) slot(spi uint32) *atomic.Uint64 { return &t.slots[t.start(spi)] }
 
 // find returns the reference of the SA with an SPI, or 0.
 func (t *spiTable) find(spi uint32) uint32 {
@@ -216,7 +212,7 @@ func (e *Engine) installSA(r *ctl.Request) (uint32, ctl.Code, error) {
 	sa := &e.mem.SAs[i]
 	now := e.o.Clock()
 	*sa = tables.SA{
-		Route: r.Route, SPI: r.SPI, Queue: r.Queue, Direction: r.Direction, Worker: uint32(slot),
+		Route: r.Route, SPI: r.SPI, Queue: r.Queue, Direction: r.Direction, Worker: uint16(slot),
 		Created: now, MaxBytes: r.MaxBytes, MaxPackets: r.MaxPackets, LastSeq: lastSeq, Replay: live.ReplayWindow,
 		Owner: r.Owner,
 	}

@@ -95,16 +95,17 @@ func (w *worker) sendKeepalive(sa *outboundSA) {
 	if !ok {
 		return
 	}
+	mac := sa.mac.MAC()
 	p := f[wire.EthernetLen:]
 	u := p[a.outerLen:]
 	wire.UDP(u).Put(a.tables.UDPPort, sa.port, udpLen)
 	u[wire.UDPLen] = keepalive
 	if a.v6 {
-		wire.Ethernet(f).Put(&sa.mac, &s.self.MAC, wire.TypeIPv6)
+		wire.Ethernet(f).Put(&mac, &s.self.MAC, wire.TypeIPv6)
 		wire.PutIPv6(p, udpLen, wire.ProtoUDP, outerTTL, &s.self.IP6, &sa.peer)
 		w.sum6(p)
 	} else {
-		wire.Ethernet(f).Put(&sa.mac, &s.self.MAC, wire.TypeIPv4)
+		wire.Ethernet(f).Put(&mac, &s.self.MAC, wire.TypeIPv4)
 		wire.PutIPv4(p, len(p), true, outerTTL, wire.ProtoUDP, s.self.IP, wire.Be32(sa.peer[12:]))
 	}
 	w.push(s, k)

@@ -164,6 +164,7 @@ type worker struct {
 	index   [esp.BatchSize]int           // of them
 	seqs    [esp.BatchSize]uint64
 	crypt   esp.Batch
+	ahead   ahead // pointers to what a batch will need
 
 	trial  esp.Batch // see resynchronise
 	resync int64     // when it may be tried again

@@ -38,15 +38,16 @@ var ErrTier = errors.New("no such AES-GCM tier")
 // what the generic tier holds with the original: clear one of them only.
 type Key struct{ c context }
 
-// context is a Key as the kernels read it, at fixed offsets.
+// context is a Key as the kernels read it, at fixed offsets. What a small packet
+// needs of it lies together: the last powers, the key schedule, and what there is
+// room for in between.
 type context struct {
-	round  [15][16]byte // the key schedule of FIPS 197
+	powers [40][16]byte // H^32 to H^1 and eight times zero, as the kernels multiply by them
 	rounds uint32       // 10 or 14
 	tier   tier         // whose context this is; 0: nobody's
-	handle uint32       // of the generic tier, its place in generic
-	_      uint32
-	powers [40][16]byte // H^32 to H^1 and eight times zero, as the kernels multiply by them
-	folded [32][16]byte // of each, the sum of both halves, twice
+	room   [2]uint32    // the caller's
+	round  [15][16]byte // the key schedule of FIPS 197
+	folded [32][16]byte // of each power, the sum of both halves, twice
 }
 
 // tier is an implementation.
@@ -115,6 +116,18 @@ func (k *Key) Clear() {
 		k.c.releaseGeneric()
 	}
 	*k = Key{}
+}
+
+// Room returns two numbers that the caller may keep with a key, where using the
+// key brings them into the cache. Expand and Clear set them to zero.
+func (k *Key) Room() *[2]uint32 { return &k.c.room }
+
+// Prefetch asks for what small packets need of keys, of which none may be nil.
+// What is there of a Key that was never expanded does not matter.
+func Prefetch(keys []*Key) {
+	if inUse != genericTier && len(keys) > 0 {
+		prefetchAsm(keys)
+	}
 }
 
 // Op is one packet of a batch. The kernels read it at fixed offsets.

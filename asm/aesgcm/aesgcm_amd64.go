@@ -14,9 +14,10 @@ import (
 // What the kernels assume of the layouts. A difference of 0 is the only one
 // that is a constant index into an array of one.
 var (
-	_ = [1]int{}[unsafe.Offsetof(context{}.rounds)-240]
-	_ = [1]int{}[unsafe.Offsetof(context{}.powers)-256]
-	_ = [1]int{}[unsafe.Offsetof(context{}.folded)-256-40*16]
+	_ = [1]int{}[unsafe.Offsetof(context{}.powers)]
+	_ = [1]int{}[unsafe.Offsetof(context{}.rounds)-40*16]
+	_ = [1]int{}[unsafe.Offsetof(context{}.round)-40*16-16]
+	_ = [1]int{}[unsafe.Offsetof(context{}.folded)-40*16-256]
 	_ = [1]int{}[unsafe.Offsetof(Op{}.Key)]
 	_ = [1]int{}[unsafe.Offsetof(Op{}.Nonce)-8]
 	_ = [1]int{}[unsafe.Offsetof(Op{}.AAD)-24]
@@ -99,6 +100,10 @@ func (c *context) expandAsm(key []byte) error {
 	powersAVX((*byte)(unsafe.Pointer(c)))
 	c.tier = inUse
 	return nil
+}
+
+func prefetchAsm(keys []*Key) {
+	prefetchKeys((**byte)(unsafe.Pointer(unsafe.SliceData(keys))), len(keys))
 }
 
 // group collects ops for one call of a kernel.

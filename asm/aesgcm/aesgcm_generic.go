@@ -3,6 +3,7 @@ package aesgcm
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"encoding/binary"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,11 @@ var generic struct {
 	lock  sync.Mutex
 	free  []uint32
 }
+
+// place is where a Key's cipher is in generic. It stands where the other tiers
+// have a power.
+func (c *context) place() uint32     { return binary.LittleEndian.Uint32(c.powers[0][:]) }
+func (c *context) setPlace(n uint32) { binary.LittleEndian.PutUint32(c.powers[0][:], n) }
 
 func (c *context) expandGeneric(key []byte) error {
 	b, err := aes.NewCipher(key)
@@ -36,10 +42,12 @@ func (c *context) expandGeneric(key []byte) error {
 	}
 	if n := len(generic.free); n > 0 {
 		// Nobody reads a free place, so it can be filled without a copy.
-		c.handle, generic.free = generic.free[n-1], generic.free[:n-1]
-		aeads[c.handle] = a
+		at := generic.free[n-1]
+		c.setPlace(at)
+		generic.free = generic.free[:n-1]
+		aeads[at] = a
 	} else {
-		c.handle = uint32(len(aeads))
+		c.setPlace(uint32(len(aeads)))
 		aeads = append(slices.Clip(aeads), a)
 		aeads = slices.Grow(aeads, len(aeads))
 		for i := len(aeads); i < cap(aeads); i++ {
@@ -55,8 +63,8 @@ func (c *context) expandGeneric(key []byte) error {
 func (c *context) releaseGeneric() {
 	generic.lock.Lock()
 	defer generic.lock.Unlock()
-	(*generic.aeads.Load())[c.handle] = nil
-	generic.free = append(generic.free, c.handle)
+	(*generic.aeads.Load())[c.place()] = nil
+	generic.free = append(generic.free, c.place())
 }
 
 func sealGeneric(ops []Op) {
@@ -66,7 +74,7 @@ func sealGeneric(ops []Op) {
 			continue
 		}
 		plain := o.Buf[:len(o.Buf)-TagSize]
-		(*generic.aeads.Load())[o.Key.c.handle].Seal(plain[:0], o.Nonce[:], plain, o.AAD)
+		(*generic.aeads.Load())[o.Key.c.place()].Seal(plain[:0], o.Nonce[:], plain, o.AAD)
 	}
 }
 
@@ -76,7 +84,7 @@ func openGeneric(ops []Op) {
 		if o.OK = o.usable(); !o.OK {
 			continue
 		}
-		_, err := (*generic.aeads.Load())[o.Key.c.handle].Open(o.Buf[:0], o.Nonce[:], o.Buf, o.AAD)
+		_, err := (*generic.aeads.Load())[o.Key.c.place()].Open(o.Buf[:0], o.Nonce[:], o.Buf, o.AAD)
 		o.OK = err == nil
 	}
 }

@@ -50,6 +50,11 @@ func powersAVX(c *byte)
 // subWordAVX is SubWord of FIPS 197, section 5.2, without a table in memory.
 func subWordAVX(w uint32) uint32
 
+// prefetchKeys asks for the parts of n contexts, at least one, that a small packet needs.
+//
+//go:noescape
+func prefetchKeys(keys **byte, n int)
+
 // packetAVXSeal takes n packets of any size.
 //
 //go:noescape

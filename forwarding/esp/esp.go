@@ -29,10 +29,13 @@ const (
 const BatchSize = 128
 
 // Key is the secret part of an SA.
-type Key struct {
-	GCM  aesgcm.Key
-	Salt uint32 // the first byte is the lowest
-}
+type Key struct{ GCM aesgcm.Key }
+
+// SetSalt sets the first four bytes of all nonces (RFC 4106, section 4). It
+// comes after the key is expanded.
+func (k *Key) SetSalt(salt [4]byte) { k.GCM.Room()[0] = wire.Le32(salt[:]) }
+
+func (k *Key) salt() uint32 { return k.GCM.Room()[0] }
 
 // padded returns the length of n bytes of payload with padding and trailer: a
 // multiple of four (RFC 4303, 2.4).
@@ -70,7 +73,7 @@ func (b *Batch) add(k *Key, spi uint32, seq, iv uint64, buf []byte) {
 	wire.PutBe64(aad[0:], uint64(spi)<<32|seq>>32)
 	wire.PutBe32(aad[8:], uint32(seq))
 	op.Key = &k.GCM
-	wire.PutLe64(op.Nonce[0:], uint64(k.Salt)|iv<<32)
+	wire.PutLe64(op.Nonce[0:], uint64(k.salt())|iv<<32)
 	wire.PutLe32(op.Nonce[8:], uint32(iv>>32))
 	if op.AAD == nil { // it stays
 		op.AAD = aad[:]

@@ -22,10 +22,11 @@ import (
 
 func newKey(t testing.TB, key, salt []byte) *Key {
 	t.Helper()
-	k := &Key{Salt: wire.Le32(salt)}
+	k := new(Key)
 	if err := k.GCM.Expand(key); err != nil {
 		t.Fatal(err)
 	}
+	k.SetSalt([4]byte(salt))
 	return k
 }
 

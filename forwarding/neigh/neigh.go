@@ -16,6 +16,7 @@
 package neigh
 
 import (
+	"math/bits"
 	"sync/atomic"
 	"time"
 
@@ -95,9 +96,9 @@ func Get(n *tables.Neighbour) (State, wire.MAC) {
 
 // Ready returns the neighbour's address; false where there is something to do
 // first, for Use to say.
-func Ready(n *tables.Neighbour) (wire.MAC, bool) {
+func Ready(n *tables.Neighbour) (wire.MACWord, bool) {
 	w := atomic.LoadUint64(&n.Word)
-	return macOf(w), w&ready != 0
+	return wire.MACWord(bits.ReverseBytes64(w << 16)), w&ready != 0
 }
 
 // claim takes the right to send a request: whoever gets it sends one, and nobody

@@ -85,9 +85,8 @@ func do(n *tables.Neighbour, e event, now int64) (o outcome) {
 	}
 	switch e.kind {
 	case evUse:
-		var ready bool
-		if o.mac, ready = Ready(n); ready {
-			o.ok = true
+		if word, ready := Ready(n); ready {
+			o.mac, o.ok = word.MAC(), true
 		} else {
 			o.mac, o.ok, o.ask = Use(n, now)
 		}

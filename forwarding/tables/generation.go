@@ -548,6 +548,16 @@ func (t *Tables) WorkerSlot(queue uint16) int {
 	return -1
 }
 
+// PeerAt returns where the entry lies that Peer returns, or nil. What is there
+// may change meanwhile, if the other process is damaged: it is not to be read.
+func (t *Tables) PeerAt(route uint32, worker int) *PeerEntry {
+	i := int(route)*len(t.Workers) + worker
+	if worker < 0 || worker >= len(t.Workers) || i >= len(t.peers) {
+		return nil
+	}
+	return &t.peers[i]
+}
+
 // Peer returns the remote gateway of a route for the worker with an index in
 // Workers; a zero one where there is none.
 func (t *Tables) Peer(route uint32, worker int) PeerEntry {

@@ -12,7 +12,7 @@ import (
 // any layout in this package; both processes must have the same.
 const (
 	Magic   = 0x656e6967_61746976 // "vitaengi", little endian
-	Version = 13
+	Version = 14
 )
 
 // WorkerSlots is how many worker slots there are: twice MaxWorkers, because
@@ -97,23 +97,27 @@ const (
 // SA is what both processes see of a security association. The key is not
 // here: the engine alone has it.
 type SA struct {
-	// Written by the engine's control goroutine before it sets Ref.
+	// The first 64 bytes: what is looked at for every packet. Written by the
+	// engine's control goroutine before it sets Ref, but for what is said to be
+	// the worker's.
 	Ref        uint32 // atomic; 0: the entry is free
 	Route      uint32 // slot
 	SPI        uint32
 	Queue      uint16
 	Direction  Direction
 	_          uint8
-	Created    int64  // clock.Mono
 	Expires    int64  // clock.Mono; hard limit
 	MaxBytes   uint64 // hard limit
 	MaxPackets uint64 // hard limit
 	LastSeq    uint64 // hard limit: the last sequence number to be used
-	Worker     uint32 // slot
+	Worker     uint16 // slot
 	Replay     uint16 // inbound: how far behind Seq a packet may come
-	_          uint16
+	PMTU       uint32 // outbound, the worker's: largest outer packet that passes the path; 0: not known
+	Failures   uint32 // inbound, the worker's: packets in a row that were not authentic
+	_          [4]byte
 
-	// Written by the SA's worker alone.
+	// The second: what every packet changes. Written by the SA's worker alone,
+	// as all that follows.
 	Seq      uint64    // outbound: last sent; inbound: highest verified
 	Window   [4]uint64 // inbound: what has been seen, where Replay is at most SmallWindow; see esp
 	Packets  uint64
@@ -123,13 +127,11 @@ type SA struct {
 	RxErrors       uint64 // too short, or past a hard limit
 	ProtocolErrors uint64 // authentic but with a bad trailer or inner packet
 	DecryptErrors  uint64 // not authentic, or seen before
-	Failures       uint64 // inbound: packets in a row that were not authentic
 	PMTUUntil      int64  // clock.Mono; until then PMTU holds
-	PMTU           uint32 // outbound: largest outer packet that passes the path; 0: not known
-	_              [4]byte
 
-	Owner uint64 // as the first part; vitad knows the SA again by it
-	_     [8]byte
+	Created int64  // clock.Mono; as the first part
+	Owner   uint64 // likewise; vitad knows the SA again by it
+	_       [16]byte
 
 	Drops [DropSlots]uint64 // by drop.Reason's Slot
 }

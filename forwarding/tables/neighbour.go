@@ -76,6 +76,7 @@ type NeighbourEntry struct {
 type PeerEntry struct {
 	IP  [16]byte // an IPv4 address mapped into IPv6; zero: none
 	Hop uint32   // slot of the neighbour that frames go to, and OnLink
+	_   [12]byte // to the power of two: so that no entry lies in two lines of the cache
 }
 
 // OnLink in a PeerEntry's Hop says that the neighbour is the peer itself.

@@ -83,6 +83,19 @@ func PutLe64(b []byte, v uint64) { binary.LittleEndian.PutUint64(b, v) }
 // MAC is an Ethernet address.
 type MAC = [6]byte
 
+// MACWord is an Ethernet address in the lower 48 bits, its first byte the lowest.
+type MACWord uint64
+
+// Word returns an address as a word.
+func Word(m *MAC) MACWord { return MACWord(Le32(m[0:])) | MACWord(Le16(m[4:]))<<32 }
+
+// MAC returns the address.
+func (w MACWord) MAC() (m MAC) {
+	PutLe32(m[0:], uint32(w))
+	binary.LittleEndian.PutUint16(m[4:], uint16(w>>32))
+	return m
+}
+
 // Ethernet is a frame without its FCS, of at least EthernetLen bytes.
 //
 //	 0                   1                   2                   3

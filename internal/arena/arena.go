@@ -99,6 +99,28 @@ func (a *Arena) Close() error {
 	return errors.Join(err, unix.Close(a.fd))
 }
 
+// Private returns size bytes, all zero, that no other process sees, for what
+// should not get into a core dump. Pages are taken when they are first touched,
+// huge ones where the system has them to give. Release gives them back.
+func Private(size int) ([]byte, error) {
+	if size <= 0 {
+		return nil, fmt.Errorf("private memory: size %d: want more than 0", size)
+	}
+	const flags = unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_NORESERVE
+	b, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, flags)
+	if err != nil {
+		return nil, fmt.Errorf("private memory: map %d bytes: %w", size, err)
+	}
+	if err := unix.Madvise(b, unix.MADV_DONTDUMP); err != nil {
+		return nil, errors.Join(fmt.Errorf("private memory: keep out of core dumps: %w", err), unix.Munmap(b))
+	}
+	_ = unix.Madvise(b, unix.MADV_HUGEPAGE) // a kernel without them says so
+	return b, nil
+}
+
+// Release gives memory from Private back. Nothing may refer to it any more.
+func Release(b []byte) error { return unix.Munmap(b) }
+
 // View returns the first n values of type T in b, or nil where b is too short
 // or does not start at a multiple of T's alignment. T must hold no pointer.
 func View[T any](b []byte, n int) []T {

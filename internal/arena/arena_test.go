@@ -2,7 +2,11 @@ package arena
 
 import (
 	"errors"
+	"fmt"
+	"os"
+	"strings"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -94,5 +98,37 @@ func TestView(t *testing.T) {
 	x := uint32(5)
 	if r := Raw(&x); len(r) != 4 || r[0] != 5 {
 		t.Errorf("Raw = %v", r)
+	}
+}
+
+// Private memory is as long as asked for, zero, and marked to stay out of core
+// dumps (dd in the flags of its mapping).
+func TestPrivate(t *testing.T) {
+	if _, err := Private(0); err == nil {
+		t.Error("no bytes were given")
+	}
+	b, err := Private(3*4096 + 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(b) != 3*4096+5 || b[0] != 0 || b[len(b)-1] != 0 {
+		t.Fatalf("%d bytes, the first %d, the last %d", len(b), b[0], b[len(b)-1])
+	}
+	b[0], b[len(b)-1] = 1, 2
+	maps, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := strings.Index(string(maps), fmt.Sprintf("%x-", unsafe.Pointer(&b[0])))
+	if at < 0 {
+		t.Fatal("the mapping is not there")
+	}
+	flags := string(maps)[at:]
+	flags = flags[strings.Index(flags, "VmFlags:"):]
+	if flags, _, _ = strings.Cut(flags, "\n"); !strings.Contains(flags, " dd") {
+		t.Errorf("not kept out of core dumps: %s", flags)
+	}
+	if err := Release(b); err != nil {
+		t.Fatal(err)
 	}
 }

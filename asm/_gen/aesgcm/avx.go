@@ -10,9 +10,6 @@ import (
 
 var xmm = []VecPhysical{X0, X1, X2, X3, X4, X5, X6, X7, X8, X9, X10, X11, X12, X13, X14, X15}
 
-// ctxRounds is where the context says how many rounds the cipher has.
-const ctxRounds = 240
-
 // reduce128 brings hi, lo and mid to a field element in hi.
 func reduce128(hi, lo, mid, t, p VecPhysical) {
 	VPXOR(hi, mid, mid)
@@ -113,7 +110,7 @@ func packetAVX(open bool) {
 	VMOVDQU(mem(RBX, opNonce), X0)
 	VPINSRD(Imm(3), EAX, X0, X0)
 	MOVL(mem(R8, ctxRounds), EDX)
-	MOVQ(R8, R9)
+	LEAQ(mem(R8, ctxRound), R9)
 	VPXOR(mem(R9, 0), X0, X0)
 	Label(n + "_j0")
 	ADDQ(Imm(16), R9)
@@ -164,7 +161,7 @@ func cipherAVX(n string) {
 		VPADDD(X10, X15, X15)
 	}
 	MOVL(mem(R8, ctxRounds), EDX)
-	MOVQ(R8, R9)
+	LEAQ(mem(R8, ctxRound), R9)
 	VMOVDQU(mem(R9, 0), X11)
 	for i := range 8 {
 		VPXOR(X11, xmm[i], xmm[i])
@@ -306,4 +303,25 @@ func hashAVX(n string) {
 	VPXOR(X1, X0, X0)
 	block128(X0, mem(R10, 0), X8, X9, X10, X11, X12)
 	reduce128(X8, X9, X10, X11, X14)
+}
+
+// prefetch brings what small packets need of their keys into the cache.
+func prefetch() {
+	TEXT("prefetchKeys", NOSPLIT, "func(keys **byte, n int)")
+	Pragma("noescape")
+	Doc("prefetchKeys asks for the parts of n contexts, at least one, that a small packet needs.")
+	Load(Param("keys"), RDI)
+	Load(Param("n"), RSI)
+	Label("prefetchKeys_loop")
+	MOVQ(mem(RDI, 0), RAX)
+	for at := ctxSmall; at < ctxSmallEnd; at += 64 {
+		if at == ctxPowers+36*16 {
+			continue // of the zeros, which packets of more than three blocks do not need
+		}
+		PREFETCHT0(mem(RAX, at))
+	}
+	ADDQ(Imm(8), RDI)
+	DECQ(RSI)
+	JNZ(LabelRef("prefetchKeys_loop"))
+	RET()
 }

@@ -98,7 +98,7 @@ func small512(rounds int, open bool) {
 	for r := 0; r <= rounds; r++ {
 		for p := range 4 {
 			k, a, b := zmm[8+p], zmm[2*p], zmm[2*p+1]
-			VBROADCASTI32X4(mem(keys[p], 16*r), k)
+			VBROADCASTI32X4(mem(keys[p], ctxRound+16*r), k)
 			switch r {
 			case 0:
 				VPXORQ(k, a, a)
@@ -303,7 +303,7 @@ func aes512(m, rounds int) []func() {
 		do(func() { VPADDD(Z25, Z24, Z24) })
 	}
 	for r := 0; r <= rounds; r++ {
-		do(func() { VBROADCASTI32X4(mem(R8, 16*r), Z16) })
+		do(func() { VBROADCASTI32X4(mem(R8, ctxRound+16*r), Z16) })
 		for i := range m {
 			switch r {
 			case 0:

@@ -25,8 +25,12 @@ import (
 
 // The layout of the context and of Op, which asm/aesgcm asserts.
 const (
-	ctxPowers   = 256               // H^32 .. H^1, then zeros
-	ctxFolded   = ctxPowers + 40*16 // for each of H^32 .. H^1 both halves' sum
+	ctxPowers   = 0                 // H^32 .. H^1, then zeros
+	ctxRounds   = 40 * 16           // how many rounds the cipher has
+	ctxRound    = ctxRounds + 16    // the key schedule
+	ctxFolded   = ctxRounds + 256   // for each of H^32 .. H^1 both halves' sum
+	ctxSmall    = ctxPowers + 24*16 // what a small packet needs lies from here on ...
+	ctxSmallEnd = ctxRounds + 192   // ... to here, with a key of 128 bits
 	opKey       = 0                 // in Op
 	opNonce     = 8                 //
 	opAAD       = 24                //
@@ -53,6 +57,7 @@ func main() {
 	}
 	powersAVX()
 	subWordAVX()
+	prefetch()
 	for _, open := range []bool{false, true} {
 		packetAVX(open)
 	}
