@@ -80,10 +80,7 @@ func startPlane() (*plane, error) {
 	if err != nil {
 		return nil, err
 	}
-	users, err := access.OpenUsers(dir)
-	if err != nil {
-		return nil, err
-	}
+	users := access.NewUsers()
 	hash, err := access.HashPassword(benchPassword)
 	if err != nil {
 		return nil, err

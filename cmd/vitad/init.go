@@ -2,10 +2,14 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"os"
 
 	"vita/mgmt/access"
+	"vita/mgmt/datastore"
+	"vita/mgmt/setup"
 )
 
 type initCmd struct {
@@ -21,12 +25,8 @@ func (c *initCmd) Run() error {
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 		return fmt.Errorf("--state-dir: %w", err)
 	}
-	users, err := access.OpenUsers(c.StateDir)
-	if err != nil {
-		return err
-	}
-	if users.Len() > 0 {
-		return fmt.Errorf("%s has users already: init is for the first one", c.StateDir)
+	if old, err := access.Legacy(c.StateDir); err != nil || len(old) > 0 {
+		return errors.Join(err, fmt.Errorf("%s has users already: init is for the first one", c.StateDir))
 	}
 	file, err := os.ReadFile(c.SSHKey)
 	if err != nil {
@@ -62,7 +62,15 @@ func (c *initCmd) Run() error {
 	if _, err := access.Certificate(c.StateDir); err != nil {
 		return err
 	}
-	if err := users.Add(admin); err != nil {
+	store, err := datastore.Open(datastore.Options{Dir: c.StateDir})
+	if err != nil {
+		return err
+	}
+	err = setup.First(context.Background(), store, []access.User{admin})
+	if errors.Is(err, setup.ErrHasUsers) {
+		err = fmt.Errorf("%s has users already: init is for the first one", c.StateDir)
+	}
+	if err = errors.Join(err, store.Close()); err != nil {
 		return err
 	}
 	fmt.Printf("administrator %s, host key %s\nstart the gateway with: vitad run --state-dir %s\n",

@@ -3,6 +3,8 @@ package main
 import (
 	"crypto/ed25519"
 	"crypto/rand"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,13 +39,15 @@ func TestInitTakesAClientCA(t *testing.T) {
 	if err := c.Run(); err == nil || !strings.Contains(err.Error(), "--client-ca") {
 		t.Fatalf("a file without a certificate: %v", err)
 	}
-	users, err := access.OpenUsers(c.StateDir)
-	if err != nil || users.Len() != 0 {
-		t.Fatalf("%d users after a refusal, %v", users.Len(), err)
+	if _, err := os.Stat(filepath.Join(c.StateDir, "config.db")); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("a configuration after a refusal, %v", err)
 	}
 	c.ClientCA = filepath.Join(dir, "tls.crt")
 	if err := c.Run(); err != nil {
 		t.Fatal(err)
+	}
+	if err := c.Run(); err == nil || !strings.Contains(err.Error(), "has users already") {
+		t.Fatalf("a second time: %v", err)
 	}
 	if pool, err := access.ClientCA(c.StateDir); pool == nil || err != nil {
 		t.Fatal(pool, err)

@@ -19,10 +19,12 @@ import (
 	"vita/mgmt/capture"
 	"vita/mgmt/datastore"
 	"vita/mgmt/monitor"
+	"vita/mgmt/nacm"
 	"vita/mgmt/netconf"
 	"vita/mgmt/notify"
 	"vita/mgmt/operation"
 	"vita/mgmt/restconf"
+	"vita/mgmt/setup"
 	"vita/mgmt/state"
 	"vita/mgmt/translate"
 
@@ -36,8 +38,10 @@ type runCmd struct {
 	Netconf      string `default:"127.0.0.1:830" help:"Address and port of the NETCONF server." placeholder:"ADDR:PORT"`
 	Restconf     string `default:"127.0.0.1:443" help:"Address and port of the RESTCONF server." placeholder:"ADDR:PORT"`
 	Cpus         string `help:"Cores for the engine's workers, as 2,4-7. Default: any." placeholder:"LIST"`
+	Startup      bool   `help:"Begin with the startup configuration, which clients save by copy-config. Default: with the one that was running."`
 	KeepEngine   bool   `help:"Leave the engine forwarding when vitad ends."`
 	Engine       string `help:"The vita-engine program. Default: the one beside vitad, then the one in PATH." placeholder:"FILE"`
+	Recovery     string `help:"Unix socket at which this machine's root has RESTCONF without password and rules. Default: recovery.sock in the state directory." placeholder:"FILE"`
 	EngineSocket string `help:"Socket of the engine. Default: engine.sock in the state directory." placeholder:"FILE"`
 	LogLevel     level  `default:"info" help:"Lowest level that is logged: debug, info, warn or error." placeholder:"L"`
 }
@@ -53,7 +57,7 @@ func (c *runCmd) Run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 
-	users, host, cert, err := c.identity()
+	host, cert, err := c.identity()
 	if err != nil {
 		return err
 	}
@@ -71,6 +75,11 @@ func (c *runCmd) Run() error {
 		return fmt.Errorf("--restconf: %w", err)
 	}
 	defer rc.Close()
+	recovery, err := restconf.ListenLocal(c.recovery())
+	if err != nil {
+		return fmt.Errorf("--recovery: %w", err)
+	}
+	defer recovery.Close()
 
 	engine, err := c.attach(ctx, log)
 	if err != nil {
@@ -82,8 +91,11 @@ func (c *runCmd) Run() error {
 	keys := keeper.New(keeper.Options{Engine: engine, Protocol: ske.Protocol{}, Log: log, Event: state.KeyEvent(events)})
 	applier := translate.NewApplier(engine, keys, log)
 	counters, clearCounters := state.Clearable(state.Fill(engine, keys))
+	users := access.NewUsers()
 	store, err := datastore.Open(datastore.Options{
 		Dir: c.StateDir, Applier: applier, Log: log, State: counters, Events: notify.Configuration{Hub: events},
+		Access: &nacm.Control{}, Startup: c.Startup, Seal: access.Seal,
+		Followers: []datastore.Follower{{Module: access.Module, Name: access.Node, Prepare: users.Prepare}},
 	})
 	if err != nil {
 		return err
@@ -94,6 +106,14 @@ func (c *runCmd) Run() error {
 		}
 	}()
 
+	if n, err := setup.Migrate(ctx, store, c.StateDir); err != nil {
+		return err
+	} else if n > 0 {
+		log.Warn("users are in the configuration now, all of them administrators", "users", n)
+	}
+	if users.Len() == 0 {
+		log.Warn("no user exists: nobody can log in but root at the recovery socket", "socket", c.recovery())
+	}
 	operations, err := operation.Gateway{Store: store, Rekey: keys.Rekey, Clear: clearCounters, Shutdown: stop}.Operations()
 	if err != nil {
 		return err
@@ -108,9 +128,9 @@ func (c *runCmd) Run() error {
 	g.Go(func() error {
 		return netconf.New(netconf.Options{Datastore: store, Monitor: watch, Events: events, Operations: operations, Users: users, HostKey: host, Log: log}).Serve(ctx, nc)
 	})
-	g.Go(func() error {
-		return restconf.New(restconf.Options{Datastore: store, Monitor: watch, Events: events, Operations: operations, Users: users, Certificate: cert, ClientCA: clientCA, Log: log, Captures: capture.New(engine)}).Serve(ctx, rc)
-	})
+	rest := restconf.New(restconf.Options{Datastore: store, Monitor: watch, Events: events, Operations: operations, Users: users, Certificate: cert, ClientCA: clientCA, Log: log, Captures: capture.New(engine)})
+	g.Go(func() error { return rest.Serve(ctx, rc) })
+	g.Go(func() error { return rest.ServeLocal(ctx, recovery) })
 	g.Go(func() error {
 		select {
 		case <-engine.Done():
@@ -131,20 +151,13 @@ func (c *runCmd) Run() error {
 	return err
 }
 
-func (c *runCmd) identity() (*access.Users, ssh.Signer, tls.Certificate, error) {
-	users, err := access.OpenUsers(c.StateDir)
-	if err == nil && users.Len() == 0 {
-		err = fmt.Errorf("%s: %w", c.StateDir, access.ErrNoUsers)
-	}
-	if err != nil {
-		return nil, nil, tls.Certificate{}, err
-	}
+func (c *runCmd) identity() (ssh.Signer, tls.Certificate, error) {
 	host, err := access.HostKey(c.StateDir)
 	if err != nil {
-		return nil, nil, tls.Certificate{}, err
+		return nil, tls.Certificate{}, err
 	}
 	cert, err := access.Certificate(c.StateDir)
-	return users, host, cert, err
+	return host, cert, err
 }
 
 // apply makes the stored configuration live and tells the service manager that
@@ -182,6 +195,13 @@ func unlessCanceled(err error) error {
 		return nil
 	}
 	return err
+}
+
+func (c *runCmd) recovery() string {
+	if c.Recovery != "" {
+		return c.Recovery
+	}
+	return filepath.Join(c.StateDir, "recovery.sock")
 }
 
 // socket returns where the engine listens.

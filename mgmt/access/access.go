@@ -1,19 +1,16 @@
 // Package access knows who may log in: users with SSH public keys and password
 // hashes, and the server's own SSH host key and TLS certificate.
 //
-// Users live in one small file of the state directory, replaced as a whole, so
-// that the first administrator can be made before anything else runs. The
-// package knows no protocol: NETCONF and RESTCONF ask it about credentials and
-// decide nothing themselves. What a user may do once inside is not decided
-// here either.
+// Users are those of ietf-system's authentication subtree (RFC 7317) in the
+// running configuration: config.go takes them over with each commit. The package
+// knows no protocol: NETCONF and RESTCONF ask it about credentials and decide
+// nothing themselves. What a user may do once inside is not decided here either.
 package access
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -24,11 +21,8 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// Errors that callers tell apart.
-var (
-	ErrNoUsers    = errors.New("no user exists yet: run vitad init")
-	ErrUserExists = errors.New("user exists already")
-)
+// ErrUserExists says that there is a user of the name.
+var ErrUserExists = errors.New("user exists already")
 
 // User is one account.
 type User struct {
@@ -37,46 +31,23 @@ type User struct {
 	PasswordHash string   `json:"password-hash,omitempty"`   // PHC string, argon2id
 }
 
-// Users is the set of accounts of one state directory. It is safe for
-// concurrent use.
+// Users is the set of accounts. It is safe for concurrent use.
 type Users struct {
-	path     string
 	throttle throttle
-	verified cache
 	turns    turns
 
-	mu    sync.RWMutex
-	users []User
+	mu        sync.RWMutex
+	users     []User
+	passwords bool   // log-ins by password are on
+	verified  *cache // of the passwords that the users have now
+	gone      []func(names []string)
 }
 
-const usersFile = "users.json"
+// NewUsers returns a set of accounts.
+func NewUsers(list ...User) *Users { return &Users{users: list, passwords: true, verified: &cache{}} }
 
 // userName is what POSIX shells and every SSH client take without quoting.
 var userName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,31}$`)
-
-// OpenUsers reads the accounts of a state directory; a missing file is an
-// empty set.
-func OpenUsers(dir string) (*Users, error) {
-	u := &Users{path: filepath.Join(dir, usersFile)}
-	b, err := os.ReadFile(u.path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return u, nil
-	case err != nil:
-		return nil, fmt.Errorf("read users: %w", err)
-	}
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&u.users); err != nil {
-		return nil, fmt.Errorf("%s is damaged: %w: restore it, or remove it and run vitad init again", u.path, err)
-	}
-	for _, one := range u.users {
-		if err := one.check(); err != nil {
-			return nil, fmt.Errorf("%s: %w", u.path, err)
-		}
-	}
-	return u, nil
-}
 
 func (u User) check() error {
 	if !userName.MatchString(u.Name) {
@@ -132,7 +103,7 @@ func ParseKeys(file []byte) ([]string, error) {
 	return keys, nil
 }
 
-// Add makes a new account and has it on disk when it returns.
+// Add makes one more account.
 func (u *Users) Add(n User) error {
 	if err := n.check(); err != nil {
 		return err
@@ -142,16 +113,35 @@ func (u *Users) Add(n User) error {
 	if slices.ContainsFunc(u.users, func(o User) bool { return o.Name == n.Name }) {
 		return fmt.Errorf("user %s: %w", n.Name, ErrUserExists)
 	}
-	next := append(slices.Clone(u.users), n)
-	b, err := json.MarshalIndent(next, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := writeFile(u.path, append(b, '\n')); err != nil {
-		return fmt.Errorf("store users: %w", err)
-	}
-	u.users = next
+	u.users = append(slices.Clone(u.users), n)
 	return nil
+}
+
+// Set makes others the accounts. passwords says whether there are log-ins by
+// password at all. Sessions of users who are gone end.
+func (u *Users) Set(list []User, passwords bool) {
+	u.mu.Lock()
+	var gone []string
+	for _, o := range u.users {
+		if !slices.ContainsFunc(list, func(n User) bool { return n.Name == o.Name }) {
+			gone = append(gone, o.Name)
+		}
+	}
+	u.users, u.passwords, u.verified = list, passwords, &cache{}
+	tell := u.gone
+	u.mu.Unlock()
+	if len(gone) > 0 {
+		for _, fn := range tell {
+			fn(gone)
+		}
+	}
+}
+
+// OnGone has fn told the names of users who are no more. It must not wait.
+func (u *Users) OnGone(fn func(names []string)) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.gone = append(slices.Clip(u.gone), fn)
 }
 
 // Len returns how many accounts there are.
@@ -159,6 +149,12 @@ func (u *Users) Len() int {
 	u.mu.RLock()
 	defer u.mu.RUnlock()
 	return len(u.users)
+}
+
+// Has says whether there is a user of a name.
+func (u *Users) Has(name string) bool {
+	_, ok := u.find(name)
+	return ok
 }
 
 func (u *Users) find(name string) (User, bool) {

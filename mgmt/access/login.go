@@ -18,7 +18,7 @@ func (u *Users) AcceptsPassword(name, password, from string) bool {
 	if u.remembered(name, password) {
 		return true
 	}
-	if !userName.MatchString(name) {
+	if !u.byPassword() || !userName.MatchString(name) {
 		return false // nobody can be called so; nor is it to be remembered, however long
 	}
 	from = network(from)
@@ -41,6 +41,7 @@ func (u *Users) AcceptsPassword(name, password, from string) bool {
 		return false
 	}
 	h := decoy()
+	verified := u.cache() // that of the users who are asked now
 	one, ok := u.find(name)
 	if ok = ok && one.PasswordHash != ""; ok {
 		var err error
@@ -53,16 +54,24 @@ func (u *Users) AcceptsPassword(name, password, from string) bool {
 		return false
 	}
 	u.throttle.worked(now, pair)
-	u.verified.add(name, password)
+	verified.add(name, password)
 	return true
 }
 
 func (u *Users) remembered(name, password string) bool {
-	if !u.verified.holds(name, password) {
-		return false
-	}
-	_, ok := u.find(name)
-	return ok
+	return u.byPassword() && u.cache().holds(name, password)
+}
+
+func (u *Users) byPassword() bool {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	return u.passwords
+}
+
+func (u *Users) cache() *cache {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	return u.verified
 }
 
 // network is what clients are told apart by: an IPv4 address, or the /64 of an

@@ -12,10 +12,7 @@ import (
 // people is a set of two users with passwords.
 func people(t *testing.T) *Users {
 	t.Helper()
-	u, err := OpenUsers(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	u := NewUsers()
 	for _, name := range []string{"admin", "second"} {
 		hash, err := HashPassword("password of " + name)
 		if err != nil {

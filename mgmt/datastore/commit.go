@@ -8,6 +8,7 @@ import (
 	"vita/gen"
 	"vita/mgmt/internal/edit"
 	"vita/mgmt/internal/rpcerr"
+	"vita/mgmt/nacm"
 )
 
 // commit makes candidate, which is running with the changes of j, the running
@@ -22,6 +23,20 @@ func (d *Datastore) commit(ctx context.Context, j edit.Journal, by *Record, c *c
 	step("validate")
 	if errs := d.checker.Check(j); errs != nil {
 		return errs
+	}
+	rules, err := d.rules(j)
+	if err != nil {
+		return err
+	}
+	var followed []func()
+	for _, f := range d.o.Followers {
+		if touches(j, f.Module, f.Name) {
+			publish, err := f.Prepare(d.candidate.tree)
+			if err != nil {
+				return err
+			}
+			followed = append(followed, publish)
+		}
 	}
 
 	step("prepare") // the last that can fail for a reason of the configuration's own
@@ -42,6 +57,12 @@ func (d *Datastore) commit(ctx context.Context, j edit.Journal, by *Record, c *c
 	j.Redo(d.running.tree)
 	d.running.Unlock()
 	prepared.Publish()
+	if rules != nil {
+		d.o.Access.Set(rules)
+	}
+	for _, publish := range followed {
+		publish()
+	}
 	d.versions.commit(j, d.store.primary.seq)
 
 	step("done")
@@ -57,10 +78,19 @@ func (d *Datastore) persist(ctx context.Context, j edit.Journal, by *Record, c *
 			by.At = time.Now()
 			record = by.encode(j)
 		}
-		err = d.store.write(j, record, c.encode())
-	}
-	if err == nil {
-		return nil
+		// A client of RESTCONF has no way to save running, nor has it to: that
+		// is done with its edit (RFC 8040 section 1.4).
+		x := extra{record: record, confirm: c.encode()}
+		after := d.ahead
+		after.add(j)
+		if d.o.Startup && by.saves && len(j) > 0 {
+			x.startup = after.saved(d.candidate.tree)
+			after = ahead{known: true}
+		}
+		if err = d.store.write(j, x); err == nil {
+			d.ahead = after
+			return nil
+		}
 	}
 	return &rpcerr.Error{
 		Type: rpcerr.Application, Tag: "operation-failed",
@@ -69,7 +99,18 @@ func (d *Datastore) persist(ctx context.Context, j edit.Journal, by *Record, c *
 }
 
 // recordOf starts the history's record of a session's commit.
-func recordOf(s *Session) *Record { return &Record{User: s.User, Transport: s.Transport} }
+func recordOf(s *Session) *Record {
+	return &Record{User: s.User, Transport: s.Transport, saves: s.Transport == "restconf"}
+}
+
+// rules compiles the rules of access as they are in candidate, where a journal
+// changes them; nil otherwise.
+func (d *Datastore) rules(j edit.Journal) (*nacm.Policy, error) {
+	if d.o.Access == nil || !touches(j, "ietf-netconf-acm", "nacm") {
+		return nil, nil
+	}
+	return d.policy(d.candidate.tree)
+}
 
 func (d *Datastore) prepare(ctx context.Context, root *gen.Vita) (Prepared, error) {
 	if d.o.Applier == nil {

@@ -214,7 +214,7 @@ func (d *Datastore) resume(stored []byte) error {
 	}
 	inverse := c.undo.Inverse()
 	rec := &Record{At: time.Now(), User: "vitad", Comment: "a confirmed commit was taken back: it was pending when the process ended"}
-	if err := d.store.write(inverse, rec.encode(inverse), nil); err != nil {
+	if err := d.store.write(inverse, extra{record: rec.encode(inverse)}); err != nil {
 		return err
 	}
 	inverse.Redo(d.running.tree)

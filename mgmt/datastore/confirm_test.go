@@ -240,7 +240,7 @@ func TestHistory(t *testing.T) {
 		t.Fatal(err)
 	}
 	d = opened(t, dir)
-	all, err := d.History(1000)
+	all, err := d.History(nil, 1000)
 	if err != nil || len(all) != historyKept {
 		t.Fatalf("%d commits, %v", len(all), err)
 	}
@@ -253,7 +253,7 @@ func TestHistory(t *testing.T) {
 	if err := d.Commit(ctx, bob); err != nil {
 		t.Fatal(err)
 	}
-	all, err = d.History(1)
+	all, err = d.History(nil, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

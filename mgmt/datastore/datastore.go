@@ -21,6 +21,9 @@ import (
 	"vita/gen"
 	"vita/mgmt/internal/edit"
 	"vita/mgmt/internal/rpcerr"
+	"vita/mgmt/internal/schema"
+	"vita/mgmt/internal/view"
+	"vita/mgmt/nacm"
 	"vita/mgmt/validate"
 )
 
@@ -40,6 +43,8 @@ type Session struct {
 	User      string
 	Transport string // e.g. "netconf-ssh", "restconf"
 	Peer      string
+	Groups    []string // of users, as the transport knows them
+	Recovery  bool     // access control does not concern it (RFC 8341 section 3.7)
 }
 
 // Applier brings a configuration into force. Prepare does all that can fail:
@@ -102,6 +107,22 @@ type Options struct {
 	State   State             // nil: no state
 	Events  Events            // nil: nobody is told
 	OnStep  func(step string) // called between the steps of a commit, for tests; nil: not called
+	Access  *nacm.Control     // where the rules of access go, by which sessions are judged; nil: everything is permitted
+	Startup bool              // the process begins with a configuration of its own: see startup.go
+
+	Followers []Follower
+
+	// Seal turns the value of a leaf as a client has sent it into the one that is
+	// kept; nil: they are the same. It may take its time.
+	Seal func(leaf *schema.Node, value string) (string, error)
+}
+
+// Follower goes by a part of the configuration: a node at the top. Prepare is
+// asked where a commit changes something of it, before that is a fact; what it
+// returns is called when it is. Its error is the commit's.
+type Follower struct {
+	Module, Name string
+	Prepare      func(root *gen.Vita) (publish func(), err error)
 }
 
 // Datastore is the configuration. Its methods are safe for concurrent use.
@@ -118,6 +139,7 @@ type Datastore struct {
 	store     *store            // guarded by change
 	confirm   *confirmation     // pending, or nil; guarded by change
 	versions  versions
+	ahead     ahead // what running has over startup; guarded by change
 
 	locks struct {
 		sync.Mutex
@@ -156,12 +178,29 @@ func Open(o Options) (*Datastore, error) {
 	if err == nil {
 		err = d.resume(stored)
 	}
+	if err == nil && o.Startup {
+		err = d.boot(tree)
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open configuration: %w", err), s.close())
 	}
 	d.candidate.tree = &gen.Vita{}
 	edit.Export(tree).Redo(d.candidate.tree)
 	d.checker = validate.New(d.candidate.tree)
+	if o.Access != nil {
+		p, err := d.policy(tree)
+		if err != nil { // it could be compiled when it was committed
+			return nil, errors.Join(fmt.Errorf("the rules of access: %w: they were stored by another version of this program", err), s.close())
+		}
+		o.Access.Set(p)
+	}
+	for _, f := range o.Followers {
+		publish, err := f.Prepare(tree)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("the stored configuration: %w: it is of another version of this program", err), s.close())
+		}
+		publish()
+	}
 	if errs := validate.Tree(tree); errs != nil {
 		// It was valid when it was committed, so the model has become
 		// stricter since. The gateway goes on with it; the next commit
@@ -206,19 +245,39 @@ func (d *Datastore) named(name Name) (*guarded, error) {
 // is wanted; nil wants none. fn must not keep or change the tree, and must not wait for a
 // client: changes of the datastore wait for it.
 func (d *Datastore) Read(name Name, wants Wants, fn func(root *gen.Vita) error) error {
+	if name == Startup && d.o.Startup {
+		d.change.Lock()
+		tree, err := d.readStartup()
+		d.change.Unlock()
+		if err != nil {
+			return err
+		}
+		return fn(tree)
+	}
 	g, err := d.named(name)
 	if err != nil {
 		return err
 	}
 	g.RLock()
 	defer g.RUnlock()
-	if wants == nil || d.o.State == nil || name != Running {
+	if name != Running || d.o.Access == nil && (wants == nil || d.o.State == nil) {
 		return fn(g.tree)
 	}
-	view := *g.tree // shares what is in it, and has a place of its own for the state
-	view.GatewayState = nil
-	d.o.State(&view, wants)
-	return fn(&view)
+	whole := *g.tree // shares what is in it, and has places of its own for the state
+	if d.o.Access != nil {
+		whole.Nacm = d.o.Access.State(whole.Nacm)
+	}
+	if wants != nil && d.o.State != nil {
+		whole.GatewayState = nil
+		d.o.State(&whole, wants)
+	}
+	return fn(&whole)
+}
+
+// ReadAs is Read with what a session may read of the tree.
+func (d *Datastore) ReadAs(s *Session, name Name, wants Wants, fn func(v *view.View) error) error {
+	read := d.Access(s).Root(nacm.Read)
+	return d.Read(name, wants, func(root *gen.Vita) error { return fn(view.Of(root, read)) })
 }
 
 // Test says how an edit is tested (RFC 6241 section 7.2).
@@ -267,6 +326,11 @@ func (d *Datastore) Edits(ctx context.Context, s *Session, name Name, e []*edit.
 	if _, err := d.named(name); err != nil {
 		return err
 	}
+	for i, one := range e {
+		if err := d.seal(one); err != nil {
+			return indexed(i, len(e), err)
+		}
+	}
 	d.change.Lock()
 	defer d.change.Unlock()
 	if err := d.free(s, name); err != nil {
@@ -275,12 +339,22 @@ func (d *Datastore) Edits(ctx context.Context, s *Session, name Name, e []*edit.
 	if err := d.permitted(name, o.If); err != nil {
 		return err
 	}
+	a := d.Access(s)
+	tree := d.running.tree
+	if name == Candidate {
+		tree = d.candidate.tree // nobody changes either while d.change is held
+	}
+	for i, one := range e {
+		if err := d.admitted(a, tree, one, o.Default); err != nil {
+			return indexed(i, len(e), err)
+		}
+	}
 	if name == Running && o.Test != TestOnly {
 		if err := d.confirmable(s, ""); err != nil {
 			return err
 		}
 	}
-	err := d.edit(ctx, s, name, e, o)
+	err := d.concealed(a, d.edit(ctx, s, name, e, o))
 	if err == nil && o.Done != nil {
 		o.Done()
 	}
@@ -293,7 +367,7 @@ func (d *Datastore) edit(ctx context.Context, s *Session, name Name, e []*edit.N
 	}
 	d.candidate.Lock()
 	defer d.candidate.Unlock()
-	j, err := d.apply(e, o.Default)
+	j, err := d.apply(s, e, o.Default)
 	d.pending = append(d.pending, j...)
 	if len(j) > 0 {
 		d.versions.edited()
@@ -301,17 +375,28 @@ func (d *Datastore) edit(ctx context.Context, s *Session, name Name, e []*edit.N
 	return err
 }
 
-// apply carries out edits on candidate.
-func (d *Datastore) apply(es []*edit.Node, def edit.Op) (all edit.Journal, err error) {
+// indexed says which of several edits an error is of.
+func indexed(i, of int, err error) error {
+	if of > 1 {
+		return &EditError{i, err}
+	}
+	return err
+}
+
+// apply carries out a session's edits on candidate, as far as it may.
+func (d *Datastore) apply(s *Session, es []*edit.Node, def edit.Op) (all edit.Journal, err error) {
+	a := d.Access(s)
 	for i, e := range es {
 		j, err := edit.Apply(d.candidate.tree, e, def)
 		d.checker.Touch(j)
+		if err == nil {
+			if err = d.writable(a, j); err != nil {
+				d.undo(j)
+			}
+		}
 		if err != nil {
 			d.undo(all)
-			if len(es) > 1 {
-				err = &EditError{i, err}
-			}
-			return nil, err
+			return nil, indexed(i, len(es), err)
 		}
 		if all == nil {
 			all = j
@@ -335,7 +420,7 @@ func (d *Datastore) direct(ctx context.Context, s *Session, e []*edit.Node, name
 	defer d.candidate.Unlock()
 	pending := d.pending
 	if name == Candidate {
-		j, err := d.apply(e, o.Default)
+		j, err := d.apply(s, e, o.Default)
 		if err != nil {
 			return err
 		}
@@ -343,7 +428,7 @@ func (d *Datastore) direct(ctx context.Context, s *Session, e []*edit.Node, name
 		return d.invalid(d.checker.Check(append(slices.Clip(pending), j...)))
 	}
 	d.undo(pending)
-	j, err := d.apply(e, o.Default)
+	j, err := d.apply(s, e, o.Default)
 	if err == nil {
 		if o.Test == TestOnly {
 			err = d.invalid(d.checker.Check(j))
@@ -387,9 +472,13 @@ func (d *Datastore) commitPending(ctx context.Context, s *Session, o CommitOptio
 	if len(d.pending) == 0 && d.confirm == nil && !o.Confirmed {
 		return nil
 	}
+	a := d.Access(s)
+	if err := d.writable(a, net(d.pending)); err != nil {
+		return err
+	}
 	c := d.next(s, o, d.pending)
 	if err := d.commit(ctx, d.pending, recordOf(s), c); err != nil {
-		return err
+		return d.concealed(a, err)
 	}
 	d.changed(s, d.pending)
 	switch before := d.confirm; {
@@ -424,10 +513,19 @@ func (d *Datastore) discard() {
 	d.versions.edited()
 }
 
-// Copy replaces a datastore by another.
+// Copy replaces a datastore by another (RFC 6241 section 7.3), as far as the
+// session may read the one and write the other (RFC 8341 section 3.2.6): what it
+// cannot read is not there for it, and what is not there is deleted. To save
+// running as startup nothing but the operation is asked for.
 func (d *Datastore) Copy(ctx context.Context, s *Session, from, to Name) error {
-	switch {
-	case from == Candidate && to == Running:
+	a := d.Access(s)
+	if from == to || !d.has(from) || !d.has(to) {
+		return rpcerr.New("invalid-value", "", "cannot copy %s to %s", string(from), string(to))
+	}
+	if from == Running && to == Candidate && a.Root(nacm.Read) == nil && rootOf(a).writesAll() {
+		return d.Discard(s)
+	}
+	if from == Candidate && to == Running && a.Root(nacm.Read) == nil {
 		d.change.Lock()
 		defer d.change.Unlock()
 		if err := d.free(s, Running); err != nil {
@@ -437,21 +535,67 @@ func (d *Datastore) Copy(ctx context.Context, s *Session, from, to Name) error {
 			return err
 		}
 		return d.commitPending(ctx, s, CommitOptions{})
-	case from == Running && to == Candidate:
-		return d.Discard(s)
 	}
-	return rpcerr.New("invalid-value", "", "cannot copy %s to %s", string(from), string(to))
+	if to == Startup {
+		d.change.Lock()
+		defer d.change.Unlock()
+		if err := d.free(s, Startup); err != nil {
+			return err
+		}
+		if from == Running {
+			return d.saveRunning()
+		}
+		return d.replaceStartup(s, edit.Tree(d.candidate.tree, a.Root(nacm.Read)))
+	}
+	var e *edit.Node
+	err := d.Read(from, nil, func(root *gen.Vita) error {
+		e = edit.Tree(root, a.Root(nacm.Read))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return d.Edit(ctx, s, to, e, EditOptions{Default: edit.Replace})
 }
 
-// Validate checks a datastore against the model.
-func (d *Datastore) Validate(_ context.Context, name Name) error {
-	if _, err := d.named(name); err != nil {
+// Replace replaces a datastore by a configuration that a client has sent.
+func (d *Datastore) Replace(ctx context.Context, s *Session, e *edit.Node, to Name) error {
+	if to != Startup || !d.o.Startup {
+		return d.Edit(ctx, s, to, e, EditOptions{Default: edit.Replace})
+	}
+	if err := d.seal(e); err != nil {
 		return err
 	}
 	d.change.Lock()
 	defer d.change.Unlock()
-	if name == Running {
-		return d.invalid(validate.Tree(d.running.tree))
+	if err := d.free(s, Startup); err != nil {
+		return err
 	}
-	return d.invalid(d.checker.Check(d.pending))
+	return d.replaceStartup(s, e)
+}
+
+// has says whether there is a datastore of a name.
+func (d *Datastore) has(name Name) bool {
+	return name == Running || name == Candidate || name == Startup && d.o.Startup
+}
+
+// Validate checks a datastore against the model.
+func (d *Datastore) Validate(_ context.Context, s *Session, name Name) error {
+	if !d.has(name) {
+		return rpcerr.New("invalid-value", "", "there is no datastore %q", string(name))
+	}
+	d.change.Lock()
+	defer d.change.Unlock()
+	a := d.Access(s)
+	switch name {
+	case Running:
+		return d.concealed(a, d.invalid(validate.Tree(d.running.tree)))
+	case Startup:
+		tree, err := d.readStartup()
+		if err != nil {
+			return err
+		}
+		return d.concealed(a, d.invalid(validate.Tree(tree)))
+	}
+	return d.concealed(a, d.invalid(d.checker.Check(d.pending)))
 }

@@ -134,7 +134,7 @@ func TestCommit(t *testing.T) {
 	if got := xmlOf(t, d, Candidate); got != want {
 		t.Fatalf("candidate\n%s\nwant\n%s", got, want)
 	}
-	if err := d.Validate(ctx, Candidate); err != nil {
+	if err := d.Validate(ctx, nil, Candidate); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Commit(ctx, alice); err != nil {
@@ -165,7 +165,7 @@ func TestCommitInvalid(t *testing.T) {
 	if err := d.Edit(ctx, alice, Candidate, decode(t, route4(1)), merge); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Validate(ctx, Candidate); tag(err) != "data-missing" {
+	if err := d.Validate(ctx, nil, Candidate); tag(err) != "data-missing" {
 		t.Errorf("validate: %v", err)
 	}
 	if err := d.Commit(ctx, alice); tag(err) != "data-missing" {
@@ -335,7 +335,7 @@ func TestLocks(t *testing.T) {
 	if err := d.Lock(alice, Candidate); err != nil {
 		t.Errorf("the lock outlives the session: %v", err)
 	}
-	if tag(d.Lock(alice, "startup")) != "invalid-value" || tag(d.Validate(ctx, "x")) != "invalid-value" {
+	if tag(d.Lock(alice, "startup")) != "invalid-value" || tag(d.Validate(ctx, nil, "x")) != "invalid-value" {
 		t.Error("datastores that do not exist")
 	}
 }

@@ -7,18 +7,29 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"vita/mgmt/internal/data"
+	"vita/mgmt/internal/edit"
 	"vita/mgmt/internal/rpcerr"
 	"vita/mgmt/internal/schema"
+	"vita/mgmt/nacm"
 )
 
 // historyKept is how many commits the history has.
 const historyKept = 100
 
 // extra is what a transaction writes beside the configuration.
-type extra struct{ record, confirm []byte }
+type extra struct {
+	record, confirm []byte
+	startup         *saved // nil: it stays as it is
+}
 
-func (x extra) put(tx *bbolt.Tx, seq uint64) error {
+func (x extra) put(f *file, tx *bbolt.Tx, seq uint64) error {
 	meta := tx.Bucket(bucketMeta)
+	if x.startup != nil {
+		if err := f.save(tx, x.startup); err != nil {
+			return err
+		}
+	}
 	if x.confirm != nil {
 		if err := meta.Put(keyConfirm, x.confirm); err != nil {
 			return err
@@ -54,15 +65,25 @@ func copyExtra(to, from *bbolt.Tx) error {
 			return err
 		}
 	}
-	past := from.Bucket(bucketPast)
-	if past == nil {
-		return nil
+	if v := from.Bucket(bucketMeta).Get(keyStartup); v != nil {
+		if err := to.Bucket(bucketMeta).Put(keyStartup, v); err != nil {
+			return err
+		}
 	}
-	b, err := to.CreateBucketIfNotExists(bucketPast)
-	if err != nil {
-		return err
+	for _, name := range [][]byte{bucketPast, bucketStartup} {
+		old := from.Bucket(name)
+		if old == nil {
+			continue
+		}
+		b, err := to.CreateBucketIfNotExists(name)
+		if err != nil {
+			return err
+		}
+		if err := old.ForEach(b.Put); err != nil {
+			return err
+		}
 	}
-	return past.ForEach(b.Put)
+	return nil
 }
 
 // confirmation returns the stored commit that waits to be confirmed, or nil.
@@ -104,11 +125,34 @@ func (s *store) history(most int) (all []*Record, err error) {
 	return all, err
 }
 
-// History returns the newest commits, the newest first.
-func (d *Datastore) History(most int) ([]*Record, error) {
+// History returns the newest commits, the newest first, with what the session can
+// read of their changes. A commit that has changed nothing else is not there.
+func (d *Datastore) History(s *Session, most int) ([]*Record, error) {
 	d.change.Lock()
 	defer d.change.Unlock()
-	return d.store.history(most)
+	read := d.Access(s).Root(nacm.Read)
+	if read == nil {
+		return d.store.history(most)
+	}
+	all, err := d.store.history(historyKept)
+	var out []*Record
+	g := judge{accesses{read: read}, map[*data.Place]accesses{}}
+	for _, r := range all {
+		if len(out) == most {
+			break
+		}
+		kept := edit.Journal{}
+		for i := range r.journal {
+			if g.reads(&r.journal[i]) {
+				kept = append(kept, r.journal[i])
+			}
+		}
+		if len(kept) > 0 {
+			r.journal, r.Changes = kept, len(kept)
+			out = append(out, r)
+		}
+	}
+	return out, err
 }
 
 // Diff returns what the commit changed, a leaf each. Secrets have no values.
@@ -145,6 +189,9 @@ func (d *Datastore) Rollback(s *Session, n int) error {
 	all, err := d.store.history(n)
 	if err == nil && (n < 1 || len(all) < n) {
 		err = rpcerr.New("invalid-value", "", "the history has %d commits", len(all))
+		if d.Access(s).Root(nacm.Read) != nil { // who sees but some
+			err = rpcerr.New("invalid-value", "", "the history has not so many commits")
+		}
 	}
 	if err != nil {
 		return err
@@ -154,15 +201,23 @@ func (d *Datastore) Rollback(s *Session, n int) error {
 			return rpcerr.New("operation-failed", "", "the changes of commit %d were not kept, there are too many of them", r.ID)
 		}
 	}
-	d.discard()
 	d.candidate.Lock()
 	defer d.candidate.Unlock()
-	d.versions.edited()
+	d.undo(d.pending)
+	var back edit.Journal
 	for _, r := range all {
 		j := r.journal.Inverse().Rebase(d.candidate.tree)
-		d.pending = append(d.pending, j...)
+		back = append(back, j...)
 		d.checker.Touch(j)
 	}
+	if err := d.writable(d.Access(s), net(back)); err != nil {
+		d.undo(back)
+		d.pending.Redo(d.candidate.tree)
+		d.checker.Touch(d.pending)
+		return err
+	}
+	d.pending = back
+	d.versions.edited()
 	return nil
 }
 

@@ -10,8 +10,8 @@ import (
 // Lock gives a session the sole right to change a datastore (RFC 6241 section
 // 7.5). A candidate with pending changes cannot be locked.
 func (d *Datastore) Lock(s *Session, name Name) error {
-	if _, err := d.named(name); err != nil {
-		return err
+	if !d.has(name) {
+		return rpcerr.New("invalid-value", "", "there is no datastore %q", string(name))
 	}
 	d.change.Lock()
 	defer d.change.Unlock()
@@ -61,8 +61,8 @@ func denied(name Name, id uint32) *rpcerr.Error {
 
 // Unlock gives a lock back.
 func (d *Datastore) Unlock(s *Session, name Name) error {
-	if _, err := d.named(name); err != nil {
-		return err
+	if !d.has(name) {
+		return rpcerr.New("invalid-value", "", "there is no datastore %q", string(name))
 	}
 	d.locks.Lock()
 	defer d.locks.Unlock()

@@ -185,6 +185,7 @@ type Record struct {
 	Complete  bool // its changes are known
 
 	journal edit.Journal
+	saves   bool // startup is to be made equal to running
 }
 
 func (r *Record) encode(j edit.Journal) []byte {

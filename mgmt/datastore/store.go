@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"time"
 
@@ -34,6 +33,8 @@ canonical value, so that a commit writes what it changes and no more:
 	        seq    -> number of the commit, 8 bytes big endian
 	        sum    -> checksum of the bucket config, 32 bytes
 	        confirm -> a commit that waits to be confirmed
+
+and where there is a startup datastore, what startup.go says.
 
 There are two such files. A commit is confirmed when it is durable in the first;
 the second follows at once, in the background, and is complete before the next
@@ -74,6 +75,8 @@ type file struct {
 	db   *bbolt.DB
 	seq  uint64
 	sum  [sha256.Size]byte
+
+	startup [sha256.Size]byte // checksum of the startup configuration
 }
 
 // store is the two files.
@@ -311,12 +314,17 @@ func (f *file) load(tx *bbolt.Tx, tree *gen.Vita) error {
 	if !bytes.Equal(f.sum[:], sum) {
 		return fmt.Errorf("%w: its checksum is wrong", ErrCorrupt)
 	}
+	if _, err := f.loadStartup(tx, nil); err != nil {
+		return err
+	}
 	var l loader
 	return config.ForEach(func(k, v []byte) error { return l.add(tree, string(k), string(v)) })
 }
 
-// toggle adds an entry to the checksum, or takes it out.
-func (f *file) toggle(key, value []byte) {
+func (f *file) toggle(key, value []byte) { toggle(&f.sum, key, value) }
+
+// toggle adds an entry to a checksum, or takes it out.
+func toggle(sum *[sha256.Size]byte, key, value []byte) {
 	h := sha256.New()
 	var n [8]byte
 	binary.BigEndian.PutUint64(n[:], uint64(len(key)))
@@ -324,7 +332,7 @@ func (f *file) toggle(key, value []byte) {
 	h.Write(key)
 	h.Write(value)
 	for i, b := range h.Sum(nil) {
-		f.sum[i] ^= b
+		sum[i] ^= b
 	}
 }
 
@@ -358,33 +366,8 @@ func unknown(path string, err error) error {
 // put writes changes, the commit's number and the checksum.
 func (f *file) put(tx *bbolt.Tx, j edit.Journal, seq uint64, x extra) error {
 	config, meta := tx.Bucket(bucketConfig), tx.Bucket(bucketMeta)
-	// In the order of the keys, since bbolt moves what follows a new key, and
-	// splits nothing before the end of a transaction. Changes of the same leaf
-	// stay in their order.
-	type change struct {
-		path string
-		*edit.Change
-	}
-	sorted := make([]change, len(j))
-	for i := range j {
-		sorted[i] = change{j[i].Path(), &j[i]}
-	}
-	slices.SortStableFunc(sorted, func(a, b change) int { return strings.Compare(a.path, b.path) })
-	for _, c := range sorted {
-		key := []byte(c.path)
-		if old := config.Get(key); old != nil {
-			f.toggle(key, old)
-		}
-		if !c.HasNew {
-			if err := config.Delete(key); err != nil {
-				return err
-			}
-			continue
-		}
-		f.toggle(key, []byte(c.New))
-		if err := config.Put(key, []byte(c.New)); err != nil {
-			return err
-		}
+	if err := putJournal(config, j, f.toggle); err != nil {
+		return err
 	}
 	var n [8]byte
 	binary.BigEndian.PutUint64(n[:], seq)
@@ -394,17 +377,17 @@ func (f *file) put(tx *bbolt.Tx, j edit.Journal, seq uint64, x extra) error {
 	if err := meta.Put(keySum, bytes.Clone(f.sum[:])); err != nil {
 		return err
 	}
-	return x.put(tx, seq)
+	return x.put(f, tx, seq)
 }
 
 // write makes a commit durable in the file, or leaves it as it was.
 func (f *file) write(j edit.Journal, seq uint64, x extra) error {
-	before := f.sum
+	sum, startup := f.sum, f.startup
 	err := guard(func() error {
 		return f.db.Update(func(tx *bbolt.Tx) error { return f.put(tx, j, seq, x) })
 	})
 	if err != nil {
-		f.sum = before
+		f.sum, f.startup = sum, startup
 		return fmt.Errorf("write %s: %w", f.path, err)
 	}
 	f.seq = seq
@@ -414,11 +397,7 @@ func (f *file) write(j edit.Journal, seq uint64, x extra) error {
 // write makes a commit durable. When it returns without an error the commit is
 // in the primary file, and on its way to the mirror. The journal must not be
 // changed any more.
-//
-// record is the commit's entry in the history, nil for none; confirm the
-// commit that waits to be confirmed from now on, nil for none.
-func (s *store) write(j edit.Journal, record, confirm []byte) error {
-	x := extra{record, confirm}
+func (s *store) write(j edit.Journal, x extra) error {
 	<-s.mirrored
 	seq := s.primary.seq + 1
 	if err := s.primary.write(j, seq, x); err != nil {

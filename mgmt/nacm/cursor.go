@@ -17,6 +17,7 @@ type Cursor struct {
 	rules  []live       // those that hit this node, or can hit one within it, in order
 
 	verdict verdict
+	plain   bool // everything from here on is permitted but secrets
 
 	mu   sync.Mutex
 	kids map[child]*Cursor
@@ -52,6 +53,10 @@ func (c *Cursor) open() *Cursor {
 
 // None says that nothing is permitted from here on.
 func (c *Cursor) None() bool { return c != nil && c.verdict == none }
+
+// Plain says that everything from here on is permitted, but for secrets, which
+// nobody can read.
+func (c *Cursor) Plain() bool { return c == nil || c.plain }
 
 // Permits says whether the node itself may be accessed (section 3.4.5).
 func (c *Cursor) Permits() bool {
@@ -205,6 +210,7 @@ func (c *Cursor) settle() *Cursor {
 			break
 		}
 	}
+	denied := denies // by rules
 	if !decided {
 		switch {
 		case !c.byDefault() || c.denied:
@@ -215,6 +221,8 @@ func (c *Cursor) settle() *Cursor {
 			permits, denies = true, true
 		}
 	}
+	// Secrets are the one thing that the model denies and no reader asks for.
+	c.plain = !denies || permits && !denied && c.byDefault() && !c.denied && c.schema != nil && !of(c.schema).denyMore
 	switch {
 	case !denies:
 		c.verdict = all
@@ -255,6 +263,7 @@ func (c *Cursor) leads(r live) bool {
 type facts struct {
 	modules             map[string]bool
 	denyAll, denyWrites bool
+	denyMore            bool // default-deny-all of something that is no secret
 }
 
 var known sync.Map // *schema.Node: *facts
@@ -265,7 +274,7 @@ func of(n *schema.Node) *facts {
 			return f
 		}
 	}
-	f := &facts{modules: map[string]bool{}, denyAll: n.DenyAll, denyWrites: n.DenyAll || n.DenyWrite}
+	f := &facts{modules: map[string]bool{}, denyAll: n.DenyAll, denyWrites: n.DenyAll || n.DenyWrite, denyMore: n.DenyAll && !n.Secret}
 	if n.Parent != nil {
 		f.modules[n.Module] = true
 	}
@@ -274,7 +283,7 @@ func of(n *schema.Node) *facts {
 		for m := range in.modules {
 			f.modules[m] = true
 		}
-		f.denyAll, f.denyWrites = f.denyAll || in.denyAll, f.denyWrites || in.denyWrites
+		f.denyAll, f.denyWrites, f.denyMore = f.denyAll || in.denyAll, f.denyWrites || in.denyWrites, f.denyMore || in.denyMore
 	}
 	known.Store(n, f)
 	return f

@@ -104,7 +104,12 @@ func (n *session) pump(sub *notify.Subscription, sel selection) error {
 			fmt.Fprintf(&content, `<notificationComplete xmlns="%s"/>`, nsStreams)
 			n.subscribed.Store(false) // who reads this may subscribe again
 		case notify.Happened:
-			picked := sel.event(e.Content)
+			readable := notify.Readable(n.access(), e.Content)
+			if readable == nil {
+				n.server.o.Datastore.Control().DeniedNotification()
+				continue
+			}
+			picked := sel.event(readable)
 			if picked == nil {
 				continue
 			}

@@ -20,6 +20,9 @@ import (
 // operate carries out one operation and writes what belongs into the reply;
 // nothing written means <ok/>.
 func (n *session) operate(ctx context.Context, op *xmltree.Element, out *bytes.Buffer) error {
+	if err := n.permitted(op); err != nil {
+		return err
+	}
 	if op.Name == (xml.Name{Space: nsMonitoring, Local: "get-schema"}) {
 		return n.getSchema(op, out)
 	}
@@ -42,6 +45,9 @@ func (n *session) operate(ctx context.Context, op *xmltree.Element, out *bytes.B
 			Type: "protocol", Tag: "unknown-namespace", BadElement: op.Name.Local, BadNamespace: op.Name.Space,
 			Message: fmt.Sprintf("no operation <%s> in namespace %q", op.Name.Local, op.Name.Space),
 		}
+	}
+	if op.Name.Local == "delete-config" && n.server.o.Datastore.HasStartup() {
+		return n.deleteConfig(op)
 	}
 	switch op.Name.Local {
 	case "get":
@@ -130,7 +136,7 @@ func oneOf(e *xmltree.Element, def string, values ...string) (string, error) {
 }
 
 // store reads the datastore that a <source> or <target> names.
-func store(op, e *xmltree.Element, name string) (datastore.Name, error) {
+func (n *session) store(op, e *xmltree.Element, name string) (datastore.Name, error) {
 	if e == nil {
 		return "", missing(op, name)
 	}
@@ -140,15 +146,27 @@ func store(op, e *xmltree.Element, name string) (datastore.Name, error) {
 			Message: fmt.Sprintf("<%s> names %d datastores, want 1", name, len(e.Children)),
 		}
 	}
-	switch e.Children[0].Name {
-	case xml.Name{Space: nsBase, Local: "running"}:
+	have := "<running/> and <candidate/>"
+	if n.server.o.Datastore.HasStartup() {
+		have = "<running/>, <candidate/> and <startup/>"
+	}
+	switch in := e.Children[0].Name; {
+	case in == xml.Name{Space: nsBase, Local: "running"}:
 		return datastore.Running, nil
-	case xml.Name{Space: nsBase, Local: "candidate"}:
+	case in == xml.Name{Space: nsBase, Local: "candidate"}:
 		return datastore.Candidate, nil
+	case in == xml.Name{Space: nsBase, Local: "startup"} && n.server.o.Datastore.HasStartup():
+		if op.Name.Local == "edit-config" { // RFC 6241 section 8.7.5: it is replaced as a whole
+			return "", &rpcerr.Error{
+				Type: "protocol", Tag: "operation-not-supported", BadElement: "startup",
+				Message: "startup cannot be edited: edit running, and copy it to startup",
+			}
+		}
+		return datastore.Startup, nil
 	}
 	return "", &rpcerr.Error{
 		Type: "protocol", Tag: "unknown-element", BadElement: e.Children[0].Name.Local,
-		Message: fmt.Sprintf("<%s>: no datastore <%s>: have <running/> and <candidate/>", name, e.Children[0].Name.Local),
+		Message: fmt.Sprintf("<%s>: no datastore <%s>: have %s", name, e.Children[0].Name.Local, have),
 	}
 }
 
@@ -159,7 +177,7 @@ func (n *session) editConfig(ctx context.Context, op *xmltree.Element) error {
 	if err != nil {
 		return err
 	}
-	to, err := store(op, p["target"], "target")
+	to, err := n.store(op, p["target"], "target")
 	if err != nil {
 		return err
 	}
@@ -199,7 +217,7 @@ func (n *session) copyConfig(ctx context.Context, op *xmltree.Element) error {
 	if err != nil {
 		return err
 	}
-	to, err := store(op, p["target"], "target")
+	to, err := n.store(op, p["target"], "target")
 	if err != nil {
 		return err
 	}
@@ -208,9 +226,9 @@ func (n *session) copyConfig(ctx context.Context, op *xmltree.Element) error {
 		if err != nil {
 			return err
 		}
-		return n.server.o.Datastore.Edit(ctx, n.ds, to, e, datastore.EditOptions{Default: edit.Replace})
+		return n.server.o.Datastore.Replace(ctx, n.ds, e, to)
 	}
-	from, err := store(op, p["source"], "source")
+	from, err := n.store(op, p["source"], "source")
 	if err != nil {
 		return err
 	}
@@ -221,6 +239,26 @@ func (n *session) copyConfig(ctx context.Context, op *xmltree.Element) error {
 		}
 	}
 	return n.server.o.Datastore.Copy(ctx, n.ds, from, to)
+}
+
+// deleteConfig empties the startup datastore, the one that can be deleted (RFC 6241
+// section 7.4).
+func (n *session) deleteConfig(op *xmltree.Element) error {
+	p, err := params(op, "target")
+	if err != nil {
+		return err
+	}
+	to, err := n.store(op, p["target"], "target")
+	if err != nil {
+		return err
+	}
+	if to != datastore.Startup {
+		return &rpcerr.Error{
+			Type: "protocol", Tag: "operation-not-supported", BadElement: string(to),
+			Message: string(to) + " cannot be deleted",
+		}
+	}
+	return n.server.o.Datastore.DeleteStartup(n.ds)
 }
 
 // inline returns the <config> of a source that carries its own, or nil.
@@ -246,11 +284,11 @@ func (n *session) validate(ctx context.Context, op *xmltree.Element) error {
 		return n.server.o.Datastore.Edit(ctx, n.ds, datastore.Candidate, e,
 			datastore.EditOptions{Default: edit.Replace, Test: datastore.TestOnly})
 	}
-	from, err := store(op, p["source"], "source")
+	from, err := n.store(op, p["source"], "source")
 	if err != nil {
 		return err
 	}
-	return n.server.o.Datastore.Validate(ctx, from)
+	return n.server.o.Datastore.Validate(ctx, n.ds, from)
 }
 
 // lock takes or gives back a datastore's lock (RFC 6241 sections 7.5, 7.6).
@@ -259,7 +297,7 @@ func (n *session) lock(op *xmltree.Element) error {
 	if err != nil {
 		return err
 	}
-	name, err := store(op, p["target"], "target")
+	name, err := n.store(op, p["target"], "target")
 	if err != nil {
 		return err
 	}

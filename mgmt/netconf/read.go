@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"fmt"
 
-	"vita/gen"
 	"vita/mgmt/datastore"
 	"vita/mgmt/internal/nav"
 	"vita/mgmt/internal/rpcerr"
 	"vita/mgmt/internal/schema"
+	"vita/mgmt/internal/view"
 	"vita/mgmt/internal/xmltree"
 	"vita/mgmt/internal/xpath"
 	"vita/mgmt/internal/yangenc"
@@ -98,7 +98,7 @@ func (n *session) getConfig(rpc *xmltree.Element, out *bytes.Buffer) error {
 	if err != nil {
 		return err
 	}
-	from, err := store(rpc, p["source"], "source")
+	from, err := n.store(rpc, p["source"], "source")
 	if err != nil {
 		return err
 	}
@@ -120,17 +120,18 @@ func (n *session) read(from datastore.Name, content yangenc.Content, p map[strin
 	}
 	o := yangenc.Opts{Filter: sel.subtree, Content: content, Defaults: mode}
 	out.WriteString("<data>")
-	err = n.server.o.Datastore.Read(from, yangenc.Wants("gateway-state", nil, o), func(root *gen.Vita) error {
+	err = n.server.o.Datastore.ReadAs(n.ds, from, yangenc.Wants("gateway-state", nil, o), func(v *view.View) error {
+		o.Hidden = v.Hidden
 		if sel.path != nil {
 			all := mode == yangenc.ReportAll || mode == yangenc.ReportAllTagged
-			nodes, err := sel.path.Select(nav.Root(root, nav.Options{Defaults: all, Config: content == yangenc.ContentConfig, More: more}))
+			nodes, err := sel.path.Select(nav.Root(v.Root, nav.Options{Defaults: all, Config: content == yangenc.ContentConfig, More: more, Hidden: v.Hidden}))
 			if err != nil {
 				return &rpcerr.Error{Type: "application", Tag: "invalid-value", BadElement: "filter", Message: "select: " + err.Error()}
 			}
 			own, others := nav.Split(nodes)
 			o.Filter, more = yangenc.PickFilter(own), others
 		}
-		return yangenc.EncodeXML(out, root, o)
+		return yangenc.EncodeXML(out, v.Root, o)
 	})
 	for _, m := range more {
 		m.WriteXML(out)
@@ -143,12 +144,13 @@ func (n *session) read(from datastore.Name, content yangenc.Content, p map[strin
 // as they can be selected.
 func (n *session) operational(sel selection) []*op.Node {
 	var all []*op.Node
+	access := n.access()
 	for _, p := range n.server.o.Monitor.Providers() {
 		for _, name := range p.Roots() {
 			if sel.path != nil && !sel.path.Mentions(name.Name) || !op.Wants(sel.element, name) {
 				continue
 			}
-			if root := p.Root(name); root != nil {
+			if root := access.Prune(p.Root(name)); root != nil {
 				if root = root.Select(sel.element); root != nil {
 					all = append(all, root)
 				}

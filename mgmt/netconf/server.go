@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,7 +70,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	sessions map[uint32]*session
-	conns    map[net.Conn]struct{}
+	conns    map[net.Conn]string // with the user who has logged in
 	wg       sync.WaitGroup
 }
 
@@ -91,7 +92,7 @@ func New(o Options) *Server {
 		o.MaxMessage = defaultMaxMessage
 	}
 	s := &Server{
-		o: o, sessions: map[uint32]*session{}, conns: map[net.Conn]struct{}{},
+		o: o, sessions: map[uint32]*session{}, conns: map[net.Conn]string{},
 		helloTime: helloTime, messageTime: messageTime, closeTime: closeTime, idleTime: idleTime,
 		idlers: waiting.NewRoom(maxIdle),
 	}
@@ -124,6 +125,7 @@ func New(o Options) *Server {
 // Serve accepts connections on ln until ctx ends, then ends every session and
 // returns nil. It closes ln.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	s.o.Users.OnGone(s.expel)
 	stop := context.AfterFunc(ctx, func() {
 		ln.Close()
 		s.mu.Lock()
@@ -170,8 +172,36 @@ func (s *Server) track(ctx context.Context, c net.Conn) bool {
 	if ctx.Err() != nil {
 		return false
 	}
-	s.conns[c] = struct{}{}
+	s.conns[c] = ""
 	return true
+}
+
+// known notes who has logged in on a connection; it fails where that is no user any
+// more, as one whom a commit has removed just now.
+func (s *Server) known(c net.Conn, user string) bool {
+	s.mu.Lock()
+	s.conns[c] = user
+	s.mu.Unlock()
+	return s.o.Users.Has(user)
+}
+
+// expelTime is what a session that ends its own user has for the reply.
+const expelTime = 200 * time.Millisecond
+
+// expel ends the connections of users who are no more.
+func (s *Server) expel(names []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, n := range s.sessions {
+		if slices.Contains(names, n.ds.User) {
+			n.expelled.Store(true)
+		}
+	}
+	for c, user := range s.conns {
+		if slices.Contains(names, user) {
+			time.AfterFunc(expelTime, func() { c.Close() })
+		}
+	}
 }
 
 func (s *Server) untrack(c net.Conn) {
@@ -196,6 +226,9 @@ func (s *Server) serveConn(ctx context.Context, c net.Conn, authed func()) {
 	}
 	defer conn.Close()
 	if err := c.SetDeadline(time.Time{}); err != nil {
+		return
+	}
+	if !s.known(c, conn.User()) {
 		return
 	}
 	idle := newIdle(c, s.idlers, s.idleTime)

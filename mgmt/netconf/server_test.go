@@ -35,10 +35,7 @@ func testHostKey(t testing.TB) ssh.Signer { return testSigner(t) }
 func listen(t *testing.T, s *Server) (addr string, key ssh.Signer) {
 	t.Helper()
 	key = testSigner(t)
-	users, err := access.OpenUsers(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	users := access.NewUsers()
 	hash, err := access.HashPassword("a long password")
 	if err != nil {
 		t.Fatal(err)

@@ -53,6 +53,7 @@ type session struct {
 	subscribed atomic.Bool
 	pumps      sync.WaitGroup // of notifications
 	killedBy   atomic.Uint32  // the session that has killed this one
+	expelled   atomic.Bool    // its user is no more
 	late       atomic.Bool    // the hello, or the rest of a message, has not come in time
 }
 
@@ -188,7 +189,7 @@ func (n *session) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if n.killedBy.Load() != 0 || n.late.Load() {
+		if n.killedBy.Load() != 0 || n.late.Load() || n.expelled.Load() {
 			return io.EOF // the client sends although its session is over
 		}
 		reply, err := n.answer(ctx, msg)

@@ -52,12 +52,12 @@ func (g Gateway) Operations() (*Set, error) {
 	})
 }
 
-func (g Gateway) history(_ context.Context, _ *datastore.Session, in Input) ([]*op.Node, error) {
+func (g Gateway) history(_ context.Context, who *datastore.Session, in Input) ([]*op.Node, error) {
 	most, err := strconv.Atoi(in["most"])
 	if err != nil {
 		return nil, bad("invalid-value", "most", "%v", err)
 	}
-	all, err := g.Store.History(most)
+	all, err := g.Store.History(who, most)
 	if err != nil {
 		return nil, err
 	}

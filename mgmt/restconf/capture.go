@@ -18,6 +18,10 @@ type Captures interface {
 const (
 	mediaPcapng = "application/x-pcapng"
 
+	// A capture is no operation of the model, but rules call it one of this
+	// module: denied unless they say otherwise, since it shows what is private.
+	captureModule = "vita-esp-gateway-ext"
+
 	// Trailers that tell how a capture ended.
 	trailerCaptured = "Vita-Captured"
 	trailerMissed   = "Vita-Missed"
@@ -29,6 +33,10 @@ const (
 // among its query parameters are not reached. It is no resource of RFC 8040:
 // those have an end.
 func (s *Server) capture(w http.ResponseWriter, r *http.Request) {
+	if err := s.permitted(r, captureModule, "capture", true); err != nil {
+		writeError(w, r, 0, err)
+		return
+	}
 	q, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		writeError(w, r, 0, badQuery("query: %v", err))

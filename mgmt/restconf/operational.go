@@ -45,6 +45,7 @@ func (s *Server) roots(depth int, r *http.Request) []*op.Node {
 	if depth == 1 {
 		return nil
 	}
+	access := s.o.Datastore.Access(session(r))
 	var fields *xmltree.Element
 	query, err := parseQuery(r)
 	if err == nil && query.Has("fields") {
@@ -57,7 +58,7 @@ func (s *Server) roots(depth int, r *http.Request) []*op.Node {
 			if !op.Wants(fields, n) {
 				continue
 			}
-			if root := p.Root(n); root != nil {
+			if root := access.Prune(p.Root(n)); root != nil {
 				if root = root.Select(fields); root == nil {
 					continue
 				}
@@ -95,7 +96,7 @@ func (q *operational) get() error {
 	if err != nil {
 		return err
 	}
-	top := q.provider.Root(q.name)
+	top := q.access().Prune(q.provider.Root(q.name))
 	if top == nil || o.Content == yangenc.ContentConfig {
 		return op.ErrNotFound
 	}

@@ -15,8 +15,10 @@ import (
 	"vita/mgmt/datastore"
 	"vita/mgmt/internal/edit"
 	"vita/mgmt/internal/rpcerr"
+	"vita/mgmt/internal/view"
 	"vita/mgmt/internal/xmltree"
 	"vita/mgmt/internal/yangenc"
+	"vita/mgmt/nacm"
 )
 
 // request is one request on the datastore resource or a data resource.
@@ -34,9 +36,14 @@ type request struct {
 
 // session is whom the datastore sees.
 func session(r *http.Request) *datastore.Session {
-	user, _ := r.Context().Value(userKey{}).(string) // set by authenticate on every way here
-	return &datastore.Session{User: user, Transport: "restconf", Peer: r.RemoteAddr}
+	s := &datastore.Session{Transport: "restconf", Peer: r.RemoteAddr}
+	s.User, _ = r.Context().Value(userKey{}).(string) // set by authenticate on every way here
+	s.Recovery = local(r)
+	return s
 }
+
+// access returns what the user may do.
+func (q *request) access() *nacm.Access { return q.s.o.Datastore.Access(session(q.r)) }
 
 // methods of the datastore resource and of data resources.
 var methods = map[string]func(*request) error{
@@ -131,8 +138,12 @@ func (q *request) get() error {
 		return err
 	}
 	if q.at.Config() || len(q.at) == 0 {
-		q.validators(q.media)
-		if done := q.unmodified(o.Content); done {
+		v, err := q.validator()
+		if err != nil {
+			return err
+		}
+		q.validators(v, q.media)
+		if done := q.unmodified(v, o.Content); done {
 			return nil
 		}
 	}
@@ -140,11 +151,12 @@ func (q *request) get() error {
 		o.More = q.s.roots(o.Depth, q.r)
 	}
 	var body bytes.Buffer
-	err = q.s.o.Datastore.Read(q.store, yangenc.Wants("gateway-state", q.at, o), func(root *gen.Vita) error {
+	err = q.s.o.Datastore.ReadAs(session(q.r), q.store, yangenc.Wants("gateway-state", q.at, o), func(v *view.View) error {
+		o.Hidden = v.Hidden
 		if q.media == mediaXML {
-			return yangenc.EncodeResourceXML(&body, root, q.at, o)
+			return yangenc.EncodeResourceXML(&body, v.Root, q.at, o)
 		}
-		return yangenc.EncodeResourceJSON(&body, root, q.at, o)
+		return yangenc.EncodeResourceJSON(&body, v.Root, q.at, o)
 	})
 	if err != nil {
 		return err
@@ -331,15 +343,22 @@ func (q *request) edits(e []*edit.Node, found func(exists bool) error) error {
 	return q.s.o.Datastore.Edits(q.r.Context(), session(q.r), q.store, e, datastore.EditOptions{
 		Default: edit.None,
 		If: func(root *gen.Vita) error {
-			exists := q.at.Exists(root)
-			if err := q.preconditions(exists); err != nil {
+			readable := view.Of(root, q.access().Root(nacm.Read))
+			exists := q.at.Exists(readable.Root)
+			v := q.ofVersion()
+			if q.restricted() {
+				v = q.ofContent(readable)
+			}
+			if err := q.preconditions(v, exists); err != nil {
 				return err
 			}
 			return found(exists)
 		},
 		Done: func() {
 			if q.r.Method == http.MethodPut || q.r.Method == http.MethodPatch {
-				q.validators(q.media)
+				if v, err := q.validator(); err == nil {
+					q.validators(v, q.media)
+				}
 			}
 		},
 	})

@@ -65,10 +65,7 @@ func serve(t testing.TB) *client {
 	if err := d.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	users, err := access.OpenUsers(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	users := access.NewUsers()
 	hash, err := access.HashPassword(password)
 	if err != nil {
 		t.Fatal(err)

@@ -24,6 +24,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"vita/mgmt/access"
@@ -63,8 +64,10 @@ type Server struct {
 	strangers *waiting.Room
 
 	streaming chan struct{}
-	ending    context.Context // the server shuts down
-	end       context.CancelFunc
+	running   sync.Map // *running: requests in work
+
+	ending context.Context // the server shuts down
+	end    context.CancelFunc
 }
 
 // maxStrangers bounds the connections whose clients have not logged in.
@@ -129,6 +132,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		// A certificate that does not hold ends the handshake.
 		h.TLSConfig.ClientCAs, h.TLSConfig.ClientAuth = s.o.ClientCA, tls.VerifyClientCertIfGiven
 	}
+	s.o.Users.OnGone(s.expel)
 	done := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(done)
@@ -175,7 +179,7 @@ func (s *Server) handler() http.Handler {
 	api.HandleFunc("/yang-library-version", only(s.libraryVersion, http.MethodGet, http.MethodHead))
 	api.HandleFunc("/operations", only(s.operations, http.MethodGet, http.MethodHead))
 	for operation, do := range rpcs {
-		api.HandleFunc("/operations/"+operation, only(s.onOperation(do), http.MethodPost))
+		api.HandleFunc("/operations/"+operation, only(s.onOperation(operation, do), http.MethodPost))
 	}
 	api.HandleFunc("/operations/"+validateOperation, only(s.validate, http.MethodPost))
 	for _, o := range s.o.Operations.All() {
@@ -221,6 +225,8 @@ func only(h http.HandlerFunc, methods ...string) http.HandlerFunc {
 type (
 	userKey struct{}
 	connKey struct{} // the *tls.Conn
+
+	localKey struct{} // true: it has come by the local socket
 )
 
 // who returns the user who sends a request: whom the client's certificate names
@@ -228,6 +234,9 @@ type (
 // that gives both has to be the same user by both; none stands in for the other.
 // With an error comes the name that was claimed.
 func (s *Server) who(r *http.Request) (name string, err error) {
+	if local(r) {
+		return LocalUser, nil
+	}
 	certified := r.TLS != nil && len(r.TLS.VerifiedChains) > 0
 	if certified {
 		name, err = s.o.Users.OfCertificate(r.TLS.VerifiedChains, time.Now())
@@ -276,7 +285,14 @@ func (s *Server) authenticate(next http.Handler) http.Handler {
 			writeError(w, r, http.StatusServiceUnavailable, errors.New("too many requests at once"))
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), userKey{}, name)))
+		ctx, end := context.WithCancel(context.WithValue(r.Context(), userKey{}, name))
+		defer end()
+		defer s.begin(name, end)()
+		if !local(r) && !s.o.Users.Has(name) { // a commit has removed the user just now
+			writeError(w, r, http.StatusUnauthorized, errUnauthorized)
+			return
+		}
+		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 
@@ -329,8 +345,13 @@ func (s *Server) operations(w http.ResponseWriter, r *http.Request) {
 
 // onOperation answers POST on an operation resource without input or output
 // (RFC 8040 section 4.4.2).
-func (s *Server) onOperation(do func(*Server, *http.Request) error) http.HandlerFunc {
+func (s *Server) onOperation(name string, do func(*Server, *http.Request) error) http.HandlerFunc {
+	module, local, _ := strings.Cut(name, ":")
 	return func(w http.ResponseWriter, r *http.Request) {
+		if err := s.permitted(r, module, local, false); err != nil {
+			writeError(w, r, 0, err)
+			return
+		}
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 64))
 		if err != nil {
 			err = bodyError(err)
@@ -346,6 +367,25 @@ func (s *Server) onOperation(do func(*Server, *http.Request) error) http.Handler
 		}
 		w.WriteHeader(http.StatusNoContent)
 	}
+}
+
+// permitted says whether the user may invoke an operation (RFC 8341 section
+// 3.4.4).
+func (s *Server) permitted(r *http.Request, module, name string, denyAll bool) error {
+	if s.o.Datastore.Access(session(r)).Operation(module, name, denyAll) {
+		return nil
+	}
+	s.o.Datastore.Control().DeniedOperation()
+	return &rpcerr.Error{
+		Type: "protocol", Tag: "access-denied", Path: "/" + module + ":" + name,
+		Message: "the operation " + name + " is denied by the rules for this user",
+	}
+}
+
+// local says whether a request has come by the local socket.
+func local(r *http.Request) bool {
+	is, _ := r.Context().Value(localKey{}).(bool)
+	return is
 }
 
 // invoke answers POST on the resource of an operation of the gateway's modules,
@@ -372,6 +412,9 @@ func (s *Server) invoke(o *schema.Operation) http.HandlerFunc {
 
 func (s *Server) carryOut(w http.ResponseWriter, r *http.Request, o *schema.Operation) ([]*op.Node, error) {
 	const most = 64 << 10
+	if err := s.permitted(r, o.Module, o.Name, o.DenyAll); err != nil {
+		return nil, err
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	if err != nil {
 		return nil, bodyError(err)

@@ -137,7 +137,12 @@ func (s *Server) stream(media string) http.HandlerFunc {
 		if r.Method == http.MethodHead {
 			return
 		}
-		e := events{w: w, c: c, sub: sub, filter: o.filter, media: media}
+		e := events{w: w, c: c, sub: sub, filter: o.filter, media: media, read: func(n *op.Node) *op.Node {
+			if n = notify.Readable(s.o.Datastore.Access(session(r)), n); n == nil {
+				s.o.Datastore.Control().DeniedNotification()
+			}
+			return n
+		}}
 		e.send([]byte(": begin\n\n")) // the headers too, before the first event
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
@@ -153,6 +158,7 @@ type events struct {
 	sub    *notify.Subscription
 	filter *xpath.Expr
 	media  string
+	read   func(*op.Node) *op.Node // what the user may hear of an event, nil for nothing
 	failed bool
 }
 
@@ -173,6 +179,9 @@ func (e *events) run(ctx context.Context) {
 			return
 		case notify.ReplayComplete:
 		case notify.Happened:
+			if event.Content = e.read(event.Content); event.Content == nil {
+				continue
+			}
 			if e.filter != nil {
 				if ok, err := notify.Matches(e.filter, event.Content); err != nil || !ok {
 					continue

@@ -21,9 +21,13 @@ const (
 // validate answers POST on the resource of NETCONF's validate, for clients that
 // edit the candidate by way of its datastore resource.
 func (s *Server) validate(w http.ResponseWriter, r *http.Request) {
-	name, err := validated(w, r)
+	err := s.permitted(r, "ietf-netconf", "validate", false)
+	var name datastore.Name
 	if err == nil {
-		err = s.o.Datastore.Validate(r.Context(), name)
+		name, err = validated(w, r)
+	}
+	if err == nil {
+		err = s.o.Datastore.Validate(r.Context(), session(r), name)
 	}
 	if err != nil {
 		writeError(w, r, 0, err)

@@ -127,10 +127,7 @@ for bad in (("nothing", None), ("ietf-netconf", "1999-01-01")):
 // TestYangcli lets yangcli connect, load the modules by get-schema, and edit.
 func TestYangcli(t *testing.T) {
 	s := start(t)
-	_, port, err := net.SplitHostPort(s.netconf)
-	check(t, err)
-	script := filepath.Join(s.dir, "script")
-	check(t, os.WriteFile(script, []byte(`
+	out := s.yangcli(user, password, `
 merge /private-interface4 -- ifname='eth0' ip='10.0.0.1' nexthop-ip='10.0.0.2'
 create /route4[id='site1'] -- net='10.1.0.0/16'
 discard-changes
@@ -138,20 +135,30 @@ merge /private-interface4 -- ifname='eth0' ip='10.0.0.1' nexthop-ip='10.0.0.2'
 commit
 sget-config source=running /private-interface4
 show modules
-`), 0o600))
-	c := exec.Command("yangcli", "--server=127.0.0.1", "--ncport="+port, "--user="+user, "--password="+password,
-		"--batch-mode", "--run-script="+script, "--log-level=info")
-	c.Env = append(os.Environ(), "HOME="+s.dir) // where it keeps the modules
-	out, err := c.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+`)
 	for _, want := range []string{"Current module-set-id", "nexthop-ip 10.0.0.2", "vita-esp-gateway@2"} {
-		if !strings.Contains(string(out), want) {
+		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
 	}
 	if status, body := s.curl(s.restconf + "/restconf/data/vita-esp-gateway:private-interface4/ip"); status != "200" || !strings.Contains(body, "10.0.0.1") {
 		t.Errorf("after yangcli's commit: %s %s", status, body)
 	}
+}
+
+// yangcli runs a script with yangcli, logged in as somebody.
+func (s *servers) yangcli(name, password, script string) string {
+	s.t.Helper()
+	_, port, err := net.SplitHostPort(s.netconf)
+	check(s.t, err)
+	file := filepath.Join(s.dir, "script")
+	check(s.t, os.WriteFile(file, []byte(script), 0o600))
+	c := exec.Command("yangcli", "--server=127.0.0.1", "--ncport="+port, "--user="+name, "--password="+password,
+		"--batch-mode", "--run-script="+file, "--log-level=info")
+	c.Env = append(os.Environ(), "HOME="+s.dir) // where it keeps the modules
+	out, err := c.CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("%v\n%s", err, out)
+	}
+	return string(out)
 }

@@ -7,7 +7,9 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/pem"
+	"errors"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,12 +19,15 @@ import (
 	"vita/gen"
 	"vita/keying/keeper"
 	"vita/mgmt/access"
+	"vita/mgmt/capture"
 	"vita/mgmt/datastore"
 	"vita/mgmt/monitor"
+	"vita/mgmt/nacm"
 	"vita/mgmt/netconf"
 	"vita/mgmt/notify"
 	"vita/mgmt/operation"
 	"vita/mgmt/restconf"
+	"vita/mgmt/setup"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -43,6 +48,7 @@ type servers struct {
 	restconf     string // https://localhost:port
 	events       *notify.Hub
 	did          chan string // operations that were carried out
+	recovery     string      // path of the local socket
 }
 
 const (
@@ -67,6 +73,18 @@ func startIn(t *testing.T, dir string) *servers {
 // startWith starts them with some state.
 func startWith(t *testing.T, dir string, state func(*gen.Vita)) *servers {
 	t.Helper()
+	return startAs(t, dir, how{state: state})
+}
+
+// how are ways in which the servers are started.
+type how struct {
+	state   func(*gen.Vita)
+	access  bool // as vitad does: users and rules are in the configuration
+	startup bool
+}
+
+func startAs(t *testing.T, dir string, h how) *servers {
+	t.Helper()
 	s := &servers{t: t, dir: dir}
 	pub, key, err := ed25519.GenerateKey(rand.Reader)
 	check(t, err)
@@ -79,14 +97,16 @@ func startWith(t *testing.T, dir string, state func(*gen.Vita)) *servers {
 	s.keyFile = filepath.Join(s.dir, "key")
 	check(t, os.WriteFile(s.keyFile, pem.EncodeToMemory(block), 0o600))
 
-	users, err := access.OpenUsers(s.dir)
-	check(t, err)
+	users := access.NewUsers()
 	hash, err := access.HashPassword(password)
 	check(t, err)
-	check(t, users.Add(access.User{Name: user, PasswordHash: hash, Keys: []string{string(ssh.MarshalAuthorizedKey(sshPub))}}))
-	hash, err = access.HashPassword(secondPassword)
-	check(t, err)
-	check(t, users.Add(access.User{Name: second, PasswordHash: hash}))
+	admin := access.User{Name: user, PasswordHash: hash, Keys: []string{string(ssh.MarshalAuthorizedKey(sshPub))}}
+	if !h.access {
+		check(t, users.Add(admin))
+		hash, err = access.HashPassword(secondPassword)
+		check(t, err)
+		check(t, users.Add(access.User{Name: second, PasswordHash: hash}))
+	}
 	clientCA, err := access.ClientCA(s.dir)
 	check(t, err)
 	host, err := access.HostKey(s.dir)
@@ -94,9 +114,17 @@ func startWith(t *testing.T, dir string, state func(*gen.Vita)) *servers {
 	cert, err := access.Certificate(s.dir)
 	check(t, err)
 	s.events = notify.New(0)
-	d, err := datastore.Open(datastore.Options{Dir: s.dir, Applier: nothing{}, Events: notify.Configuration{Hub: s.events}, State: func(root *gen.Vita, _ datastore.Wants) { state(root) }})
+	o := datastore.Options{Dir: s.dir, Applier: nothing{}, Events: notify.Configuration{Hub: s.events}, State: func(root *gen.Vita, _ datastore.Wants) { h.state(root) }, Startup: h.startup}
+	if h.access {
+		o.Access, o.Seal = &nacm.Control{}, access.Seal
+		o.Followers = []datastore.Follower{{Module: access.Module, Name: access.Node, Prepare: users.Prepare}}
+	}
+	d, err := datastore.Open(o)
 	check(t, err)
 	t.Cleanup(func() { d.Close() })
+	if h.access && users.Len() == 0 {
+		check(t, setup.First(t.Context(), d, []access.User{admin}))
+	}
 	check(t, d.Start(t.Context()))
 
 	ctx, cancel := context.WithCancel(context.Background())
@@ -129,10 +157,31 @@ func startWith(t *testing.T, dir string, state func(*gen.Vita)) *servers {
 	watch := monitor.New(d)
 	watch.Add(restconf.Streams(s.events))
 	s.netconf = serve(netconf.New(netconf.Options{Datastore: d, Monitor: watch, Events: s.events, Operations: operations, Users: users, HostKey: host}).Serve)
-	_, port, err := net.SplitHostPort(serve(restconf.New(restconf.Options{Datastore: d, Monitor: watch, Events: s.events, Operations: operations, Users: users, Certificate: cert, ClientCA: clientCA}).Serve))
+	rest := restconf.New(restconf.Options{Datastore: d, Monitor: watch, Events: s.events, Operations: operations, Users: users, Certificate: cert, ClientCA: clientCA, Captures: noCaptures{}})
+	_, port, err := net.SplitHostPort(serve(rest.Serve))
 	check(t, err)
 	s.restconf = "https://localhost:" + port
+	if h.access {
+		s.recovery = filepath.Join(s.dir, "recovery.sock")
+		ln, err := restconf.ListenLocal(s.recovery)
+		check(t, err)
+		done := make(chan error, 1)
+		go func() { done <- rest.ServeLocal(ctx, ln) }()
+		t.Cleanup(func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+	}
 	return s
+}
+
+// noCaptures are packet captures that nobody can have.
+type noCaptures struct{}
+
+func (noCaptures) Ask(url.Values) (*capture.Capture, error) {
+	return nil, errors.New("no packets here")
 }
 
 func check(t *testing.T, err error) {
@@ -145,13 +194,18 @@ func check(t *testing.T, err error) {
 // python runs a script with a connected ncclient manager m; config is its
 // standard input. ncclient is Debian's: test/setup.sh installs it.
 func (s *servers) python(script, stdin string) (string, error) {
+	return s.pythonAs(`username="`+user+`", key_filename="`+s.keyFile+`"`, script, stdin)
+}
+
+// pythonAs runs it with another log-in, as arguments of ncclient's connect.
+func (s *servers) pythonAs(login, script, stdin string) (string, error) {
 	_, port, _ := net.SplitHostPort(s.netconf)
 	c := exec.Command("/usr/bin/python3", "-c", `
 import sys
 from ncclient import manager
 from ncclient.operations import RPCError
 config = sys.stdin.read()
-with manager.connect(host="127.0.0.1", port=`+port+`, username="`+user+`", key_filename="`+s.keyFile+`",
+with manager.connect(host="127.0.0.1", port=`+port+`, `+login+`,
         hostkey_verify=False, allow_agent=False, look_for_keys=False, timeout=30) as m:
 `+indented(script))
 	c.Stdin = strings.NewReader(stdin)

@@ -69,14 +69,15 @@ const (
 // Apply carries out an edit, whole or not at all. Errors are *rpcerr.Error.
 func Apply(tree data.Tree, e *Node, def Op) (Journal, error) {
 	ed := editor{tree: tree}
-	if err := ed.root(e, inherit(e.Op, def)); err != nil {
+	if err := ed.root(e, Inherit(e.Op, def)); err != nil {
 		ed.journal.Undo(tree)
 		return nil, err
 	}
 	return ed.journal, nil
 }
 
-func inherit(own, above Op) Op {
+// Inherit returns the operation of a node: its own, or the one of what is above.
+func Inherit(own, above Op) Op {
 	if own != None {
 		return own
 	}
@@ -106,7 +107,7 @@ func (ed *editor) inside(e *Node, p *data.Place, s data.Struct, op Op) error {
 	var done map[*schema.Node]bool // leaf-lists, and lists that were put in order
 	above := op
 	for _, c := range e.Children {
-		op := inherit(c.Op, above)
+		op := Inherit(c.Op, above)
 		var err error
 		switch {
 		case c.Schema.Kind == schema.Leaf:

@@ -211,7 +211,7 @@ func (ed *editor) leafList(list *schema.Node, e *Node, p *data.Place, s data.Str
 		if c.Schema != list {
 			continue
 		}
-		op := inherit(c.Op, above)
+		op := Inherit(c.Op, above)
 		path := ValuePath(p, list, c.Value)
 		switch {
 		case op == Create && had[c.Value]:

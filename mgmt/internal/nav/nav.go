@@ -20,6 +20,8 @@ type Options struct {
 	Secrets  bool // leafs that are not given out: never for a client's expression
 	Config   bool // configuration alone
 	More     []*operational.Node
+
+	Hidden func(data.Struct, *schema.Node) bool // children whose defaults may not be seen; nil: none
 }
 
 // Root returns the root of a tree.
@@ -127,6 +129,8 @@ func (d *Data) Children(yield func(xpath.Node) bool) {
 	}
 }
 
+func (d *Data) hidden(c *schema.Node) bool { return d.o.Hidden != nil && d.o.Hidden(d.s, c) }
+
 // each yields the nodes of a schema node within d.
 func (d *Data) each(c *schema.Node, yield func(xpath.Node) bool) bool {
 	if c.Secret && !d.o.Secrets || !c.Config && d.o.Config {
@@ -136,12 +140,12 @@ func (d *Data) each(c *schema.Node, yield func(xpath.Node) bool) bool {
 	case schema.Leaf:
 		_, ok := d.s.Leaf(c)
 		if !ok && d.o.Defaults {
-			ok = len(c.Default) == 1 && data.InCase(c.Case, d.s)
+			ok = len(c.Default) == 1 && data.InCase(c.Case, d.s) && !d.hidden(c)
 		}
 		return !ok || yield(d.Child(c, d.s))
 	case schema.LeafList:
 		values := d.s.Values(c)
-		if values == nil && d.o.Defaults && data.InCase(c.Case, d.s) {
+		if values == nil && d.o.Defaults && data.InCase(c.Case, d.s) && !d.hidden(c) {
 			values = c.Default
 		}
 		for _, v := range values {

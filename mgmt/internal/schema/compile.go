@@ -109,6 +109,11 @@ func (c *compiler) children(parent *Node, list []*yangtree.Statement, in *Case) 
 func (c *compiler) operation(mod *yangtree.Module, st *yangtree.Statement) error {
 	o := &Operation{Module: mod.Name, Name: st.Argument}
 	c.model.operations = append(c.model.operations, o)
+	var itself Node
+	if err := itself.access(st); err != nil {
+		return err
+	}
+	o.DenyAll = itself.DenyAll
 	input := st.Find("input")
 	if input == nil {
 		return nil
@@ -125,6 +130,10 @@ func (c *compiler) operation(mod *yangtree.Module, st *yangtree.Statement) error
 	o.Input = in.Children
 	return nil
 }
+
+// passwords are the hashes of users' passwords, which ietf-system lets everybody
+// read that may read at all.
+const passwords = "/ietf-system:system/authentication/user/password"
 
 // statements are those that a definition may have: any other is refused, since
 // it would otherwise be lost.
@@ -221,7 +230,7 @@ func (c *compiler) node(parent *Node, st *yangtree.Statement, in *Case) error {
 	switch st.Keyword {
 	case "leaf":
 		n.Kind = Leaf
-		n.Secret = n.DenyAll
+		n.Secret = n.DenyAll || n.path == passwords
 		return c.leaf(n, st)
 	case "leaf-list":
 		n.Kind = LeafList

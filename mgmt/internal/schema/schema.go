@@ -86,6 +86,7 @@ type Node struct {
 type Operation struct {
 	Module, Name string
 	Input        []*Node // leafs
+	DenyAll      bool    // nacm:default-deny-all: not to be invoked unless a rule says so
 }
 
 // Operations returns the operations that the gateway's modules define.

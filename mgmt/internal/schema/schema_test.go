@@ -30,7 +30,8 @@ func TestRoot(t *testing.T) {
 	})
 	want := "/vita-esp-gateway:route4/preshared-key /vita-esp-gateway:route6/preshared-key " +
 		"/vita-esp-gateway:outbound-sa/key /vita-esp-gateway:outbound-sa/salt /vita-esp-gateway:outbound-sa/vita-esp-gateway-ext:key-rest " +
-		"/vita-esp-gateway:inbound-sa/key /vita-esp-gateway:inbound-sa/salt /vita-esp-gateway:inbound-sa/vita-esp-gateway-ext:key-rest"
+		"/vita-esp-gateway:inbound-sa/key /vita-esp-gateway:inbound-sa/salt /vita-esp-gateway:inbound-sa/vita-esp-gateway-ext:key-rest " +
+		"/ietf-system:system/authentication/user/password"
 	if got := strings.Join(secrets, " "); got != want {
 		t.Errorf("secrets:\n%s\nwant\n%s", got, want)
 	}

@@ -50,6 +50,10 @@ type Opts struct {
 	Defaults Defaults
 	Secrets  bool // write secrets: not for clients
 
+	// Hidden says which children of a struct may not be read, so that their
+	// defaults are not written either; nil: none.
+	Hidden func(data.Struct, *schema.Node) bool
+
 	// More is written after the top-level nodes of the datastore resource.
 	More []*operational.Node
 }
@@ -240,10 +244,14 @@ func (w *walker) value(s data.Struct, leaf *schema.Node) (v string, ok bool) {
 			return v, w.o.Defaults != Trim || leaf.IsKey || !isDefault(leaf, v)
 		}
 	}
-	if w.all() && len(leaf.Default) == 1 && w.inUse(leaf, s) {
+	if w.all() && len(leaf.Default) == 1 && w.inUse(leaf, s) && !w.hidden(s, leaf) {
 		return leaf.Default[0], true
 	}
 	return "", false
+}
+
+func (w *walker) hidden(s data.Struct, n *schema.Node) bool {
+	return w.o.Hidden != nil && w.o.Hidden(s, n)
 }
 
 // all says whether defaults are written that were not set.
@@ -265,7 +273,7 @@ func (w *walker) leafList(n *schema.Node, s data.Struct, pick func(string) bool)
 	}
 	tagged := false
 	switch {
-	case values == nil && w.all() && n.Default != nil && w.inUse(n, s):
+	case values == nil && w.all() && n.Default != nil && w.inUse(n, s) && !w.hidden(s, n):
 		values, tagged = n.Default, w.o.Defaults == ReportAllTagged
 	case w.o.Defaults == Trim && slices.Equal(values, n.Default):
 		return
@@ -289,7 +297,7 @@ func (w *walker) leaf(s data.Struct, n *schema.Node, v string) {
 
 // defaulted says whether a container without anything in it shows nevertheless.
 func (w *walker) defaulted(c *schema.Node, s data.Struct) bool {
-	if !w.all() || !c.Config || c.Presence || !w.inUse(c, s) {
+	if !w.all() || !c.Config || c.Presence || !w.inUse(c, s) || w.hidden(s, c) {
 		return false
 	}
 	return slices.ContainsFunc(c.Children, func(n *schema.Node) bool {

@@ -17,6 +17,7 @@ import (
 	"vita/mgmt/internal/edit"
 	"vita/mgmt/internal/rpcerr"
 	"vita/mgmt/internal/schema"
+	"vita/mgmt/nacm"
 )
 
 // ErrNotFound says that a path names nothing that exists. Errors that wrap it
@@ -319,6 +320,18 @@ func (p Path) find(tree data.Tree) data.Struct {
 		}
 	}
 	return s
+}
+
+// Access returns what may be done at the path, given what may at the root.
+func (p Path) Access(root *nacm.Cursor) *nacm.Cursor {
+	for _, step := range p {
+		if step.Keys != nil {
+			root = root.Entry(step.Schema, step.Keys)
+		} else {
+			root = root.Child(step.Schema)
+		}
+	}
+	return root
 }
 
 // Exists says whether what the path names exists in a tree. Containers exist
