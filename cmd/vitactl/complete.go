@@ -200,7 +200,7 @@ func files(word string) []string {
 
 // quiet returns a client that asks nothing of whoever types, or nil.
 func (s *session) quiet() *operator.Client {
-	if s.c.PasswordFile == "" && s.c.Cert == "" {
+	if s.c.PasswordFile == "" && s.c.Cert == "" && !strings.HasPrefix(s.c.Server, "unix:") {
 		return nil
 	}
 	s.o.Timeout = completeTime

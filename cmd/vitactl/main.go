@@ -18,7 +18,7 @@ import (
 )
 
 type cli struct {
-	Server       string `default:"https://localhost" env:"VITA_SERVER" help:"The gateway's RESTCONF server." placeholder:"URL"`
+	Server       string `default:"https://localhost" env:"VITA_SERVER" help:"The gateway's RESTCONF server; unix:FILE is its recovery socket, for root of its machine." placeholder:"URL"`
 	CA           string `name:"ca" env:"VITA_CA" help:"File with the certificate to trust, as tls.crt of the gateway's state directory." placeholder:"FILE" complete:"file"`
 	User         string `short:"u" env:"VITA_USER" default:"admin" help:"Who asks." placeholder:"NAME"`
 	PasswordFile string `env:"VITA_PASSWORD_FILE" help:"File whose first line is the password. Default: ask at the terminal." placeholder:"FILE" complete:"file"`
@@ -50,6 +50,7 @@ type session struct {
 // client connects as late as possible, so that keygen needs no gateway.
 func (s *session) client() (*operator.Client, error) {
 	switch {
+	case strings.HasPrefix(s.c.Server, "unix:"): // the socket asks nothing
 	case s.c.PasswordFile != "":
 		b, err := os.ReadFile(s.c.PasswordFile)
 		if err != nil {

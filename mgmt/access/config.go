@@ -37,10 +37,19 @@ func refused(user, rest, format string, a ...any) error {
 
 // Prepare reads the users of a configuration, and returns what makes them those
 // that may log in. It is a datastore's Follower.
+//
+// A configuration without any is refused where there are some: whoever replaces all
+// of a configuration by one that was made for another gateway does not mean that.
 func (u *Users) Prepare(root *gen.Vita) (publish func(), err error) {
 	list, passwords, err := FromTree(root)
 	if err != nil {
 		return nil, err
+	}
+	if len(list) == 0 && u.Len() > 0 {
+		return nil, &rpcerr.Error{
+			Type: rpcerr.Application, Tag: "operation-failed", Path: "/ietf-system:system/authentication/user",
+			Message: "no user would be left to log in: keep one, or put ietf-system and ietf-netconf-acm into what replaces the configuration",
+		}
 	}
 	return func() { u.Set(list, passwords) }, nil
 }

@@ -32,6 +32,10 @@ func TestMain(m *testing.M) {
 		fmt.Println("error", confirmForever(arg))
 		os.Exit(1)
 	}
+	if dir := os.Getenv(startupDir); dir != "" {
+		fmt.Println("error", saveForever(dir))
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -50,14 +51,23 @@ var base = []string{
 type library struct {
 	id            string // content-id and module-set-id
 	full, modules *op.Node
+
+	implemented map[string][]string // modules with their features
+	startup     bool
 }
 
-func newLibrary() *library {
-	l := &library{}
+func newLibrary(startup bool) *library {
+	l := &library{implemented: implemented, startup: startup}
+	datastores := []string{"candidate", "running"}
+	if startup {
+		datastores = append(datastores, "startup")
+		l.implemented = maps.Clone(implemented)
+		l.implemented["ietf-netconf"] = append(slices.Clone(implemented["ietf-netconf"]), "startup")
+	}
 	sum := sha256.New()
 	var implement, importOnly, flat []*op.Node
 	for _, m := range schema.Modules() {
-		features, is := implemented[m.Name]
+		features, is := l.implemented[m.Name]
 		is = is || m.Data
 		features = slices.Sorted(slices.Values(append(slices.Clone(features), m.Features...)))
 		fmt.Fprintf(sum, "%s %s %v %v %d\n%s", m.Name, m.Revision, is, features, len(m.Text), m.Text)
@@ -82,7 +92,7 @@ func newLibrary() *library {
 		op.ListEntry("module-set", 1, append(append([]*op.Node{op.Text("name", all)}, implement...), importOnly...)...),
 		op.ListEntry("schema", 1, append([]*op.Node{op.Text("name", all)}, op.Items("module-set", all)...)...),
 	}
-	for _, name := range []string{"candidate", "running"} {
+	for _, name := range datastores {
 		full = append(full, op.ListEntry("datastore", 1, op.IdentityOf("name", "ietf-datastores", name), op.Text("schema", all)))
 	}
 	full = append(full, op.Text("content-id", l.id))
@@ -122,11 +132,15 @@ func (l *library) Root(n op.Name) *op.Node {
 // capability each (RFC 6020 section 5.6.4), which is what older clients go by;
 // those of YANG 1.1 are in the library alone (RFC 7950 section 5.6.4).
 func (m *Monitor) Capabilities() []string {
-	out := append(slices.Clone(base),
+	all := slices.Clone(base)
+	if m.library.startup {
+		all = append(all, "urn:ietf:params:netconf:capability:startup:1.0")
+	}
+	out := append(all,
 		"urn:ietf:params:netconf:capability:yang-library:1.0?revision="+LibraryRevision+"&module-set-id="+m.library.id,
 		"urn:ietf:params:netconf:capability:yang-library:1.1?revision="+LibraryRevision+"&content-id="+m.library.id)
 	for _, mod := range schema.Modules() {
-		features, is := implemented[mod.Name]
+		features, is := m.library.implemented[mod.Name]
 		features = append(slices.Clone(features), mod.Features...)
 		if !is && !mod.Data || mod.YANG11 {
 			continue

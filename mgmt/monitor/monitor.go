@@ -49,7 +49,7 @@ type Session struct {
 // New returns a Monitor. The capabilities are those of the NETCONF server
 // without the modules'.
 func New(store *datastore.Datastore) *Monitor {
-	m := &Monitor{store: store, library: newLibrary(), started: time.Now(), sessions: map[*Session]struct{}{}}
+	m := &Monitor{store: store, library: newLibrary(store != nil && store.HasStartup()), started: time.Now(), sessions: map[*Session]struct{}{}}
 	m.providers = []operational.Provider{m.library, netconfState{m}}
 	return m
 }

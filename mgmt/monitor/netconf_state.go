@@ -27,7 +27,11 @@ func (n netconfState) Root(name op.Name) *op.Node {
 func (n netconfState) datastores() *op.Node {
 	locks := n.m.store.Locks()
 	var all []*op.Node
-	for _, name := range []datastore.Name{datastore.Candidate, datastore.Running} {
+	names := []datastore.Name{datastore.Candidate, datastore.Running}
+	if n.m.store.HasStartup() {
+		names = append(names, datastore.Startup)
+	}
+	for _, name := range names {
 		var lock *op.Node
 		if l, ok := locks[name]; ok {
 			lock = op.Group("locks", op.Group("global-lock",

@@ -35,10 +35,13 @@ func (nothing) Prepare(_ context.Context, root *gen.Vita) (datastore.Prepared, e
 func (nothing) Publish() {}
 func (nothing) Abort()   {}
 
-func newServer(t testing.TB) *Server {
+func newServer(t testing.TB) *Server { return newServerWith(t, false) }
+
+// newServerWith can have a startup datastore.
+func newServerWith(t testing.TB, startup bool) *Server {
 	t.Helper()
 	events := notify.New(0)
-	d, err := datastore.Open(datastore.Options{Dir: t.TempDir(), Applier: nothing{}, Events: notify.Configuration{Hub: events}, State: func(root *gen.Vita, _ datastore.Wants) {
+	d, err := datastore.Open(datastore.Options{Startup: startup, Dir: t.TempDir(), Applier: nothing{}, Events: notify.Configuration{Hub: events}, State: func(root *gen.Vita, _ datastore.Wants) {
 		n := uint64(7)
 		root.GatewayState = &gen.VitaEspGateway_GatewayState{
 			PrivateRouter: &gen.VitaEspGateway_GatewayState_PrivateRouter{RouteErrors: &n},
@@ -157,7 +160,8 @@ func indent(s string) string {
 
 // TestConversations plays testdata/*.txtar: a file "a" or "b" is an operation
 // sent on that session ("a.raw" a whole message), the file "reply" after it is
-// what comes back. -update records the replies.
+// what comes back. -update records the replies. Where the comment says "With a
+// startup datastore." there is one.
 func TestConversations(t *testing.T) {
 	scripts, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(scripts) == 0 {
@@ -169,7 +173,7 @@ func TestConversations(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := newServer(t)
+			s := newServerWith(t, bytes.Contains(script.Comment, []byte("With a startup datastore.")))
 			peers := map[string]*peer{}
 			out := &txtar.Archive{Comment: script.Comment}
 			for i := 0; i < len(script.Files); i++ {

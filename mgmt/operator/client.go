@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -28,9 +29,9 @@ type Client struct {
 }
 
 // Options name a gateway and who asks. Server is required, and either a
-// certificate or a user with a password.
+// certificate or a user with a password, unless it is a socket.
 type Options struct {
-	Server   string // https://HOST[:PORT]
+	Server   string // https://HOST[:PORT], or unix:FILE for the recovery socket
 	CA       string // file with the certificate to trust; "" = the system's
 	User     string
 	Password string
@@ -41,8 +42,18 @@ type Options struct {
 
 // New returns a client; nothing is sent yet.
 func New(o Options) (*Client, error) {
+	if o.Timeout == 0 {
+		o.Timeout = 2 * time.Minute
+	}
+	if socket, ok := strings.CutPrefix(o.Server, "unix:"); ok {
+		return &Client{server: "http://gateway", http: &http.Client{Timeout: o.Timeout, Transport: &http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+			},
+		}}}, nil
+	}
 	if !strings.HasPrefix(o.Server, "https://") {
-		return nil, fmt.Errorf("--server %s: want https://HOST[:PORT]", o.Server)
+		return nil, fmt.Errorf("--server %s: want https://HOST[:PORT], or unix:FILE for the gateway's recovery socket", o.Server)
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS13}
 	if o.CA != "" {
@@ -61,9 +72,6 @@ func New(o Options) (*Client, error) {
 			return nil, fmt.Errorf("--cert %s, --key %s: %w", o.Cert, o.Key, err)
 		}
 		config.Certificates = []tls.Certificate{pair}
-	}
-	if o.Timeout == 0 {
-		o.Timeout = 2 * time.Minute
 	}
 	return &Client{
 		server: strings.TrimSuffix(o.Server, "/"), user: o.User, password: o.Password,

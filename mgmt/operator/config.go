@@ -125,7 +125,11 @@ func display(p yangenc.Path) string {
 	for _, s := range p {
 		b.WriteString("/" + s.Schema.Name)
 		for i, k := range s.Keys {
-			fmt.Fprintf(&b, "[%s=%s]", s.Schema.Keys[i].Name, k)
+			name := "." // a value of a leaf-list
+			if s.Schema.Kind == schema.List {
+				name = s.Schema.Keys[i].Name
+			}
+			fmt.Fprintf(&b, "[%s=%s]", name, k)
 		}
 	}
 	return b.String()

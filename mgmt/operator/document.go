@@ -27,6 +27,9 @@ type element struct {
 // set enters a leaf, with the elements on the way to it and their keys.
 func (e *element) set(at yangenc.Path, value string) {
 	for _, step := range at {
+		if step.Schema.Kind == schema.LeafList && step.Keys == nil {
+			step.Keys = []string{value}
+		}
 		e = e.child(step.Schema, step.Keys)
 	}
 	e.value = value
@@ -38,6 +41,9 @@ func (e *element) child(n *schema.Node, keys []string) *element {
 		return c
 	}
 	c := &element{schema: n, keys: keys, line: e.line}
+	if n.Kind == schema.LeafList {
+		keys = nil // the value is all that there is
+	}
 	for i, k := range keys {
 		c.child(n.Keys[i], nil).value = k
 	}
@@ -62,7 +68,11 @@ func indexed(n *schema.Node, keys []string) string {
 
 // document writes all of it as RESTCONF's data resource in XML.
 func (e *element) document(b *bytes.Buffer) {
-	b.WriteString(`<data xmlns="` + nsRESTCONF + `">`)
+	b.WriteString(`<data xmlns="` + nsRESTCONF + `"`)
+	for _, m := range schema.Modules() { // values of some types have prefixes
+		fmt.Fprintf(b, ` xmlns:%s="%s"`, m.Name, m.Namespace)
+	}
+	b.WriteString(`>`)
 	e.write(b)
 	b.WriteString(`</data>`)
 }
@@ -123,8 +133,10 @@ func (r *textReader) children(e *element, node *schema.Node, at yangenc.Path, al
 			r.entry(e, n, at, s)
 		case n.Kind == schema.Container && (s.hasValue || !s.block):
 			r.fail(s, here, "want { after its name")
-		case n.Kind == schema.Leaf && (s.block || !s.hasValue):
+		case n.HasValue() && (s.block || !s.hasValue && n.Type.Base != schema.Empty):
 			r.fail(s, here, "want a value and ; after its name")
+		case n.Kind == schema.LeafList:
+			r.leafListValue(e, n, here, s)
 		case e.find(n, nil) != nil && !n.IsKey:
 			r.fail(s, here, "it comes twice, first in line %d", e.find(n, nil).line)
 		case n.Kind == schema.Container:
@@ -143,6 +155,35 @@ func (r *textReader) children(e *element, node *schema.Node, at yangenc.Path, al
 			}
 			e.add(&element{schema: n, value: v, line: s.line})
 		}
+	}
+	r.oneCase(e, at)
+}
+
+// oneCase refuses nodes of more than one case of a choice.
+func (r *textReader) oneCase(e *element, at yangenc.Path) {
+	chosen := map[*schema.Choice]*element{}
+	for _, c := range e.children {
+		for in := c.schema.Case; in != nil; in = in.Choice.Case {
+			if other := chosen[in.Choice]; other != nil && !other.schema.Within(in) {
+				here := append(slices.Clip(at), yangenc.Step{Schema: c.schema, Keys: c.keys})
+				r.fail(&statement{line: c.line}, here, "it and %s, in line %d, exclude each other", other.schema.Name, other.line)
+				break
+			}
+			chosen[in.Choice] = c
+		}
+	}
+}
+
+// leafListValue reads one value of a leaf-list.
+func (r *textReader) leafListValue(e *element, n *schema.Node, here yangenc.Path, s *statement) {
+	v, err := n.Type.Canonical(s.value)
+	switch {
+	case err != nil:
+		r.fail(s, here, "%w", err)
+	case e.find(n, []string{v}) != nil:
+		r.fail(s, here, "the value comes twice, first in line %d", e.find(n, []string{v}).line)
+	default:
+		e.add(&element{schema: n, keys: []string{v}, value: v, line: s.line})
 	}
 }
 
@@ -267,16 +308,37 @@ func writeText(b *strings.Builder, at *schema.Node, object []byte, indent string
 				}
 			}
 		case schema.Leaf:
-			text := string(v)
-			if strings.HasPrefix(text, `"`) {
-				err = json.Unmarshal(v, &text)
+			err = writeValue(b, indent, n, v)
+		case schema.LeafList:
+			var values []json.RawMessage
+			if err = json.Unmarshal(v, &values); err == nil {
+				for _, one := range values {
+					if err = writeValue(b, indent, n, one); err != nil {
+						break
+					}
+				}
 			}
-			b.WriteString(indent + n.Name + " " + quoteText(text) + ";\n")
 		}
 		if err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// writeValue writes a leaf, or a value of a leaf-list.
+func writeValue(b *strings.Builder, indent string, n *schema.Node, v json.RawMessage) error {
+	text := string(v)
+	if strings.HasPrefix(text, `"`) {
+		if err := json.Unmarshal(v, &text); err != nil {
+			return err
+		}
+	}
+	if n.Type.Base == schema.Empty {
+		b.WriteString(indent + n.Name + ";\n")
+		return nil
+	}
+	b.WriteString(indent + n.Name + " " + quoteText(text) + ";\n")
 	return nil
 }
 
@@ -300,22 +362,47 @@ func (c *change) within(at yangenc.Path, a, b *element) {
 	path := func(e *element) yangenc.Path {
 		return append(slices.Clip(at), yangenc.Step{Schema: e.schema, Keys: e.keys})
 	}
+	anew := reordered(a, b)
 	for _, old := range a.children {
-		if b.find(old.schema, old.keys) == nil && !old.schema.IsKey {
+		if (b.find(old.schema, old.keys) == nil || anew[old.schema]) && !old.schema.IsKey {
 			c.deleted = append(c.deleted, path(old))
 		}
 	}
 	for _, e := range b.children {
 		old := a.find(e.schema, e.keys)
+		if anew[e.schema] {
+			old = nil
+		}
 		switch {
 		case old == nil:
 			c.add(path(e), e)
 		case e.schema.Kind == schema.Leaf && old.value != e.value:
 			c.merged.set(path(e), e.value)
-		case e.schema.Kind != schema.Leaf:
+		case !e.schema.HasValue():
 			c.within(path(e), old, e)
 		}
 	}
+}
+
+// reordered returns the lists, ordered by the user, whose entries are not those of a,
+// without some and with more behind them. They are written anew.
+func reordered(a, b *element) map[*schema.Node]bool {
+	left := map[*schema.Node][]string{} // entries of a that b still has
+	for _, e := range a.children {
+		if e.schema.ByUser && b.find(e.schema, e.keys) != nil {
+			left[e.schema] = append(left[e.schema], indexed(e.schema, e.keys))
+		}
+	}
+	out := map[*schema.Node]bool{}
+	for _, e := range b.children {
+		if want := left[e.schema]; len(want) > 0 {
+			if want[0] != indexed(e.schema, e.keys) {
+				out[e.schema] = true
+			}
+			left[e.schema] = want[1:]
+		}
+	}
+	return out
 }
 
 // add merges an element with all that is in it.

@@ -1,7 +1,6 @@
 package operator
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -164,7 +163,8 @@ func (c *Client) Text(ctx context.Context, from Source) (string, error) {
 }
 
 // Import stages a configuration in Vita's format: merged into the candidate, or
-// in its place. Errors name line and path.
+// in the place of what the candidate has of the gateway's own modules, so that users
+// and rules of access, of which Vita knows nothing, stay. Errors name line and path.
 func (c *Client) Import(ctx context.Context, text string, replace bool) error {
 	root, err := readText(text)
 	if err != nil {
@@ -173,9 +173,28 @@ func (c *Client) Import(ctx context.Context, text string, replace bool) error {
 	if len(root.children) == 0 {
 		return errors.New("there is no configuration in it")
 	}
-	var b bytes.Buffer
-	root.document(&b)
-	return located(c.Load(ctx, b.Bytes(), replace), root)
+	base := &element{}
+	if replace {
+		shown, _, err := c.candidateText(ctx)
+		if err != nil {
+			return err
+		}
+		all, err := readText(shown)
+		if err != nil {
+			return err
+		}
+		for _, e := range all.children {
+			if strings.HasPrefix(e.schema.Module, "vita-") {
+				base.add(e)
+			}
+		}
+	}
+	diff := compare(base, root)
+	if diff.empty() {
+		return nil
+	}
+	_, err = c.do(ctx, http.MethodPatch, candidate, mediaPatch, diff.patch())
+	return located(err, root)
 }
 
 // Staged returns what a commit would change.

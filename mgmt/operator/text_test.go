@@ -102,6 +102,37 @@ func TestCompare(t *testing.T) {
 	if got := merged.String(); strings.Contains(got, "1001") || strings.Contains(got, "ecn") || !strings.Contains(got, "2.2.2.2") || !strings.Contains(got, "10.0.0.0/8") || !strings.Contains(got, "1300") {
 		t.Errorf("merged %s", got)
 	}
+	// Values of a leaf-list, and the order of rules.
+	list := func(rules ...string) *element {
+		text := "nacm { rule-list { name l; group a; group b;"
+		for _, r := range rules {
+			text += " rule { name " + r + "; action permit; }"
+		}
+		return read(text + " } }")
+	}
+	for _, order := range []struct {
+		before, after  []string
+		deleted, added int
+	}{
+		{[]string{"x", "y"}, []string{"x", "y", "z"}, 0, 1},
+		{[]string{"x", "y", "z"}, []string{"x", "z"}, 1, 0},
+		{[]string{"x", "y"}, []string{"y", "x"}, 2, 2},
+		{[]string{"x", "y"}, []string{"x", "z", "y"}, 2, 3},
+		{[]string{"x", "y"}, []string{"x", "y"}, 0, 0},
+	} {
+		c := compare(list(order.before...), list(order.after...))
+		var merged bytes.Buffer
+		c.merged.write(&merged)
+		if added := strings.Count(merged.String(), "<action"); len(c.deleted) != order.deleted || added != order.added {
+			t.Errorf("%v to %v: %d deleted, %s", order.before, order.after, len(c.deleted), merged.String())
+		}
+	}
+	c = compare(read("nacm { groups { group { name g; user-name a; user-name b; } } }"), read("nacm { groups { group { name g; user-name b; user-name c; } } }"))
+	merged.Reset()
+	c.merged.write(&merged)
+	if len(c.deleted) != 1 || display(c.deleted[0]) != "/nacm/groups/group[name=g]/user-name[.=a]" || !strings.Contains(merged.String(), "c</user-name>") {
+		t.Errorf("%d deleted, %s", len(c.deleted), merged.String())
+	}
 	if c := compare(a, a); !c.empty() {
 		t.Errorf("a configuration differs from itself: %v", c)
 	}

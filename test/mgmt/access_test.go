@@ -398,3 +398,39 @@ kill-session session-id=1
 		t.Errorf("%s", out)
 	}
 }
+
+// TestNcclientStartup saves by ncclient, and starts anew.
+func TestNcclientStartup(t *testing.T) {
+	dir := t.TempDir()
+	t.Run("first", func(t *testing.T) {
+		s := startAs(t, dir, how{access: true, startup: true, state: counting()})
+		out, err := s.python(`
+assert ":startup" in m.server_capabilities
+gw = '<config xmlns="urn:ietf:params:xml:ns:netconf:base:1.0"><mtu xmlns="vita:esp-gateway">%d</mtu></config>'
+m.edit_config(target="running", config=gw % 1400)
+m.copy_config(source="running", target="startup")
+m.edit_config(target="running", config=gw % 1300)
+assert "1400" in m.get_config("startup").data_xml
+try:
+    m.edit_config(target="startup", config=gw % 1200)
+    assert False
+except RPCError as e:
+    assert e.tag == "operation-not-supported", e.tag
+with m.locked("startup"):
+    pass
+m.validate("startup")
+print("good")
+`, "")
+		if err != nil || !strings.Contains(out, "good") {
+			t.Fatalf("%v: %s", err, out)
+		}
+	})
+	s := startAs(t, dir, how{access: true, startup: true, state: counting()})
+	if got := s.must("200", "GET", "/data/vita-esp-gateway:mtu", ""); !strings.Contains(got, "1400") {
+		t.Error(got)
+	}
+	// The administrator's key is that of the first start.
+	if out, err := s.pythonAs(`username="`+user+`", password="`+password+`"`, `m.delete_config("startup"); print(m.get_config("startup").data_xml.count("mtu"))`, ""); err != nil || !strings.HasPrefix(out, "0") {
+		t.Errorf("%v: %s", err, out)
+	}
+}

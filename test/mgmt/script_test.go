@@ -33,14 +33,14 @@ func TestVitactl(t *testing.T) {
 			dir := t.TempDir()
 			ca := newAuthority(t, "ours")
 			check(t, access.StoreClientCA(dir, ca.pem))
-			s := startWith(t, dir, counting())
+			s := startAs(t, dir, how{state: counting(), access: strings.HasPrefix(filepath.Base(file), "access")})
 			cert := ca.issue(user, time.Hour, x509.ExtKeyUsageClientAuth)[1]
 			testscript.Run(t, testscript.Params{
 				Files: []string{file}, RequireExplicitExec: true,
 				Setup: func(e *testscript.Env) error {
 					for k, v := range map[string]string{
 						"PATH": bin + ":" + os.Getenv("PATH"), "VITA_SERVER": s.restconf, "VITA_CA": filepath.Join(dir, "tls.crt"),
-						"VITA_USER": user, "VITA_PASSWORD_FILE": e.WorkDir + "/password", "CERT": cert, "TZ": "UTC",
+						"VITA_USER": user, "VITA_PASSWORD_FILE": e.WorkDir + "/password", "CERT": cert, "TZ": "UTC", "RECOVERY": s.recovery,
 					} {
 						e.Setenv(k, v)
 					}
