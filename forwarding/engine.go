@@ -35,6 +35,7 @@ type Options struct {
 	Registry  *drivers.Registry // drivers to open ports with; required
 	CPUs      []int             // processors to bind workers to, in turn; nil: not bound
 	Hugepages bool              // ask for huge pages for packet buffers
+	BusyPoll  bool              // workers never sleep
 	MaxRoutes int               // default: see tables.Options
 	MaxSAs    int               // default: see tables.Options
 	Release   string            // version of the program, for EngineInfo

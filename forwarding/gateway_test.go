@@ -119,9 +119,11 @@ func newWire(t testing.TB, o memory.Options) (string, *memory.End) {
 
 // newRig starts a gateway with one route: 10.1/16 here, 10.2/16 behind
 // 203.0.113.2. Next hops are static, so that nothing happens by itself.
-func newRig(t testing.TB) *rig {
+func newRig(t testing.TB) *rig { t.Helper(); return newRigWith(t, Options{}) }
+
+func newRigWith(t testing.TB, o Options) *rig {
 	t.Helper()
-	r := newEngine(t, Options{})
+	r := newEngine(t, o)
 	private, p := newWire(t, memory.Options{})
 	public, q := newWire(t, memory.Options{})
 	r.private, r.public = p, q

@@ -23,7 +23,6 @@ const (
 	batchSize  = 64                        // frames taken from a port at once
 	localSize  = esp.BatchSize - batchSize // packets of our own that wait for the tunnel
 	txSize     = 256                       // frames collected for a port
-	spinFor    = 50 * time.Microsecond     // without work before a worker sleeps
 	sleepFor   = 50 * time.Millisecond
 	tickEvery  = 10 * time.Millisecond
 	syncEvery  = time.Second
@@ -146,6 +145,7 @@ type worker struct {
 	word      uint64      // that a answers to
 	now       int64       // clock.Mono at the turn's start
 	lastWork  int64
+	spin      spin
 	accounted int64 // busy and idle time are counted up to here
 	tick      int64 // when to look after next hops
 	sync      int64 // when to look after ports
@@ -202,7 +202,7 @@ func (w *worker) run() {
 		if w.request.Load() != goOn && !w.obey() {
 			return
 		}
-		if w.turn() == 0 && w.now-w.lastWork > int64(spinFor) {
+		if w.turn() == 0 && w.spin.over(w.now-w.lastWork) {
 			w.sleep()
 		}
 	}
@@ -289,6 +289,7 @@ func (w *worker) sleep() {
 	}
 	w.timeout = unix.NsecToTimespec(int64(wait))
 	_, _ = unix.Ppoll(w.poll[:n], &w.timeout, nil) // an interrupted wait is a short one
+	w.spin.slept(w.clock() - w.now)
 	if w.poll[0].Revents != 0 {
 		_, _ = unix.Read(w.wake, w.eventBuf[:]) // does not block; only empties the file
 	}

@@ -8,6 +8,7 @@ import (
 
 	"vita/forwarding/drop"
 	"vita/forwarding/tables"
+	"vita/internal/cpu"
 	"vita/internal/pktbuf"
 )
 
@@ -21,12 +22,19 @@ const poolFrames = 16384
 // newWorker makes the worker for a slot, which has no part in any generation
 // yet and is not started.
 func (e *Engine) newWorker(wc *tables.WorkerConfig) (*worker, error) {
-	pool, err := pktbuf.NewPool(pktbuf.Options{Frames: poolFrames, Hugepages: e.o.Hugepages})
+	on, node := -1, 0
+	if n := len(e.o.CPUs); n > 0 {
+		on = e.o.CPUs[wc.Slot%n]
+		if n, ok := cpu.Node(on); ok {
+			node = n + 1
+		}
+	}
+	pool, err := pktbuf.NewPool(pktbuf.Options{Frames: poolFrames, Hugepages: e.o.Hugepages, Node: node})
 	if err != nil {
 		return nil, fmt.Errorf("buffers for queue %d: %w", wc.Queue, err)
 	}
 	w := &worker{
-		slot: wc.Slot, queue: wc.Queue, cpu: -1,
+		slot: wc.Slot, queue: wc.Queue, cpu: on, spin: newSpin(e.o.BusyPoll),
 		mem: e.mem, me: &e.mem.Workers[wc.Slot], active: e.mem.ActiveRow(wc.Slot), routes: e.mem.RouteCounts(wc.Slot),
 		spis: newSPITable(len(e.mem.SAs)), keys: e.keys, pool: pool, sources: newSources(),
 		wake: e.wake[wc.Slot], punt: e.punt,
@@ -36,9 +44,6 @@ func (e *Engine) newWorker(wc *tables.WorkerConfig) (*worker, error) {
 	atomic.StoreUint64(&w.me.Queue, uint64(w.queue))
 	if e.capture != nil {
 		w.filter.Store(newCapture(e.capture, w))
-	}
-	if n := len(e.o.CPUs); n > 0 {
-		w.cpu = e.o.CPUs[wc.Slot%n]
 	}
 	return w, nil
 }

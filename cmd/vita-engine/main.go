@@ -51,6 +51,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	socket := fs.String("socket", "/run/vita/engine.sock", "unix socket on which vitad controls the engine")
 	cpuList := fs.String("cpus", "", "processors for the engine, as in 2-3; default: all, unbound")
 	huge := fs.Bool("hugepages", false, "ask for huge pages for packet buffers")
+	idle := fs.String("idle", "sleep", "what workers without packets do: sleep, after a while that adapts to the traffic, or poll, which keeps their processors busy and saves packets the waking up")
 	level := fs.String("log-level", "info", "debug, info, warn or error")
 	version := fs.Bool("version", false, "print the version and end")
 	if err := fs.Parse(args); err != nil {
@@ -66,6 +67,9 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(*level)); err != nil {
 		return fmt.Errorf("log level %q: want debug, info, warn or error", *level)
+	}
+	if *idle != "sleep" && *idle != "poll" {
+		return fmt.Errorf("--idle %q: want sleep or poll", *idle)
 	}
 	cpus, err := cpu.ParseList(*cpuList)
 	if err != nil {
@@ -83,7 +87,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	runtime.GOMAXPROCS(runtime.NumCPU() + 2)
 
 	e, err := forwarding.New(forwarding.Options{
-		Socket: *socket, Registry: registry(), CPUs: cpus, Hugepages: *huge, Release: release,
+		Socket: *socket, Registry: registry(), CPUs: cpus, Hugepages: *huge, BusyPoll: *idle == "poll", Release: release,
 		Log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: l})),
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ package cpu
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,6 +50,16 @@ func Allowed() ([]int, error) {
 		}
 	}
 	return out, nil
+}
+
+// Node returns the NUMA node of a processor; false where the kernel does not say.
+func Node(n int) (int, bool) {
+	dirs, err := filepath.Glob(fmt.Sprintf("/sys/devices/system/cpu/cpu%d/node[0-9]*", n))
+	if err != nil || len(dirs) != 1 {
+		return 0, false
+	}
+	node, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(dirs[0]), "node"))
+	return node, err == nil && node >= 0
 }
 
 // ParseList reads a list as the kernel writes it: "0", "2-3", "0,2-3,7".

@@ -1,6 +1,8 @@
 package cpu
 
 import (
+	"fmt"
+	"os"
 	"runtime"
 	"slices"
 	"testing"
@@ -59,5 +61,32 @@ func TestPin(t *testing.T) {
 	}()
 	if err := <-done; err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestNode compares with the other way to ask the kernel.
+func TestNode(t *testing.T) {
+	cpus, err := Allowed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range cpus {
+		node, ok := Node(n)
+		list, err := os.ReadFile(fmt.Sprintf("/sys/devices/system/node/node%d/cpulist", node))
+		if !ok {
+			if _, err := os.Stat("/sys/devices/system/node/node0/cpulist"); err == nil {
+				t.Errorf("cpu %d has no node, though there are some", n)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if of, err := ParseList(string(list)); err != nil || !slices.Contains(of, n) {
+			t.Errorf("cpu %d should be of node %d, which has %q", n, node, list)
+		}
+	}
+	if node, ok := Node(99999); ok {
+		t.Errorf("cpu 99999 is of node %d", node)
 	}
 }

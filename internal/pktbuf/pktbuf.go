@@ -35,7 +35,8 @@ type Packet struct {
 type Options struct {
 	Frames    int  // number of frames; default 4096
 	FrameSize int  // bytes a frame, a power of two from 2048 to 32768; default 4096
-	Hugepages bool // ask for hugetlbfs pages first; fall back to ordinary pages
+	Hugepages bool // ask for huge pages: reserved ones first, else those that the system puts together
+	Node      int  // NUMA node to take the memory from while it has some, plus one; 0: any
 }
 
 // Pool is a set of equal frames with a stack of the free ones.
@@ -66,25 +67,13 @@ func NewPool(o Options) (*Pool, error) {
 	if o.FrameSize < 2048 || o.FrameSize > 32768 || o.FrameSize&(o.FrameSize-1) != 0 {
 		return nil, fmt.Errorf("packet buffer pool: frame size %d: want a power of two from 2048 to 32768", o.FrameSize)
 	}
-	const prot, flags = unix.PROT_READ | unix.PROT_WRITE, unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_POPULATE
 	size := o.Frames * o.FrameSize
-	const hugePage = 2 << 20
 	p := &Pool{frameSize: o.FrameSize}
 	for 1<<p.shift < o.FrameSize {
 		p.shift++
 	}
-	if o.Hugepages {
-		rounded := (size + HeadLen + hugePage - 1) &^ (hugePage - 1)
-		if m, err := unix.Mmap(-1, 0, rounded, prot, flags|unix.MAP_HUGETLB); err == nil {
-			p.all, p.huge = m, true
-		}
-	}
-	if p.all == nil {
-		m, err := unix.Mmap(-1, 0, size+HeadLen, prot, flags)
-		if err != nil {
-			return nil, fmt.Errorf("packet buffer pool: map %d bytes: %w", size, err)
-		}
-		p.all = m
+	if err := p.take(size+HeadLen, o); err != nil {
+		return nil, fmt.Errorf("packet buffer pool: %w", err)
 	}
 	p.region = p.all[:size:size]
 	p.free = make([]uint32, o.Frames)
@@ -93,6 +82,73 @@ func NewPool(o Options) (*Pool, error) {
 		p.free[i] = uint32(o.Frames - 1 - i) // frame 0 is handed out first
 	}
 	return p, nil
+}
+
+// take maps and touches the pool's memory.
+func (p *Pool) take(size int, o Options) error {
+	const prot, flags = unix.PROT_READ | unix.PROT_WRITE, unix.MAP_PRIVATE | unix.MAP_ANONYMOUS
+	const hugePage = 2 << 20
+	if o.Hugepages {
+		rounded := (size + hugePage - 1) &^ (hugePage - 1)
+		if m, err := unix.Mmap(-1, 0, rounded, prot, flags|unix.MAP_HUGETLB); err == nil {
+			p.all, p.huge = m, true
+		}
+	}
+	if p.all == nil {
+		m, err := unix.Mmap(-1, 0, size, prot, flags)
+		if err != nil {
+			return fmt.Errorf("map %d bytes: %w", size, err)
+		}
+		p.all = m
+		if o.Hugepages {
+			_ = unix.Madvise(m, unix.MADV_HUGEPAGE) // a kernel without them says so
+		}
+	}
+	err := prefer(p.all, o.Node)
+	if err == nil {
+		err = touch(p.all)
+	}
+	if err != nil {
+		return errors.Join(err, unix.Munmap(p.all))
+	}
+	return nil
+}
+
+// prefer asks for memory of a NUMA node, plus one, for pages not yet touched. A
+// kernel that knows no nodes has nothing to choose from.
+func prefer(m []byte, node int) error {
+	const preferred = 1 // MPOL_PREFERRED: of others where the node has none left
+	if node <= 0 {
+		return nil
+	}
+	var mask [16]uint64
+	bit := node - 1
+	if bit >= len(mask)*64 {
+		return fmt.Errorf("NUMA node %d: want below %d", bit, len(mask)*64)
+	}
+	mask[bit/64] = 1 << (bit % 64)
+	_, _, e := unix.Syscall6(unix.SYS_MBIND, uintptr(unsafe.Pointer(unsafe.SliceData(m))), uintptr(len(m)), preferred,
+		uintptr(unsafe.Pointer(&mask)), uintptr(len(mask)*64), 0)
+	if e != 0 && e != unix.ENOSYS {
+		return fmt.Errorf("memory of NUMA node %d: %w", bit, e)
+	}
+	return nil
+}
+
+// touch has all pages there, so that none is missing when packets flow.
+func touch(m []byte) error {
+	const populateWrite = 23 // MADV_POPULATE_WRITE, of Linux 5.14
+	err := unix.Madvise(m, populateWrite)
+	if errors.Is(err, unix.EINVAL) {
+		for i := 0; i < len(m); i += 4096 {
+			m[i] = 0
+		}
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("touch %d bytes: %w", len(m), err)
+	}
+	return nil
 }
 
 // Close unmaps the pool. No packet, slice or device may refer to it any more.

@@ -1,6 +1,11 @@
 package pktbuf
 
-import "testing"
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
 
 func TestPoolHandsOutEachFrameOnce(t *testing.T) {
 	p, err := NewPool(Options{Frames: 8, FrameSize: 2048})
@@ -101,5 +106,42 @@ func TestOptionsAreChecked(t *testing.T) {
 		if _, err := NewPool(o); err == nil {
 			t.Errorf("%+v accepted", o)
 		}
+	}
+}
+
+// TestNode finds the policy of the pool's memory, and that the pages are there,
+// in what the kernel says of the mapping.
+func TestNode(t *testing.T) {
+	if _, err := os.Stat("/proc/self/numa_maps"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("this kernel knows no NUMA nodes: what is asked for here cannot be tested")
+		}
+		t.Skip("this kernel knows no NUMA nodes")
+	}
+	for node, want := range map[int]string{0: " default ", 1: " prefer:0 "} {
+		p, err := NewPool(Options{Frames: 64, Node: node})
+		if err != nil {
+			t.Fatal(err)
+		}
+		maps, err := os.ReadFile("/proc/self/numa_maps")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, line, _ := strings.Cut(string(maps), fmt.Sprintf("\n%x", p.Addr()))
+		line, _, _ = strings.Cut(line, "\n")
+		pages := 0
+		for w := range strings.FieldsSeq(line) {
+			_, _ = fmt.Sscanf(w, "anon=%d", &pages)
+		}
+		if !strings.HasPrefix(line, want) || pages < 65 { // more: of a neighbour that it became one with
+			t.Errorf("node %d: %q, want%sand 65 pages", node, line, want)
+		}
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p, err := NewPool(Options{Frames: 64, Node: 5000}); err == nil {
+		_ = p.Close()
+		t.Error("memory of a node that cannot be")
 	}
 }
