@@ -25,6 +25,8 @@ test: setup build lint generate-check ## everything that must pass before a chan
 	$(GO) test -timeout 20m $(shell $(GO) list ./... | grep -vE '/test/(e2e|qemu|interop)')
 	$(GO) test -timeout 20m -count 1 -run TestMutatedFrames ./forwarding -frames 10000000
 	$(GO) test -timeout 20m -count 1 -run TestUpdatesAgainstLinearScan ./asm/lpm -updates 1000000
+	$(GO) test -timeout 20m -count 1 -run TestReference ./mgmt/internal/edit -edits 100000
+	$(GO) test -timeout 20m -count 1 -run 'TestEveryConstruct|TestOwnModels' ./mgmt/validate -documents 5000
 	$(GO) test -timeout 20m -count 1 -p 1 ./test/e2e ./test/qemu/... ./test/interop/...
 	$(MAKE) race
 

@@ -404,6 +404,15 @@ func (d *Datastore) apply(s *Session, es []*edit.Node, def edit.Op) (all edit.Jo
 			all = append(all, j...)
 		}
 	}
+	more, err := edit.Settle(d.candidate.tree, all, false)
+	if err != nil {
+		d.undo(all)
+		return nil, err
+	}
+	if len(more) > 0 {
+		d.checker.Touch(more)
+		all = append(all, more...)
+	}
 	return all, nil
 }
 

@@ -320,7 +320,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		{400, "invalid-value", "PUT", mtu, `{"vita-esp-gateway:mtu":9000}`, nil},
 		{400, "invalid-value", "PUT", mtu, `{"vita-esp-gateway:mtu":"1440"}`, nil},
-		{400, "invalid-value", "PUT", mtu, `{"vita-esp-gateway:mtu":1e3}`, nil},
+		{400, "invalid-value", "PUT", mtu, `{"vita-esp-gateway:mtu":1e-3}`, nil},
 		{400, "", "PUT", mtu, `{"vita-esp-gateway:tfc":true}`, nil},
 		{400, "malformed-message", "PUT", mtu, `{"vita-esp-gateway:mtu":`, nil},
 		{400, "malformed-message", "PUT", mtu, `<mtu`, nil},

@@ -12,39 +12,83 @@ import (
 	"vita/mgmt/internal/xpath"
 )
 
-// constraints are the model's must statements, compiled.
+// constraints are the model's expressions, compiled.
 type constraints struct {
+	root *schema.Node
 	must map[*schema.Node][]*xpath.Expr // as in Node.Must
 
 	// elsewhere says, for a leaf, which entries have to be checked wherever they
 	// are when it changes: those of these lists, or the root's. A statement that
 	// looks at nothing but its own entry is checked with that.
 	elsewhere map[*schema.Node][]*schema.Node
+
+	references
 }
 
-// model compiles the statements once. They are part of the program: one that
-// cannot be compiled is a defect that the tests find, as in schema.Root.
-var model = sync.OnceValue(func() *constraints {
-	c := &constraints{map[*schema.Node][]*xpath.Expr{}, map[*schema.Node][]*schema.Node{}}
-	schema.Root().Walk(func(n *schema.Node) {
+var (
+	constraintsMu  sync.Mutex
+	constraintsNow *constraints
+)
+
+// constraintsOf compiles the expressions of the model in use once. They are part
+// of the program: one that cannot be compiled is a defect that the tests find, as
+// in schema.Root.
+func constraintsOf() *constraints {
+	constraintsMu.Lock()
+	defer constraintsMu.Unlock()
+	if root := schema.Root(); constraintsNow == nil || constraintsNow.root != root {
+		constraintsNow = compile(root)
+	}
+	return constraintsNow
+}
+
+func compile(root *schema.Node) *constraints {
+	c := &constraints{
+		root: root, must: map[*schema.Node][]*xpath.Expr{}, elsewhere: map[*schema.Node][]*schema.Node{},
+		references: newReferences(),
+	}
+	seen := map[[2]*schema.Node]bool{}
+	depends := func(e *xpath.Expr, context, own *schema.Node) {
+		for _, r := range e.Reads(context) {
+			if at := [2]*schema.Node{r.Node, own}; r.Node.Config && (!r.Own || entry(r.Node) != own) && !seen[at] {
+				seen[at] = true
+				c.elsewhere[r.Node] = append(c.elsewhere[r.Node], own)
+			}
+		}
+	}
+	visit := func(n *schema.Node) {
+		if !n.Config {
+			return
+		}
 		for _, m := range n.Must {
 			e, err := xpath.Compile(m.Expr, m.Prefix)
 			if err != nil {
 				panic(fmt.Sprintf("validate: must %s of %s: %v", m.Expr, n.Path(), err))
 			}
 			c.must[n] = append(c.must[n], e)
-			own := entry(n)
-			seen := map[*schema.Node]bool{}
-			for _, r := range e.Reads(n) {
-				if r.Node.Config && (!r.Own || entry(r.Node) != own) && !seen[r.Node] {
-					seen[r.Node] = true
-					c.elsewhere[r.Node] = append(c.elsewhere[r.Node], own)
-				}
+			depends(e, n, entry(n))
+		}
+		// What is mandatory where a when holds is checked with what is around it.
+		for i, e := range nav.Whens(n, n.When) {
+			context := n
+			if n.When[i].Around {
+				context = n.Parent
+			}
+			depends(e, context, entry(n.Parent))
+		}
+		for _, choice := range n.Choices {
+			for _, e := range nav.Whens(choice, choice.When) {
+				depends(e, n, entry(n))
 			}
 		}
-	})
+		if n.HasValue() {
+			c.refer(n, n.Type, func(e *xpath.Expr) { depends(e, n, entry(n)) })
+		}
+	}
+	visit(root)
+	root.Walk(visit)
 	return c
-})
+}
 
 // entry returns the list around a node, itself where it is one, or the root.
 func entry(n *schema.Node) *schema.Node {
@@ -55,83 +99,76 @@ func entry(n *schema.Node) *schema.Node {
 }
 
 // elsewhere checks what depends on leafs that have changed, wherever it is. It
-// goes through all entries of the lists concerned: those of static
-// associations, which are empty where keys are negotiated.
-func (k *check) elsewhere(changed map[*schema.Node]bool) {
-	m := model()
+// goes through all entries of the lists concerned: in the gateway's own modules
+// those of static associations, which are empty where keys are negotiated.
+func (k *check) elsewhere(m *constraints, changed map[*schema.Node]bool) {
 	seen := map[*schema.Node]bool{}
 	for leaf := range changed {
 		for _, list := range m.elsewhere[leaf] {
-			if !seen[list] {
-				seen[list] = true
-				k.everywhere(nil, schema.Root(), data.Root(k.tree), list)
+			if seen[list] {
+				continue
 			}
+			seen[list] = true
+			var top *data.Place
+			top.Below(data.Root(k.tree), list, func(p *data.Place, _ data.Struct) bool {
+				k.visit(p)
+				return !k.full()
+			})
 		}
 	}
 }
 
-// everywhere visits all entries of a list below s, which is node's at place p.
-func (k *check) everywhere(p *data.Place, node *schema.Node, s data.Struct, list *schema.Node) {
-	if node == list {
-		k.visit(p)
+// must checks the must statements of a node, and what it refers to: of the
+// container or entry at a spot, or of a leaf or leaf-list in it.
+func (k *check) must(s *spot, n *schema.Node) {
+	m := constraintsOf()
+	exprs, refers := m.must[n], m.referring[n]
+	if exprs == nil && !refers {
 		return
 	}
-	next := list
-	for next.Parent != node {
-		next = next.Parent
-	}
-	if next.Kind == schema.Container {
-		if inner := s.Container(next); inner.Exists() {
-			k.everywhere(&data.Place{Parent: p, Node: next}, next, inner, list)
-		}
-		return
-	}
-	s.Entries(next, func(e data.Struct) bool {
-		k.everywhere(&data.Place{Parent: p, Node: next, Keys: e.Keys(next)}, next, e, list)
-		return !k.full()
-	})
-}
-
-// must checks the must statements of a node: of the container or entry at a
-// place, or of a leaf in it.
-func (k *check) must(p *data.Place, n *schema.Node) {
-	exprs := model().must[n]
-	if exprs == nil {
-		return
-	}
-	at := nav.At(k.tree, p, nav.Options{Defaults: true, Secrets: true, Config: true})
+	at := s.at()
 	switch {
 	case at == nil:
 	case n.Kind == schema.Leaf:
-		k.musts(n, exprs, at.Child(n, at.Struct()), func() string { return p.Child(n) })
+		one := at.Child(n, at.Struct())
+		path := func() string { return s.p.Child(n) }
+		k.musts(n, exprs, one, path)
+		if refers {
+			k.refers(m, s.p, n, one, path)
+		}
 	case n.Kind == schema.LeafList:
 		at.Named(n.Module, n.Name, func(v xpath.Node) bool {
-			k.musts(n, exprs, v, func() string { return edit.ValuePath(p, n, v.Value()) })
+			path := func() string { return edit.ValuePath(s.p, n, v.Value()) }
+			k.musts(n, exprs, v, path)
+			if refers {
+				k.refers(m, s.p, n, v, path)
+			}
 			return true
 		})
 	default:
-		k.musts(n, exprs, at, p.Path)
+		k.musts(n, exprs, at, s.p.Path)
 	}
 }
 
 func (k *check) musts(n *schema.Node, exprs []*xpath.Expr, context xpath.Node, path func() string) {
-	for i, m := range n.Must {
-		ok, err := exprs[i].Bool(context)
+	for i, e := range exprs {
+		ok, err := e.Bool(context)
 		if ok && err == nil {
 			continue
 		}
-		e := &rpcerr.Error{
+		m := n.Must[i]
+		bad := &rpcerr.Error{
 			Type: rpcerr.Application, Tag: "operation-failed", AppTag: m.AppTag, Path: path(), Message: m.Message,
 		}
-		if e.AppTag == "" {
-			e.AppTag = "must-violation"
+		if bad.AppTag == "" {
+			bad.AppTag = "must-violation"
 		}
-		if e.Message == "" {
-			e.Message = "must " + m.Expr
+		if bad.Message == "" {
+			bad.Message = "must " + m.Expr
 		}
 		if err != nil {
-			e.Message = "must " + m.Expr + ": " + err.Error()
+			bad.Message = "must " + m.Expr + ": " + err.Error()
 		}
-		k.fail(e)
+		k.fail(bad)
 	}
 }

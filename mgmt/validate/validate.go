@@ -1,6 +1,7 @@
 // Package validate checks a configuration against the constraints of the
-// model: mandatory nodes and choices, numbers of entries, unique and must.
-// Types, ranges and patterns are checked where values are read, by yangenc.
+// model: mandatory nodes and choices, numbers of entries, unique, must, when, and
+// what leafrefs and instance-identifiers lead to. Types, ranges and patterns are
+// checked where values are read, by yangenc.
 //
 // A Checker looks only at what a journal has touched, and at what depends on
 // that, so that the cost of a commit goes with the size of the change. What is
@@ -16,6 +17,7 @@ import (
 
 	"vita/mgmt/internal/data"
 	"vita/mgmt/internal/edit"
+	"vita/mgmt/internal/nav"
 	"vita/mgmt/internal/rpcerr"
 	"vita/mgmt/internal/schema"
 )
@@ -35,12 +37,19 @@ type Checker struct {
 	tree data.Tree
 	seed maphash.Seed
 
-	// hints finds list entries by their values of a unique statement's leafs:
-	// every entry is under the hash of its present values, but what is found
-	// may be out of date and is checked against the tree.
-	hints map[uint64][]*data.Place
+	// hints finds places by values: list entries by those of a unique statement's
+	// leafs, leafs by what they refer to, and what they may refer to by its value.
+	// Every place is under its present values, but what is found may be out of date
+	// and is checked against the tree.
+	hints map[uint64][]hint
 	added int // to hints since they were made
 	size  int // of hints when they were made
+}
+
+// hint is a list entry, or a leaf in a place.
+type hint struct {
+	p    *data.Place
+	leaf *schema.Node
 }
 
 // New returns a Checker for a tree as it is now.
@@ -51,7 +60,7 @@ func New(tree data.Tree) *Checker {
 }
 
 func (c *Checker) rebuild() {
-	c.hints = map[uint64][]*data.Place{}
+	c.hints = map[uint64][]hint{}
 	c.added = 0
 	c.index(edit.Export(c.tree))
 	c.size, c.added = c.added, 0
@@ -68,9 +77,14 @@ func (c *Checker) Touch(j edit.Journal) {
 }
 
 func (c *Checker) index(j edit.Journal) {
+	m := constraintsOf()
 	var last *data.Place
 	for i := range j {
-		p := j[i].Place
+		change := &j[i]
+		if change.HasNew {
+			c.indexReferences(m, change)
+		}
+		p := change.Place.Entry()
 		if p == nil || p == last || len(p.Node.Unique) == 0 {
 			continue
 		}
@@ -81,60 +95,23 @@ func (c *Checker) index(j edit.Journal) {
 		}
 		for u := range p.Node.Unique {
 			if h, ok := c.hash(p, entry, u); ok {
-				c.add(h, p)
+				c.add(h, hint{p: p})
 			}
 		}
 	}
 }
 
-func (c *Checker) add(h uint64, p *data.Place) {
+func (c *Checker) add(h uint64, one hint) {
 	for _, other := range c.hints[h] {
-		if same(other, p) {
+		if other.leaf == one.leaf && other.p.Same(one.p) {
 			return
 		}
 	}
-	c.hints[h] = append(c.hints[h], p)
+	c.hints[h] = append(c.hints[h], one)
 	c.added++
 }
 
-// hash returns the hash of an entry's values of a unique statement. There is
-// none if a value is missing (RFC 7950 section 7.8.3). Defaults count.
-func (c *Checker) hash(p *data.Place, entry data.Struct, unique int) (uint64, bool) {
-	var h maphash.Hash
-	h.SetSeed(c.seed)
-	write := func(s string) {
-		_, _ = h.WriteString(s) // a Hash takes every write
-		_ = h.WriteByte(0)
-	}
-	write(p.Node.Path())
-	_ = h.WriteByte(byte(unique))
-	for up := p.Parent; up != nil; up = up.Parent {
-		for _, k := range up.Keys {
-			write(k)
-		}
-	}
-	for _, leaf := range p.Node.Unique[unique] {
-		v, ok := entry.Value(leaf)
-		if !ok {
-			return 0, false
-		}
-		write(v)
-	}
-	return h.Sum64(), true
-}
-
-func same(a, b *data.Place) bool {
-	for ; a != nil && b != nil; a, b = a.Parent, b.Parent {
-		if a == b {
-			return true
-		}
-		if a.Node != b.Node || !slices.Equal(a.Keys, b.Keys) {
-			return false
-		}
-	}
-	return a == b
-}
-
+// check is one run of Check.
 // check is one run of Check.
 type check struct {
 	*Checker
@@ -149,20 +126,22 @@ func (c *Checker) Check(j edit.Journal) rpcerr.Errors {
 	k := &check{Checker: c, done: map[string]bool{}, conflict: map[string]bool{}}
 	var last *data.Place
 	first := true
+	m := constraintsOf()
 	read := map[*schema.Node]bool{}
 	for i := range j {
 		change := &j[i]
 		read[change.Leaf] = true
+		k.referrers(m, change)
 		if !first && change.Place == last && !change.Leaf.IsKey {
 			continue
 		}
 		first, last = false, change.Place
-		k.visit(owner(change.Place))
+		k.visit(change.Place.Entry())
 		if change.Leaf.IsKey { // the number of entries has changed
-			k.visit(owner(change.Place.Parent))
+			k.visit(change.Place.Parent.Entry())
 		}
 	}
-	k.elsewhere(read)
+	k.elsewhere(m, read)
 	if len(k.errs) == 0 {
 		return nil
 	}
@@ -170,16 +149,6 @@ func (c *Checker) Check(j edit.Journal) rpcerr.Errors {
 		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Message, b.Message))
 	})
 	return k.errs
-}
-
-// owner returns the list entry around a place, or the root: containers are
-// checked together with what they stand in, since what is mandatory in one
-// without presence is so whether it exists or not (RFC 7950 section 7.6.5).
-func owner(p *data.Place) *data.Place {
-	for p != nil && p.Node.Kind != schema.List {
-		p = p.Parent
-	}
-	return p
 }
 
 func (k *check) full() bool { return len(k.errs) >= mostErrors }
@@ -190,7 +159,9 @@ func (k *check) fail(e *rpcerr.Error) {
 	}
 }
 
-// visit checks a list entry or the root, once.
+// visit checks a list entry or the root, once. Containers are checked together
+// with what they stand in, since what is mandatory in one without presence is so
+// whether it exists or not (RFC 7950 section 7.6.5).
 func (k *check) visit(p *data.Place) {
 	if k.full() {
 		return
@@ -205,50 +176,82 @@ func (k *check) visit(p *data.Place) {
 		return
 	}
 	before := len(k.errs)
-	k.inside(p, p.Schema(), s)
+	k.inside(&spot{k: k, p: p, s: s, node: p.Schema()})
 	complete := len(k.errs) == before // what is not need not be judged as well
 	if p != nil {
 		k.unique(p, s)
 		if complete {
-			k.must(p, p.Node)
+			k.must(&spot{k: k, p: p, s: s, node: p.Node}, p.Node)
 		}
 	}
 }
 
-// inside checks the children of s, which is node's at place p. s is none for
-// a container that does not exist.
-func (k *check) inside(p *data.Place, node *schema.Node, s data.Struct) {
-	for _, c := range node.Children {
-		if !c.Config || !active(c.Case, s) {
+// spot is a container or list entry that is checked, or the root. s is none for
+// a container that is not in the structs.
+type spot struct {
+	k    *check
+	p    *data.Place
+	s    data.Struct
+	node *schema.Node
+	nav  *nav.Data
+}
+
+// at returns the spot for expressions, nil where they do not find it.
+func (s *spot) at() *nav.Data {
+	if s.nav == nil {
+		s.nav = nav.At(s.k.tree, s.p, nav.Everything())
+	}
+	return s.nav
+}
+
+func (s *spot) has(n *schema.Node) bool { return s.s.Exists() && s.s.Has(n) }
+
+// applies says whether a child's when holds, as far as it is one for all of its
+// entries or values.
+func (s *spot) applies(n *schema.Node) bool {
+	return len(n.When) == 0 || s.at() != nil && s.at().Applies(n)
+}
+
+// inUse says whether a default of a child is in use.
+func (s *spot) inUse(n *schema.Node) bool { return data.InCase(n.Case, s.s) && s.applies(n) }
+
+// inside checks the children of a spot.
+func (k *check) inside(s *spot) {
+	for _, c := range s.node.Children {
+		if !c.Config {
 			continue
+		}
+		has := s.has(c)
+		if has && len(c.When) > 0 {
+			k.when(s, c)
 		}
 		switch c.Kind {
 		case schema.Leaf:
-			k.leaf(p, c, s)
-		case schema.Container:
-			var inner data.Struct
-			if s.Exists() {
-				inner = s.Container(c)
+			k.leaf(s, c, has)
+		case schema.LeafList:
+			k.count(s, c)
+			if has || c.Default != nil && s.inUse(c) {
+				k.must(s, c)
 			}
-			if c.Presence && !inner.Exists() {
+		case schema.Container:
+			if !has && (c.Presence || !s.inUse(c)) {
 				continue
 			}
-			at := &data.Place{Parent: p, Node: c}
-			k.inside(at, c, inner)
-			if inner.Exists() && (c.Presence || !inner.Empty(c)) {
-				k.must(at, c)
+			inner := &spot{k: k, p: &data.Place{Parent: s.p, Node: c}, node: c}
+			if s.s.Exists() {
+				inner.s = s.s.Container(c)
 			}
-		case schema.LeafList:
-			k.count(p, c, s)
-			k.must(p, c)
+			k.inside(inner)
+			k.must(inner, c)
 		case schema.List:
-			k.count(p, c, s)
+			k.count(s, c)
 		}
 	}
-	for _, choice := range node.Choices {
-		if choice.Mandatory && choice.Config && active(choice.Case, s) && !chosen(choice, s) {
+	for _, choice := range s.node.Choices {
+		if choice.Mandatory && choice.Config && active(choice.Case, s.s) && !chosen(choice, s.s) &&
+			(len(choice.When) == 0 || s.at() != nil && s.at().ChoiceApplies(choice)) {
 			k.fail(&rpcerr.Error{
-				Type: rpcerr.Application, Tag: "data-missing", AppTag: "missing-choice", Path: p.Path(),
+				Type: rpcerr.Application, Tag: "data-missing", AppTag: "missing-choice", Path: s.p.Path(),
 				MissingChoice: choice.Name,
 				Message:       "one of " + names(choice) + " is needed",
 			})
@@ -285,84 +288,69 @@ func names(c *schema.Choice) string {
 	return strings.Join(out, ", ")
 }
 
-func (k *check) leaf(p *data.Place, leaf *schema.Node, s data.Struct) {
-	has := s.Exists() && s.Has(leaf)
-	if leaf.Mandatory && !has {
-		k.fail(&rpcerr.Error{
-			Type: rpcerr.Application, Tag: "data-missing", Path: p.Child(leaf),
-			Message: leaf.Name + " is mandatory",
-		})
-		return
+func (k *check) leaf(s *spot, leaf *schema.Node, has bool) {
+	if !has {
+		if leaf.Mandatory && active(leaf.Case, s.s) && s.applies(leaf) {
+			k.fail(&rpcerr.Error{
+				Type: rpcerr.Application, Tag: "data-missing", Path: s.p.Child(leaf),
+				Message: leaf.Name + " is mandatory",
+			})
+			return
+		}
+		if leaf.Default == nil || !s.inUse(leaf) {
+			return
+		}
 	}
-	if !has && (len(leaf.Default) == 0 || !s.Exists()) {
-		return
-	}
-	k.must(p, leaf)
+	k.must(s, leaf)
 }
 
-func (k *check) count(p *data.Place, list *schema.Node, s data.Struct) {
-	n := uint64(0)
-	if s.Exists() {
-		n = uint64(s.Len(list)) // of a leaf-list as well
+// when refuses a node whose when does not hold. Edits do not leave any behind;
+// this is for what was stored, and was right once.
+func (k *check) when(s *spot, n *schema.Node) {
+	at := s.at()
+	if at == nil {
+		return
 	}
-	bad := &rpcerr.Error{Type: rpcerr.Application, Tag: "operation-failed", Path: p.Child(list)}
+	bad := func(path string) {
+		k.fail(&rpcerr.Error{
+			Type: rpcerr.Application, Tag: "unknown-element", Path: path, BadElement: n.Name,
+			Message: n.Name + " is not there under the conditions that it has (when): " + n.When[0].Expr,
+		})
+	}
+	switch n.Kind {
+	case schema.LeafList:
+		for _, v := range s.s.Values(n) {
+			if !at.AppliesTo(n, at.ChildValue(n, v)) {
+				bad(edit.ValuePath(s.p, n, v))
+			}
+		}
+	case schema.List:
+		s.s.Entries(n, func(e data.Struct) bool {
+			if !at.AppliesTo(n, at.Child(n, e)) {
+				bad((&data.Place{Parent: s.p, Node: n, Keys: e.Keys(n)}).Path())
+			}
+			return !k.full()
+		})
+	default:
+		if !at.Applies(n) {
+			bad(s.p.Child(n))
+		}
+	}
+}
+
+// count checks the number of entries or values.
+func (k *check) count(s *spot, list *schema.Node) {
+	n := uint64(0)
+	if s.s.Exists() {
+		n = uint64(s.s.Len(list))
+	}
+	bad := &rpcerr.Error{Type: rpcerr.Application, Tag: "operation-failed", Path: s.p.Child(list)}
 	switch {
-	case n < list.Min:
+	case n < list.Min && active(list.Case, s.s) && s.applies(list):
 		bad.AppTag, bad.Message = "too-few-elements", list.Name+" has too few entries"
 		k.fail(bad)
 	case list.Max > 0 && n > list.Max:
 		bad.AppTag, bad.Message = "too-many-elements", list.Name+" has too many entries"
 		k.fail(bad)
 	}
-}
-
-// unique checks that no other entry has the same values.
-func (k *check) unique(p *data.Place, entry data.Struct) {
-	for u, leafs := range p.Node.Unique {
-		h, ok := k.hash(p, entry, u)
-		if !ok {
-			continue
-		}
-		for _, other := range k.hints[h] {
-			if same(other, p) || !same(other.Parent, p.Parent) {
-				continue
-			}
-			o := other.Find(k.tree)
-			if !o.Exists() || !equal(o, entry, leafs) {
-				continue
-			}
-			a, b := other, p
-			if a.Path() > b.Path() {
-				a, b = b, a
-			}
-			pair := a.Path() + "\x00" + b.Path() + "\x00" + leafs[0].Name
-			if k.conflict[pair] {
-				continue
-			}
-			k.conflict[pair] = true
-			e := &rpcerr.Error{
-				Type: rpcerr.Application, Tag: "operation-failed", AppTag: "data-not-unique", Path: b.Path(),
-			}
-			for i, leaf := range leafs {
-				if i > 0 {
-					e.Message += " and "
-				}
-				e.Message += leaf.Name
-				e.NonUnique = append(e.NonUnique, a.Child(leaf), b.Child(leaf))
-			}
-			e.Message += " must be different in every entry of " + p.Node.Name
-			k.fail(e)
-		}
-	}
-}
-
-func equal(a, b data.Struct, leafs []*schema.Node) bool {
-	for _, l := range leafs {
-		v, okA := a.Value(l)
-		w, okB := b.Value(l)
-		if !okA || !okB || v != w {
-			return false
-		}
-	}
-	return true
 }

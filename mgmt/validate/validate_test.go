@@ -286,7 +286,7 @@ func TestElsewhere(t *testing.T) {
 		"/vita-esp-gateway:route6/id":  sas,
 	}
 	got := map[string][]string{}
-	for leaf, lists := range model().elsewhere {
+	for leaf, lists := range constraintsOf().elsewhere {
 		for _, l := range lists {
 			if !slices.Contains(got[leaf.Path()], l.Path()) {
 				got[leaf.Path()] = append(got[leaf.Path()], l.Path())

@@ -1,6 +1,7 @@
 package data
 
 import (
+	"slices"
 	"strings"
 
 	"vita/mgmt/internal/schema"
@@ -20,6 +21,53 @@ func (p *Place) Schema() *schema.Node {
 		return schema.Root()
 	}
 	return p.Node
+}
+
+// Same says whether two places are the same.
+func (p *Place) Same(o *Place) bool {
+	for ; p != nil && o != nil; p, o = p.Parent, o.Parent {
+		if p == o {
+			return true
+		}
+		if p.Node != o.Node || !slices.Equal(p.Keys, o.Keys) {
+			return false
+		}
+	}
+	return p == o
+}
+
+// Entry returns the list entry that the place is, or is in; nil for none.
+func (p *Place) Entry() *Place {
+	for p != nil && p.Node.Kind != schema.List {
+		p = p.Parent
+	}
+	return p
+}
+
+// Below calls fn with every place of a container or list below p that exists, or
+// with p itself where it is one of these. s is the struct at p.
+func (p *Place) Below(s Struct, node *schema.Node, fn func(*Place, Struct) bool) bool {
+	at := p.Schema()
+	if at == node {
+		return fn(p, s)
+	}
+	next := node
+	for next != nil && next.Parent != at {
+		next = next.Parent
+	}
+	if next == nil {
+		return true // it is not below
+	}
+	if next.Kind == schema.Container {
+		inner := s.Container(next)
+		return !inner.Exists() || (&Place{Parent: p, Node: next}).Below(inner, node, fn)
+	}
+	ok := true
+	s.Entries(next, func(e Struct) bool {
+		ok = (&Place{Parent: p, Node: next, Keys: e.Keys(next)}).Below(e, node, fn)
+		return ok
+	})
+	return ok
 }
 
 // Find returns the struct at the place, or none.

@@ -11,6 +11,7 @@
 package edit
 
 import (
+	"slices"
 	"strings"
 
 	"vita/mgmt/internal/data"
@@ -213,6 +214,9 @@ func (ed *editor) entry(e *Node, p *data.Place, s data.Struct, op Op) error {
 		}
 		return nil
 	case !had:
+		if slices.Equal(e.Point, e.Keys) {
+			return noPoint(at.Path()) // it is not there yet
+		}
 		entry = ed.create(at, s)
 	}
 	if e.Insert != Stay {

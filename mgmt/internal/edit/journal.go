@@ -145,7 +145,7 @@ func within(p *data.Place, entries map[string]bool) bool {
 // Rebase carries out the journal's changes on a tree that has changed since,
 // and returns the journal of doing so. What the journal deletes and is gone
 // already is passed over; an entry that it changes and that is gone comes
-// back with what the journal has of it.
+// back with what the journal has of it. What a when does not allow is removed.
 func (j Journal) Rebase(tree data.Tree) Journal {
 	ed := editor{tree: tree}
 	for i := range j {
@@ -175,7 +175,8 @@ func (j Journal) Rebase(tree data.Tree) Journal {
 			}
 		}
 	}
-	return ed.journal
+	more, _ := Settle(tree, ed.journal, true) // lenient: there is no error
+	return append(ed.journal, more...)
 }
 
 // ensure makes a place, with the choices that it is made by.

@@ -2,6 +2,7 @@ package edit
 
 import (
 	"slices"
+	"strings"
 
 	"vita/mgmt/internal/data"
 	"vita/mgmt/internal/rpcerr"
@@ -264,6 +265,9 @@ func (ed *editor) leafList(list *schema.Node, e *Node, p *data.Place, s data.Str
 	ed.set(p, s, list, joined(out))
 	return nil
 }
+
+// split is the inverse of joined.
+func split(values string) []string { return strings.Split(values, schema.Separator) }
 
 // ValuePath returns the instance path of a value of a leaf-list.
 func ValuePath(p *data.Place, list *schema.Node, value string) string {

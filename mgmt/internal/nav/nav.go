@@ -17,17 +17,27 @@ import (
 // Options say what of a tree there is to be seen.
 type Options struct {
 	Defaults bool // leafs that are not set and have a default (RFC 7950 section 6.4.1)
+	Implicit bool // containers without presence, with what has a default in them, whether or not they are in the structs
 	Secrets  bool // leafs that are not given out: never for a client's expression
 	Config   bool // configuration alone
 	More     []*operational.Node
 
 	Hidden func(data.Struct, *schema.Node) bool // children whose defaults may not be seen; nil: none
+
+	depth int // of when statements that are being evaluated
+}
+
+// Everything is what constraints look at: the accessible tree of RFC 7950 section
+// 6.4.1.
+func Everything() Options {
+	return Options{Defaults: true, Implicit: true, Secrets: true, Config: true}
 }
 
 // Root returns the root of a tree.
-func Root(tree data.Tree, o Options) *Data {
-	return &Data{s: data.Root(tree), n: schema.Root(), o: &o}
-}
+func Root(tree data.Tree, o Options) *Data { return RootOf(data.Root(tree), o) }
+
+// RootOf returns the root of a tree by its struct.
+func RootOf(s data.Struct, o Options) *Data { return &Data{s: s, n: schema.Root(), o: &o} }
 
 // At returns the container or list entry at a place, nil where there is none.
 func At(tree data.Tree, p *data.Place, o Options) *Data {
@@ -38,16 +48,32 @@ func At(tree data.Tree, p *data.Place, o Options) *Data {
 	if up == nil {
 		return nil
 	}
-	var s data.Struct
 	if p.Node.Kind == schema.List {
-		s = up.s.Entry(p.Node, p.Keys)
-	} else {
-		s = up.s.Container(p.Node)
+		s := data.Struct{}
+		if up.s.Exists() {
+			s = up.s.Entry(p.Node, p.Keys)
+		}
+		if !s.Exists() {
+			return nil
+		}
+		return up.Child(p.Node, s)
 	}
-	if !s.Exists() {
+	c := up.container(p.Node)
+	if !c.s.Exists() && (!o.Implicit || p.Node.Presence) {
 		return nil
 	}
-	return up.Child(p.Node, s)
+	return c
+}
+
+// Into returns a container within d, which need not be in the structs.
+func (d *Data) Into(n *schema.Node) *Data { return d.container(n) }
+
+// container returns a container within d, which may have no struct.
+func (d *Data) container(n *schema.Node) *Data {
+	if !d.s.Exists() {
+		return d.Child(n, d.s)
+	}
+	return d.Child(n, d.s.Container(n))
 }
 
 // Data is a node of the generated structs: the root, a container, a list entry
@@ -66,8 +92,15 @@ type id struct {
 	value   string
 }
 
-// ID implements xpath.Node.
-func (d *Data) ID() any { return id{d.s.Address(), d.n, d.value} }
+// ID implements xpath.Node. Containers that have no struct are told apart by what
+// they stand in, in which each is there once.
+func (d *Data) ID() any {
+	at := d
+	for !at.s.Exists() {
+		at = at.up
+	}
+	return id{at.s.Address(), d.n, d.value}
+}
 
 // Up returns the node around it, nil for the root.
 func (d *Data) Up() *Data { return d.up }
@@ -98,8 +131,13 @@ func (d *Data) Value() string {
 	case schema.LeafList:
 		return d.value
 	case schema.Leaf:
-		v, _ := d.s.Value(d.n) // it has one, or would not be there
-		return v
+		if d.s.Exists() {
+			v, _ := d.s.Value(d.n) // it has one, or would not be there
+			return v
+		}
+		if len(d.n.Default) == 1 {
+			return d.n.Default[0]
+		}
 	}
 	return ""
 }
@@ -136,16 +174,20 @@ func (d *Data) each(c *schema.Node, yield func(xpath.Node) bool) bool {
 	if c.Secret && !d.o.Secrets || !c.Config && d.o.Config {
 		return true
 	}
+	exists := d.s.Exists()
 	switch c.Kind {
 	case schema.Leaf:
-		_, ok := d.s.Leaf(c)
+		ok := exists && d.s.Has(c)
 		if !ok && d.o.Defaults {
-			ok = len(c.Default) == 1 && data.InCase(c.Case, d.s) && !d.hidden(c)
+			ok = len(c.Default) == 1 && d.InUse(c) && !d.hidden(c)
 		}
 		return !ok || yield(d.Child(c, d.s))
 	case schema.LeafList:
-		values := d.s.Values(c)
-		if values == nil && d.o.Defaults && data.InCase(c.Case, d.s) && !d.hidden(c) {
+		var values []string
+		if exists {
+			values = d.s.Values(c)
+		}
+		if values == nil && d.o.Defaults && c.Default != nil && d.InUse(c) && !d.hidden(c) {
 			values = c.Default
 		}
 		for _, v := range values {
@@ -155,9 +197,12 @@ func (d *Data) each(c *schema.Node, yield func(xpath.Node) bool) bool {
 		}
 		return true
 	case schema.Container:
-		return !d.s.Has(c) || yield(d.Child(c, d.s.Container(c)))
+		if exists && d.s.Has(c) || d.o.Implicit && !c.Presence && c.Config && d.InUse(c) {
+			return yield(d.container(c))
+		}
+		return true
 	}
-	if d.s.Len(c) == 0 {
+	if !exists || d.s.Len(c) == 0 {
 		return true
 	}
 	for _, e := range d.s.Sorted(c) {
@@ -211,6 +256,9 @@ func (d *Data) Lookup(module, local string, keys []xpath.Key, resolve xpath.Reso
 			switch v := given.Value.(type) {
 			case string:
 				c, err := k.Type.Parse(v, schema.Form{Prefix: resolve})
+				if err != nil {
+					c, err = k.Type.Canonical(v)
+				}
 				if err != nil || (k.Type.Base == schema.Uint || k.Type.Base == schema.Int) && c != v {
 					return nil, true // equal to no value
 				}
@@ -229,6 +277,9 @@ func (d *Data) Lookup(module, local string, keys []xpath.Key, resolve xpath.Reso
 		if !found {
 			return nil, false
 		}
+	}
+	if !d.s.Exists() {
+		return nil, true
 	}
 	if e := d.s.Entry(list, values); e.Exists() {
 		return []xpath.Node{d.Child(list, e)}, true

@@ -81,7 +81,8 @@ func TestTypes(t *testing.T) {
 		{"half", "7", "7"},
 		{"half", "55", ""},
 		{"half", "101", ""},
-		{"half", "-0", ""},
+		{"half", "-0", "0"},
+		{"half", "-", ""},
 		{"decimal", "1", "1.0"},
 		{"decimal", "+1.250", "1.25"},
 		{"decimal", " -0.5 ", "-0.5"},
@@ -330,15 +331,24 @@ func TestXPathValues(t *testing.T) {
 	path := Root().Child("ietf-netconf-acm", "nacm").Child("", "rule-list").Child("", "rule").Child("", "path").Type
 	xml := Form{Prefix: func(p string) (string, bool) { return "vita-esp-gateway", p == "g" }}
 	for in, want := range map[string]string{
-		"/g:route4[g:id='g:x']/g:net": "/vita-esp-gateway:route4[vita-esp-gateway:id='g:x']/vita-esp-gateway:net",
-		"/g:*":                        "/vita-esp-gateway:*",
-		"child::g:a":                  "child::vita-esp-gateway:a",
-		"/h:route4":                   "",
-		"/a[.=\"x":                    "/a[.=\"x",
-		"":                            "",
+		"/g:route4[g:id='g:x']/g:net":   "/vita-esp-gateway:route4[vita-esp-gateway:id='g:x']/vita-esp-gateway:net",
+		"/g:a/b[g:c=\"x\"][2]/d[.='y']": "/vita-esp-gateway:a/b[vita-esp-gateway:c=\"x\"][2]/d[.='y']",
+		"/":                             "/",
+		"/g:*":                          "",
+		"child::g:a":                    "",
+		"g:a":                           "",
+		"/a":                            "",
+		"/g:a/":                         "",
+		"/g:a[b]":                       "",
+		"/g:a[b='c'":                    "",
+		"/g:a:b":                        "",
+		"//g:a":                         "",
+		"/h:route4":                     "",
+		"/a[.=\"x":                      "",
+		"":                              "",
 	} {
 		got, err := path.Parse(in, xml)
-		if got != want || (err != nil) != (want == "" && in != "") {
+		if got != want || (err != nil) != (want == "") {
 			t.Errorf("%q: %q, %v; want %q", in, got, err, want)
 		}
 	}
@@ -348,4 +358,37 @@ func TestXPathValues(t *testing.T) {
 	if got := fmt.Sprint(XPathModules("/vita-esp-gateway:a/ietf-system:b[x:c='ietf-netconf-acm:d']/vita-esp-gateway:e")); got != "[vita-esp-gateway ietf-system]" {
 		t.Error(got)
 	}
+}
+
+// FuzzValues reads hostile values of the types that have a syntax of their own.
+func FuzzValues(f *testing.F) {
+	for _, s := range []string{
+		"/vita-esp-gateway:route4[id='a']/net", "/ietf-netconf-acm:nacm/rule-list[name=\"x\"][1]", "/a:b[.='c']", "//", "[", "/x:y[", "/x:y[z='", "-1.50", "+0x1F", "ietf-system:radius", "a:b:c", "::",
+	} {
+		f.Add(s)
+	}
+	m, err := compileModules(map[string]string{"m.yang": `module m { yang-version 1.1; namespace urn:m; prefix m; identity b; identity i { base b; }
+		leaf d { type decimal64 { fraction-digits 4; } } leaf b { type binary; } leaf u { type union { type int8; type identityref { base b; } type instance-identifier; type string; } }
+		leaf i { type instance-identifier; } list l { key "a b"; leaf a { type uint8; } leaf b { type string; } leaf-list c { type string; } } }`}, []string{"m"}, nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	types := []*Type{Root().Child("ietf-netconf-acm", "nacm").Child("", "rule-list").Child("", "rule").Child("", "path").Type}
+	for _, n := range m.root.Children {
+		if n.HasValue() {
+			types = append(types, n.Type)
+		}
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		for _, typ := range types {
+			v, err := typ.Canonical(s)
+			if err != nil {
+				continue
+			}
+			if again, err := typ.Canonical(v); err != nil || again != v {
+				t.Errorf("%s: %q becomes %q becomes %q, %v", typ.Name, s, v, again, err)
+			}
+			_, _ = typ.Parse(s, Form{Prefix: func(p string) (string, bool) { return "m", len(p) < 3 }}) // must not panic
+		}
+	})
 }

@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// compilePattern turns a regular expression of XML Schema (RFC 7950 section
+// CompilePattern turns a regular expression of XML Schema (RFC 7950 section
 // 9.4.5), which matches whole values, into one of Go. ^ and $ are ordinary
 // characters there, \w is "neither punctuation, separator nor other", which
 // leaves letters, marks, numbers and symbols.
-func compilePattern(xsd string) (*regexp.Regexp, error) {
+func CompilePattern(xsd string) (*regexp.Regexp, error) {
 	var b strings.Builder
 	b.WriteString(`\A(?:`)
 	class := 0

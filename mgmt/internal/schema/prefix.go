@@ -73,3 +73,54 @@ func prefixed(s string, fn func(text, prefix string)) {
 func nameByte(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-' || c == '.' || c >= 0x80
 }
+
+// nodeInstance is the type of paths in access rules (RFC 8341 section 3.5.5).
+const nodeInstance = "node-instance-identifier"
+
+// isNodeInstance says whether a text has the form of an instance-identifier, in
+// which keys may be left out, or is /.
+func isNodeInstance(s string) bool {
+	if s == "/" {
+		return true
+	}
+	first := true
+	for s != "" {
+		rest, ok := strings.CutPrefix(s, "/")
+		n := nameLength(rest)
+		if !ok || n == 0 || first && !strings.Contains(rest[:n], ":") {
+			return false
+		}
+		first = false
+		for s = rest[n:]; strings.HasPrefix(s, "["); {
+			if i := strings.IndexByte(s, ']'); i > 1 && strings.Trim(s[1:i], "0123456789") == "" {
+				s = s[i+1:] // a position
+				continue
+			}
+			key, _, after, ok := instancePredicate(s)
+			if !ok || key != "." && nameLength(key) != len(key) {
+				return false
+			}
+			s = after
+		}
+	}
+	return !first
+}
+
+// nameLength returns the length of the name that a text begins with, which may
+// have a prefix.
+func nameLength(s string) int {
+	n := 0
+	colons := 0
+	for n < len(s) && (nameByte(s[n]) || s[n] == ':' && n > 0) {
+		if s[n] == ':' {
+			if colons++; colons > 1 {
+				return 0
+			}
+		}
+		n++
+	}
+	if n > 0 && (s[0] >= '0' && s[0] <= '9' || s[0] == '-' || s[0] == '.' || s[n-1] == ':') {
+		return 0
+	}
+	return n
+}

@@ -168,7 +168,7 @@ func TestPattern(t *testing.T) {
 		{`[a^b]`, "^", true},
 		{`\p{L}\i\c`, "a_1", true},
 	} {
-		re, err := compilePattern(c.pattern)
+		re, err := CompilePattern(c.pattern)
 		if err != nil {
 			t.Errorf("%s: %v", c.pattern, err)
 		} else if re.MatchString(c.value) != c.match {
@@ -176,7 +176,7 @@ func TestPattern(t *testing.T) {
 		}
 	}
 	for _, p := range []string{`[a-z-[aeiou]]`, `a\`, `(`, `[\S]`} {
-		if _, err := compilePattern(p); err == nil {
+		if _, err := CompilePattern(p); err == nil {
 			t.Errorf("%s is accepted", p)
 		}
 	}

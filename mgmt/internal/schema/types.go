@@ -149,7 +149,11 @@ func (t *Type) Parse(s string, in Form) (string, error) {
 		}
 		return "", fmt.Errorf("%q is no boolean: want true or false", clip(s))
 	case Uint:
-		u, err := strconv.ParseUint(strings.TrimPrefix(number(s), "+"), 0, t.Bits)
+		digits := strings.TrimPrefix(number(s), "+")
+		if minus, ok := strings.CutPrefix(digits, "-"); ok && minus != "" && strings.Trim(minus, "0") == "" {
+			digits = minus // zero may have a sign
+		}
+		u, err := strconv.ParseUint(digits, 0, t.Bits)
 		if err != nil {
 			return "", t.badNumber(s, err)
 		}
@@ -366,6 +370,9 @@ func (t *Type) canonicalString(s string) (string, error) {
 		if p.re.MatchString(s) == p.invert {
 			return "", fmt.Errorf("the value does not match the pattern %s of type %s", p.text, t.Name)
 		}
+	}
+	if t.Name == nodeInstance && !isNodeInstance(s) {
+		return "", fmt.Errorf("%q is no %s: want / or a path such as /MODULE:NAME[KEY='VALUE']/NAME", clip(s), nodeInstance)
 	}
 	if t.canon == nil {
 		return s, nil

@@ -56,7 +56,7 @@ func (c *compiler) newType(st *yangtree.Statement, module string, depth int) (t 
 		if t.Base == String && canons[local] != nil {
 			t.canon = canons[local]
 		}
-		t.XPath = t.XPath || t.Base == String && (local == "xpath1.0" || local == "node-instance-identifier")
+		t.XPath = t.XPath || t.Base == String && (local == "xpath1.0" || local == nodeInstance)
 	}
 	t.module = module
 	if _, t.Name, _ = strings.Cut(st.Argument, ":"); t.Name == "" {
@@ -103,7 +103,7 @@ func (c *compiler) restrict(t *Type, r *yangtree.Statement, depth int) (err erro
 		}
 		t.lengths, err = bounds(r, all, strconv.ParseUint)
 	case "pattern":
-		re, err := compilePattern(r.Argument)
+		re, err := CompilePattern(r.Argument)
 		if err != nil {
 			return r.Errorf("%w", err)
 		}

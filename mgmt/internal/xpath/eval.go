@@ -61,7 +61,16 @@ func (e *Expr) Bool(context Node) (bool, error) {
 // Value evaluates an expression to []Node, string, float64 or bool.
 func (e *Expr) Value(context Node) (any, error) { return e.eval(context) }
 
-func (e *Expr) eval(context Node) (v any, err error) {
+// Refers says whether a reference, as CompileReference has made it, leads from a
+// leaf to one with a value.
+func (e *Expr) Refers(leaf Node, value string) (bool, error) {
+	v, err := e.with(leaf, value)
+	return toBool(v), err
+}
+
+func (e *Expr) eval(context Node) (v any, err error) { return e.with(context, nil) }
+
+func (e *Expr) with(context Node, value any) (v any, err error) {
 	defer func() {
 		switch p := recover(); p {
 		case nil:
@@ -71,15 +80,16 @@ func (e *Expr) eval(context Node) (v any, err error) {
 			panic(p)
 		}
 	}()
-	run := &run{current: context, left: maxWork, resolve: e.resolve}
+	run := &run{current: context, left: maxWork, resolve: e.resolve, variable: value}
 	return e.root.eval(&state{run: run, node: context, position: 1, size: 1}), nil
 }
 
 // run is one evaluation.
 type run struct {
-	current Node
-	left    int
-	resolve Resolve
+	current  Node
+	left     int
+	resolve  Resolve
+	variable any // of a reference: the value that is looked for
 
 	// What canonical has done last: it is asked for the same again and again.
 	lastType *schema.Type
@@ -130,6 +140,11 @@ type expr interface {
 type constant struct{ v any }
 
 func (c constant) eval(*state) any { return c.v }
+
+// variable is the value that a reference looks for.
+type variable struct{}
+
+func (variable) eval(s *state) any { return s.variable }
 
 type negate struct {
 	e        expr
@@ -414,7 +429,7 @@ func (s *step) addKeys(f expr) bool {
 // constant, or a path from current().
 func fixed(e expr) bool {
 	switch e := e.(type) {
-	case constant:
+	case constant, variable:
 		return true
 	case *path:
 		return e.from != nil && e.filter == nil && fixed(e.from)

@@ -2,7 +2,7 @@ package xpath
 
 import (
 	"math"
-	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -51,8 +51,6 @@ func nameOf(fn func(module, local string) string) func(*state, []expr) any {
 }
 
 // The core library of XPath 1.0 (section 4), and YANG's (RFC 7950 section 10).
-// The gateway's model has no leafrefs, identities, enumerations or bits, on
-// which deref() and the last ones would do more.
 var functions map[string]builtin
 
 func init() { // in a function, since the evaluation refers to the map
@@ -119,13 +117,131 @@ func init() { // in a function, since the evaluation refers to the map
 		"round":   {1, 1, number(func(f float64) float64 { return math.Floor(f + 0.5) })},
 
 		"current":              {0, 0, func(s *state, _ []expr) any { return []Node{s.current} }},
-		"deref":                {1, 1, func(*state, []expr) any { return []Node(nil) }},
+		"deref":                {1, 1, deref},
 		"re-match":             {2, 2, reMatch},
-		"derived-from":         {2, 2, func(*state, []expr) any { return false }},
-		"derived-from-or-self": {2, 2, func(*state, []expr) any { return false }},
-		"enum-value":           {1, 1, func(*state, []expr) any { return math.NaN() }},
-		"bit-is-set":           {2, 2, func(*state, []expr) any { return false }},
+		"derived-from":         {2, 2, func(s *state, a []expr) any { return derived(s, a, false) }},
+		"derived-from-or-self": {2, 2, func(s *state, a []expr) any { return derived(s, a, true) }},
+		"enum-value":           {1, 1, enumValue},
+		"bit-is-set": {2, 2, func(s *state, a []expr) any {
+			n := first(nodes(s, a[:1]), schema.Bits)
+			return n != nil && slices.Contains(strings.Fields(n.Value()), text(s, a, 1))
+		}},
 	}
+}
+
+// typed is a node that has a schema.
+type typed interface{ Schema() *schema.Node }
+
+// typeOf returns the type of a node's value, of a union the member that it is of.
+func typeOf(n Node) *schema.Type {
+	t, ok := n.(typed)
+	if !ok || t.Schema().Type == nil {
+		return nil
+	}
+	return t.Schema().Type.Of(n.Value())
+}
+
+// first returns the first of some nodes, if its value is of a type.
+func first(list []Node, base schema.Base) Node {
+	if len(list) > 0 {
+		if t := typeOf(list[0]); t != nil && t.Base == base {
+			return list[0]
+		}
+	}
+	return nil
+}
+
+// deref returns what the first node refers to (RFC 7950 section 10.3.1).
+func deref(s *state, a []expr) any {
+	list := nodes(s, a)
+	if len(list) == 0 {
+		return []Node(nil)
+	}
+	n := list[0]
+	switch t := typeOf(n); {
+	case t == nil:
+	case t.Ref != nil:
+		e, err := Compile(t.Ref.Path, t.Ref.Prefix)
+		if err != nil {
+			break
+		}
+		inner := &run{current: n, left: s.left, resolve: e.resolve}
+		all, _ := e.root.eval(&state{run: inner, node: n, position: 1, size: 1}).([]Node)
+		s.left = inner.left
+		return slices.DeleteFunc(slices.Clone(all), func(o Node) bool { return o.Value() != n.Value() })
+	case t.Base == schema.Instance:
+		return instance(n, n.Value())
+	}
+	return []Node(nil)
+}
+
+// instance returns what an instance-identifier names, from anywhere in the tree.
+func instance(from Node, value string) []Node {
+	steps, err := schema.InstanceSteps(schema.Root(), value, schema.Form{})
+	if err != nil {
+		return nil
+	}
+	for up := from.Parent(); up != nil; up = from.Parent() {
+		from = up
+	}
+	at := []Node{from}
+	for _, st := range steps {
+		var next []Node
+		if st.Node.Kind == schema.List {
+			keys := make([]Key, len(st.Keys))
+			for i, k := range st.Keys {
+				keys[i] = Key{st.Node.Module, st.Node.Keys[i].Name, k}
+			}
+			next, _ = at[0].Lookup(st.Node.Module, st.Node.Name, keys, func(p string) (string, bool) { return p, true })
+		} else {
+			at[0].Named(st.Node.Module, st.Node.Name, func(c Node) bool {
+				if st.Node.Kind != schema.LeafList || c.Value() == st.Keys[0] {
+					next = append(next, c)
+				}
+				return next == nil
+			})
+		}
+		if len(next) == 0 {
+			return nil
+		}
+		at = next[:1]
+	}
+	return at
+}
+
+// derived says whether any of the nodes has an identity derived from another
+// (sections 10.4.1, 10.4.2).
+func derived(s *state, a []expr, orSelf bool) bool {
+	name := text(s, a, 1)
+	prefix, local, ok := strings.Cut(name, ":")
+	if !ok {
+		prefix, local = "", name
+	}
+	if s.resolve == nil {
+		return false
+	}
+	module, ok := s.resolve(prefix)
+	if !ok {
+		return false
+	}
+	base := module + ":" + local
+	return slices.ContainsFunc(nodes(s, a[:1]), func(n Node) bool {
+		t := typeOf(n)
+		return t != nil && t.Base == schema.Identity && (schema.DerivedFrom(n.Value(), base) || orSelf && n.Value() == base)
+	})
+}
+
+func enumValue(s *state, a []expr) any {
+	n := first(nodes(s, a), schema.Enum)
+	if n == nil {
+		return math.NaN()
+	}
+	for _, e := range typeOf(n).Enums {
+		if e.Name == n.Value() {
+			return float64(e.Value)
+		}
+	}
+	return math.NaN()
 }
 
 func substring(s *state, a []expr) any {
@@ -165,9 +281,8 @@ func translate(s *state, a []expr) any {
 	}, text(s, a, 0))
 }
 
-// reMatch matches the whole string. The pattern is one of XML Schema; what it
-// has in common with Go's is all that is taken.
+// reMatch matches the whole string with a pattern of XML Schema.
 func reMatch(s *state, a []expr) any {
-	re, err := regexp.Compile(`\A(?:` + text(s, a, 1) + `)\z`)
+	re, err := schema.CompilePattern(text(s, a, 1))
 	return err == nil && re.MatchString(text(s, a, 0))
 }

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"vita/mgmt/internal/schema"
 )
 
 // Limits of an expression.
@@ -60,6 +62,30 @@ func Compile(text string, resolve Resolve) (*Expr, error) {
 		p.names = nil
 	}
 	return &Expr{text, root, resolve, p.names}, nil
+}
+
+// CompileReference reads the path of a leafref (RFC 7950 section 9.9.2), of which
+// Refers then says whether it leads to a value. Where its target is a key of a
+// list the entry is looked up by it.
+func CompileReference(text string, resolve Resolve, target *schema.Node) (*Expr, error) {
+	e, err := Compile(text, resolve)
+	if err != nil {
+		return nil, err
+	}
+	p, ok := e.root.(*path)
+	if !ok || p.from != nil || len(p.steps) == 0 {
+		return nil, fmt.Errorf("%s is no path", text)
+	}
+	last := len(p.steps) - 1
+	end := p.steps[last]
+	if target.IsKey && last > 0 && p.steps[last-1].axis == "child" && end.axis == "child" {
+		list := p.steps[last-1]
+		list.filter = append(list.filter, &binary{"=", &path{steps: []*step{{axis: "child", module: end.module, name: end.name}}}, variable{}})
+		list.keys = nil
+		list.findKeys()
+	}
+	end.filter = append(end.filter, &binary{"=", &path{steps: []*step{{axis: "self", all: true}}}, variable{}})
+	return e, nil
 }
 
 type kind uint8

@@ -1,6 +1,11 @@
 package xpath
 
-import "vita/mgmt/internal/schema"
+import (
+	"maps"
+	"slices"
+
+	"vita/mgmt/internal/schema"
+)
 
 // Read is a schema node that an expression depends on.
 type Read struct {
@@ -13,15 +18,51 @@ type Read struct {
 
 // Reads returns the leafs on which the value of an expression may depend when
 // it is evaluated at a node of the schema: more rather than fewer. For an entry
-// of a list, or a container, these are the leafs by which it exists.
+// of a list, or a container, these are the leafs by which it exists; a container
+// with presence is one of them itself. What a default depends on is among them.
 func (e *Expr) Reads(context *schema.Node) []Read {
 	r := &reader{current: place{context, true}, found: map[Read]bool{}}
 	r.exists(r.eval(e.root, r.current))
+	done := map[*schema.Node]bool{}
+	for before := -1; before != len(r.found); {
+		before = len(r.found)
+		for _, read := range slices.Collect(maps.Keys(r.found)) {
+			// What stands in an entry, or in a container with presence, is there with that.
+			for at := read.Node; read.Node.Default != nil && at != nil && at.Kind != schema.List && !at.Presence && !done[at]; at = at.Parent {
+				done[at] = true
+				r.implied(at)
+			}
+		}
+	}
 	out := make([]Read, 0, len(r.found))
 	for read := range r.found {
 		out = append(out, read)
 	}
 	return out
+}
+
+// implied notes on what it depends that a default within a node is in use: on
+// the node's when, and on what stands in the cases of its choices.
+func (r *reader) implied(n *schema.Node) {
+	for _, w := range n.When {
+		e, err := Compile(w.Expr, w.Prefix)
+		if err != nil {
+			continue // nav.Whens says so
+		}
+		context := n
+		if w.Around {
+			context = n.Parent
+		}
+		inner := &reader{current: place{context, false}, found: r.found}
+		inner.exists(inner.eval(e.root, inner.current))
+	}
+	for in := n.Case; in != nil; in = in.Choice.Case {
+		for _, c := range in.Choice.Cases {
+			for _, other := range c.Nodes {
+				r.exists([]place{{other, false}})
+			}
+		}
+	}
 }
 
 // place is a node of the schema where an evaluation can be.
@@ -47,9 +88,16 @@ func (r *reader) exists(at []place) {
 			for _, k := range p.n.Keys {
 				r.found[Read{k, p.own}] = true
 			}
+			if p.n.Rank != nil { // positions
+				r.found[Read{p.n.Rank, p.own}] = true
+			}
 		case schema.Container: // there if something is in it
+			if p.n.Presence {
+				r.found[Read{p.n, p.own}] = true
+				continue
+			}
 			p.n.Walk(func(c *schema.Node) {
-				if c.HasValue() {
+				if c.HasValue() || c.Presence {
 					r.found[Read{c, false}] = true
 				}
 			})
@@ -72,6 +120,9 @@ func (r *reader) eval(e expr, at place) []place {
 		if e.name == "current" {
 			return []place{r.current}
 		}
+		if e.name == "deref" {
+			return r.deref(r.eval(e.args[0], at))
+		}
 		switch e.name {
 		case "true", "false", "last", "position":
 		default:
@@ -86,6 +137,37 @@ func (r *reader) eval(e expr, at place) []place {
 		return r.path(e, at)
 	}
 	return nil
+}
+
+// deref returns where references lead: an instance-identifier to anywhere.
+func (r *reader) deref(from []place) (out []place) {
+	r.exists(from)
+	var follow func(p place, t *schema.Type)
+	follow = func(p place, t *schema.Type) {
+		switch {
+		case t.Ref != nil:
+			if e, err := Compile(t.Ref.Path, t.Ref.Prefix); err == nil {
+				inner := &reader{current: place{p.n, false}, found: r.found}
+				out = append(out, inner.eval(e.root, inner.current)...)
+			}
+		case t.Base == schema.Instance:
+			root := p.n
+			for root.Parent != nil {
+				root = root.Parent
+			}
+			root.Walk(func(n *schema.Node) { out = append(out, place{n, false}) })
+		}
+		for _, m := range t.Members {
+			follow(p, m)
+		}
+	}
+	for _, p := range from {
+		if p.n.Type != nil {
+			follow(p, p.n.Type)
+		}
+	}
+	r.exists(out)
+	return out
 }
 
 func (r *reader) path(p *path, at place) []place {
@@ -113,7 +195,7 @@ func (r *reader) path(p *path, at place) []place {
 		here = here[:0:0]
 		for p := range next {
 			here = append(here, p)
-			if p.n.Kind == schema.List { // whether there is one decides where it goes on
+			if p.n.Kind == schema.List || p.n.Presence { // whether there is one decides where it goes on
 				r.exists([]place{p})
 			}
 		}

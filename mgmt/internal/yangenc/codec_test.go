@@ -301,8 +301,8 @@ func TestDecodeJSONRefuses(t *testing.T) {
 		"other module":     {`{"x:mtu":1}`, "unknown-element", "", "x:mtu"},
 		"unknown":          {`{"` + p + `route4":[{"id":"a","flux":1}]}`, "unknown-element", "/" + p + "route4[id='a']", "flux"},
 		"number as string": {`{"` + p + `mtu":"1"}`, "invalid-value", "/" + p + "mtu", "mtu"},
-		"fraction":         {`{"` + p + `mtu":1.0}`, "invalid-value", "/" + p + "mtu", "mtu"},
-		"exponent":         {`{"` + p + `mtu":1e3}`, "invalid-value", "/" + p + "mtu", "mtu"},
+		"fraction":         {`{"` + p + `mtu":1.5}`, "invalid-value", "/" + p + "mtu", "mtu"},
+		"exponent":         {`{"` + p + `mtu":1e-3}`, "invalid-value", "/" + p + "mtu", "mtu"},
 		"null":             {`{"` + p + `mtu":null}`, "invalid-value", "/" + p + "mtu", "mtu"},
 		"bool as string":   {`{"` + p + `tfc":"true"}`, "invalid-value", "/" + p + "tfc", "tfc"},
 		"string as number": {`{"` + p + `route4":[{"id":1}]}`, "invalid-value", "/" + p + "route4/id", "id"},
@@ -452,4 +452,17 @@ func large(b *testing.B, n int) *gen.Vita {
 		}})
 	}
 	return apply(b, e)
+}
+
+// TestInteger reads JSON numbers with a fraction or an exponent, which may well be
+// integers.
+func TestInteger(t *testing.T) {
+	for text, want := range map[string]string{
+		"1.0": "1", "1e3": "1000", "-1.5E1": "-15", "0.012e+3": "12", "100e-2": "1", "-0.0": "0", "0e5": "0",
+		"1.5": "", "1e-1": "", "1e21": "", "1e999999999999": "", "15e-1": "", "12.30e1": "123", "1e20": "100000000000000000000",
+	} {
+		if got, ok := integer(text); got != want || ok != (want != "") {
+			t.Errorf("%s: %q, %v; want %q", text, got, ok, want)
+		}
+	}
 }

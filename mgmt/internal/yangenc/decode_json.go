@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"vita/mgmt/internal/edit"
@@ -216,10 +217,46 @@ func (b *builder) jsonValue(n *schema.Node, v value) error {
 	case kind == '[' && (len(v.items) != 1 || v.items[0].kind != 'n'), kind == '{', kind == 'n':
 		return fail("invalid-value", b.child(n), n.Name, n.Name+": no value of a leaf is written like that")
 	case kind == '0' && strings.ContainsAny(text, ".eE"):
-		return fail("invalid-value", b.child(n), n.Name, n.Name+": "+text+" is no integer")
+		var ok bool
+		if text, ok = integer(text); !ok {
+			return fail("invalid-value", b.child(n), n.Name, n.Name+": "+v.text+" is no integer")
+		}
 	}
 	_, err := b.leaf(n, edit.None, text, schema.Form{JSON: kind})
 	return err
+}
+
+// integer writes a JSON number with a fraction or an exponent as an integer, if it
+// is one.
+func integer(text string) (string, bool) {
+	sign := ""
+	if rest, ok := strings.CutPrefix(text, "-"); ok {
+		sign, text = "-", rest
+	}
+	mantissa, exponent := text, 0
+	if i := strings.IndexAny(text, "eE"); i >= 0 {
+		n, err := strconv.Atoi(text[i+1:])
+		if err != nil || n < -20 || n > 20 { // no leaf has a value with more digits
+			return "", false
+		}
+		mantissa, exponent = text[:i], n
+	}
+	whole, fraction, _ := strings.Cut(mantissa, ".")
+	digits, point := whole+fraction, len(whole)+exponent
+	for len(digits) < point {
+		digits += "0"
+	}
+	if point < 0 {
+		digits, point = strings.Repeat("0", -point)+digits, 0
+	}
+	if strings.Trim(digits[point:], "0") != "" {
+		return "", false
+	}
+	whole = strings.TrimLeft(digits[:point], "0")
+	if whole == "" {
+		return "0", true
+	}
+	return sign + whole, true
 }
 
 // DecodeResourceJSON reads the body of a RESTCONF request whose target is at:

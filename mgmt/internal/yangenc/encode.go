@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"vita/mgmt/internal/data"
+	"vita/mgmt/internal/nav"
 	"vita/mgmt/internal/rpcerr"
 	"vita/mgmt/internal/schema"
 	"vita/mgmt/operational"
@@ -147,6 +148,13 @@ type walker struct {
 	out     sink
 	o       Opts
 	pending []func()
+	within  []frame // what is being written, outermost first: the root
+}
+
+// frame is a container or list entry, whose struct may be none, or the root.
+type frame struct {
+	n *schema.Node
+	s data.Struct
 }
 
 func walkRoot(out sink, tree data.Tree, o Opts) {
@@ -179,7 +187,7 @@ func resource(out sink, tree data.Tree, at Path, o Opts) error {
 	if !s.Exists() {
 		return missing
 	}
-	w := walker{out: out, o: o}
+	w := walker{out: out, o: o, within: at.frames(tree)}
 	sel := everything
 	if o.Filter != nil { // of fields: relative to the resource
 		sel = selection{nodes: o.Filter.root.children}
@@ -202,12 +210,14 @@ func resource(out sink, tree data.Tree, at Path, o Opts) error {
 		}
 		w.list(n, s, everything, 0)
 	case n.Kind == schema.List:
+		w.within = w.within[:len(w.within)-1] // children adds it again
 		out.beginList(n)
 		out.begin(n)
 		w.children(n, s, sel, 1)
 		out.end(n)
 		out.endList()
 	default:
+		w.within = w.within[:len(w.within)-1]
 		if !n.Presence && s.Empty(n) && !w.defaulted(n, at[:len(at)-1].find(tree)) {
 			return missing
 		}
@@ -263,7 +273,19 @@ func isDefault(leaf *schema.Node, v string) bool {
 
 // inUse says whether a default in a struct is in use. s is none within a
 // container that does not exist.
-func (w *walker) inUse(leaf *schema.Node, s data.Struct) bool { return data.InCase(leaf.Case, s) }
+func (w *walker) inUse(n *schema.Node, s data.Struct) bool {
+	if !data.InCase(n.Case, s) {
+		return false
+	}
+	if len(n.When) == 0 {
+		return true
+	}
+	at := nav.RootOf(w.within[0].s, nav.Everything())
+	for _, f := range w.within[1:] {
+		at = at.Child(f.n, f.s)
+	}
+	return at.Applies(n)
+}
 
 // leafList writes the values of a leaf-list that are picked.
 func (w *walker) leafList(n *schema.Node, s data.Struct, pick func(string) bool) {
@@ -300,6 +322,8 @@ func (w *walker) defaulted(c *schema.Node, s data.Struct) bool {
 	if !w.all() || !c.Config || c.Presence || !w.inUse(c, s) || w.hidden(s, c) {
 		return false
 	}
+	w.within = append(w.within, frame{n: c})
+	defer func() { w.within = w.within[:len(w.within)-1] }()
 	return slices.ContainsFunc(c.Children, func(n *schema.Node) bool {
 		return n.HasValue() && n.Default != nil && w.inUse(n, data.Struct{}) || n.Kind == schema.Container && w.defaulted(n, data.Struct{})
 	})
@@ -329,6 +353,8 @@ func (w *walker) around(begin, end, fn func()) {
 // children writes what is selected within s, which is node's. level is the
 // depth of s itself.
 func (w *walker) children(node *schema.Node, s data.Struct, sel selection, level int) {
+	w.within = append(w.within, frame{node, s})
+	defer func() { w.within = w.within[:len(w.within)-1] }()
 	// Keys come first (RFC 7950 section 7.8.5), and come along with
 	// whatever is selected of an entry.
 	for _, k := range node.Keys { // an entry exists

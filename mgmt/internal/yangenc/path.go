@@ -334,6 +334,25 @@ func (p Path) Access(root *nacm.Cursor) *nacm.Cursor {
 	return root
 }
 
+// frames returns the structs down to what the path names, the root first.
+func (p Path) frames(tree data.Tree) []frame {
+	out := []frame{{schema.Root(), data.Root(tree)}}
+	for _, step := range p {
+		s := out[len(out)-1].s
+		switch {
+		case step.Schema.HasValue() || step.Schema.Kind == schema.List && step.Keys == nil:
+			return out
+		case !s.Exists():
+		case step.Schema.Kind == schema.List:
+			s = s.Entry(step.Schema, step.Keys)
+		default:
+			s = s.Container(step.Schema)
+		}
+		out = append(out, frame{step.Schema, s})
+	}
+	return out
+}
+
 // Exists says whether what the path names exists in a tree. Containers exist
 // where there is something in them.
 func (p Path) Exists(tree data.Tree) bool {
