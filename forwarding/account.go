@@ -50,14 +50,19 @@ func (w *worker) dropIn(k pktbuf.Packet, sa *tables.SA, r drop.Reason) {
 func (e *Engine) clearCounts(t *tables.Tables) {
 	live := e.live()
 	for slot := range min(len(t.Routes), e.slotsUsed) {
-		if t.Routes[slot].Used == 0 || live != nil && slot < len(live.Routes) && live.Routes[slot].Used != 0 {
+		if !t.Has(slot) || live != nil && live.Has(slot) {
 			continue
 		}
-		for i := range e.mem.Workers {
-			if atomic.LoadUint64(&e.mem.Workers[i].Rounds) != 0 {
-				e.mem.RouteCounts(i)[slot] = tables.RouteCounts{}
-			}
-		}
+		e.clearCount(slot)
 	}
 	e.slotsUsed = max(e.slotsUsed, len(t.Routes))
+}
+
+// clearCount sets the counts of a slot to zero that no worker counts in.
+func (e *Engine) clearCount(slot int) {
+	for i := range e.mem.Workers {
+		if atomic.LoadUint64(&e.mem.Workers[i].Rounds) != 0 {
+			e.mem.RouteCounts(i)[slot] = tables.RouteCounts{}
+		}
+	}
 }

@@ -38,7 +38,7 @@ const (
 // sendsBy asks for what the packets to routes need.
 func (w *worker) sendsBy(routes []uint32) {
 	t := w.a.tables
-	if len(t.Routes) < manyRoutes {
+	if t.Count() < manyRoutes {
 		return
 	}
 	p := &w.ahead
@@ -64,7 +64,7 @@ func (w *worker) sendsBy(routes []uint32) {
 // cameBy asks for what frames from the public network need, if they are ESP
 // packets.
 func (w *worker) cameBy(rx []pktbuf.Packet) {
-	if len(w.a.tables.Routes) < manyRoutes {
+	if w.a.tables.Count() < manyRoutes {
 		return
 	}
 	p := &w.ahead
@@ -87,7 +87,7 @@ func (w *worker) cameBy(rx []pktbuf.Packet) {
 
 // countsOf asks for the counts of the m packets' routes.
 func (w *worker) countsOf(m int) {
-	if len(w.a.tables.Routes) < manyRoutes {
+	if w.a.tables.Count() < manyRoutes {
 		return
 	}
 	for i, sa := range w.sas[:m] {

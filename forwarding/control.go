@@ -215,6 +215,10 @@ func (e *Engine) handle(conn *net.UnixConn, r *ctl.Request) error {
 		err = e.startCapture(&r.Capture)
 	case ctl.StopCapture:
 		e.stopCapture()
+	case ctl.Change:
+		err = e.change(r)
+	case ctl.Settle:
+		err = e.settle(r)
 	case ctl.Shutdown:
 		for _, w := range e.workers {
 			if w != nil {

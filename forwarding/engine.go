@@ -122,7 +122,7 @@ func (e *Engine) setUp(size int, to tables.Options) (err error) {
 	if e.keys, err = newKeyStore(len(e.mem.SAs)); err != nil {
 		return err
 	}
-	e.saIndex = saIndex{max: len(e.mem.SAs), uses: make(map[int]uint32)}
+	e.saIndex = newSAIndex(len(e.mem.SAs), int(e.mem.Header.MaxRoutes))
 	if e.punt, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return fmt.Errorf("event file: %w", err)
 	}

@@ -324,12 +324,7 @@ func (e *Engine) fill(a *assignment, c *change, w *worker, index int) {
 	a.head = newOuterHead(&a.public, a.v6)
 	a.innerMTU = min(t.MTU, esp.MaxInner(a.public.mtu, a.outerLen))
 	a.innerUDP = min(t.MTU, esp.MaxInner(a.public.mtu, a.outerLen+wire.UDPLen))
-	for slot := range t.Routes {
-		if r := &t.Routes[slot]; r.Used != 0 && (t.Dummies != 0 || r.UDPPort != 0 && r.Keepalive != 0) {
-			a.idle = append(a.idle, uint32(slot))
-		}
-	}
-	a.lastSent = make([]int64, len(a.idle))
+	a.idle.Store(a.findIdle(nil))
 }
 
 // undo takes back what openAll has done. The caller holds e.mu.
@@ -407,8 +402,7 @@ func (e *Engine) retire(word uint64) error {
 		}
 	}
 	e.endSAsWhere(func(sa *tables.SA) bool {
-		r := int(sa.Route)
-		return r >= len(c.tables.Routes) || c.tables.Routes[r].Used == 0 || c.tables.WorkerSlot(sa.Queue) != int(sa.Worker)
+		return !c.tables.Has(int(sa.Route)) || c.tables.WorkerSlot(sa.Queue) != int(sa.Worker)
 	})
 	e.endPorts(c)
 	for slot, w := range e.workers {

@@ -306,7 +306,7 @@ func (w *worker) outboundSA(s *outboundSA, route uint32) {
 	a := w.a
 	peer := a.tables.Peer(route, a.index)
 	s.route, s.counts, s.entry, s.left, s.packets, s.bytes = route, w.counts(route), nil, 0, 0, 0
-	s.port = a.tables.Routes[route].UDPPort
+	s.port = peer.UDPPort
 	s.mac, s.reachable = w.hopOf(&peer)
 	s.path = w.innerMost(s)
 	s.limit = s.path
@@ -324,7 +324,7 @@ func (w *worker) outboundSA(s *outboundSA, route uint32) {
 		return
 	}
 	s.entry, s.key, s.peer = e, key, peer.IP
-	if c := s.counts; s.port != 0 && c.PeerPort != 0 && a.tables.Routes[route].Moves != 0 && c.Moved == tables.MovedFrom(&s.peer, s.port) {
+	if c := s.counts; s.port != 0 && c.PeerPort != 0 && peer.Moves != 0 && c.Moved == tables.MovedFrom(&s.peer, s.port) {
 		if c.PeerIP != s.peer { // whoever moves is behind a router
 			s.mac, s.reachable = w.via(&a.public, &a.public.next)
 		}

@@ -164,12 +164,61 @@ func (t *spiTable) remove(spi, ref uint32) {
 	}
 }
 
-// saIndex hands out indexes of SA entries.
+// saIndex hands out indexes of SA entries, and knows which are in use for which
+// route. It takes no memory once it is made.
 type saIndex struct {
 	free []int // given back
 	next int   // never used from here on
-	max  int
-	uses map[int]uint32
+	uses []uint32
+	at   []saPlace // by index
+	of   []int32   // by route slot: the first of its SAs, plus one
+}
+
+// saPlace is an SA's place among those of its route: numbers are indexes plus
+// one, 0 is none.
+type saPlace struct {
+	route        uint32
+	before, next int32
+}
+
+func newSAIndex(sas, routes int) saIndex {
+	return saIndex{free: make([]int, 0, sas), uses: make([]uint32, sas), at: make([]saPlace, sas), of: make([]int32, routes)}
+}
+
+// enter notes that SA index i is of a route.
+func (x *saIndex) enter(i int, route uint32) {
+	first := &x.of[route]
+	x.at[i] = saPlace{route: route, next: *first}
+	if *first != 0 {
+		x.at[*first-1].before = int32(i + 1)
+	}
+	*first = int32(i + 1)
+}
+
+// leave gives an index back.
+func (x *saIndex) leave(i int) {
+	p := x.at[i]
+	if p.next != 0 {
+		x.at[p.next-1].before = p.before
+	}
+	if p.before != 0 {
+		x.at[p.before-1].next = p.next
+	} else {
+		x.of[p.route] = p.next
+	}
+	x.at[i] = saPlace{}
+	x.free = append(x.free, i)
+}
+
+// all appends the indexes of a route's SAs to dst.
+func (x *saIndex) all(dst []int, route uint32) []int {
+	if int(route) >= len(x.of) {
+		return dst
+	}
+	for i := x.of[route]; i != 0; i = x.at[i-1].next {
+		dst = append(dst, int(i-1))
+	}
+	return dst
 }
 
 func (x *saIndex) take() (i int, ok bool) {
@@ -177,7 +226,7 @@ func (x *saIndex) take() (i int, ok bool) {
 		i, x.free = x.free[n-1], x.free[:n-1]
 		return i, true
 	}
-	if x.next == x.max {
+	if x.next == len(x.at) {
 		return 0, false
 	}
 	x.next++
@@ -193,7 +242,7 @@ func (e *Engine) installSA(r *ctl.Request) (uint32, ctl.Code, error) {
 		return 0, ctl.NoRoute, errNoRoute
 	}
 	slot := live.WorkerSlot(r.Queue)
-	if slot < 0 || int(r.Route) >= len(live.Routes) || live.Routes[r.Route].Used == 0 || e.workers[slot] == nil {
+	if slot < 0 || !live.Has(int(r.Route)) || e.workers[slot] == nil {
 		return 0, ctl.NoRoute, errNoRoute
 	}
 	if r.Direction != tables.Inbound && r.Direction != tables.Outbound || int(r.KeyLen) > len(r.Key) {
@@ -208,6 +257,7 @@ func (e *Engine) installSA(r *ctl.Request) (uint32, ctl.Code, error) {
 		return 0, ctl.Failed, err
 	}
 	e.saIndex.uses[i]++
+	e.saIndex.enter(i, r.Route)
 	ref := tables.SARef(i, e.saIndex.uses[i])
 	sa := &e.mem.SAs[i]
 	now := e.o.Clock()
@@ -276,7 +326,9 @@ func (e *Engine) endSAs(indexes []int) {
 	for _, i := range indexes {
 		e.keys.clear(i)
 	}
-	e.saIndex.free = append(e.saIndex.free, indexes...)
+	for _, i := range indexes {
+		e.saIndex.leave(i)
+	}
 }
 
 // endSAsWhere ends all SAs that a function picks. The caller holds e.mu.

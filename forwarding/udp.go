@@ -55,7 +55,8 @@ func (w *worker) outOfUDP(k pktbuf.Packet, b []byte, m int) (int, bool) {
 // outer header lies.
 func (w *worker) moved(sa *tables.SA, c *tables.RouteCounts, k pktbuf.Packet, port uint16) {
 	t := w.a.tables
-	if int(sa.Route) >= len(t.Routes) || t.Routes[sa.Route].Moves == 0 || port == 0 {
+	peer := t.Peer(sa.Route, w.a.index)
+	if peer.Moves == 0 || port == 0 {
 		return
 	}
 	var from [16]byte
@@ -71,8 +72,7 @@ func (w *worker) moved(sa *tables.SA, c *tables.RouteCounts, k pktbuf.Packet, po
 		from[10], from[11] = 0xff, 0xff
 		copy(from[12:], p[12:16])
 	}
-	peer := t.Peer(sa.Route, w.a.index).IP
-	c.PeerIP, c.PeerPort, c.Moved = from, port, tables.MovedFrom(&peer, t.Routes[sa.Route].UDPPort)
+	c.PeerIP, c.PeerPort, c.Moved = from, port, tables.MovedFrom(&peer.IP, peer.UDPPort)
 }
 
 // sum6 gives the datagram in an IPv6 packet the checksum that it must have: RFC

@@ -100,10 +100,9 @@ type assignment struct {
 	outerLen int       // bytes of the outer IP header
 	innerUDP int       // innerMTU where ESP is in UDP
 
-	idle     []uint32 // slots of the routes that something is sent to when they are idle
-	lastSent []int64  // for each of them, when the last keepalive was
-	nextIdle int      // which of them is looked at next
-	innerMTU int      // largest packet that fits the tunnel, bytes
+	idle     atomic.Pointer[idleRoutes] // that something is sent to when they are idle
+	nextIdle int                        // which of them is looked at next
+	innerMTU int                        // largest packet that fits the tunnel, bytes
 }
 
 // What the control goroutine can ask a worker to do.
@@ -310,8 +309,8 @@ func (w *worker) lookAfter() {
 	for _, s := range [...]*side{&a.private, &a.public} {
 		w.lookAfterHops(s)
 	}
-	if len(a.idle) > 0 {
-		w.lookAtIdle()
+	if idle := a.idle.Load(); len(idle.slots) > 0 {
+		w.lookAtIdle(idle)
 	}
 	if w.now < w.sync {
 		return

@@ -409,3 +409,16 @@ func (w *Writer) Cut() []uint32 {
 
 // Reuse takes back lines that Cut has returned.
 func (w *Writer) Reuse(lines []uint32) { w.free = append(w.free, lines...) }
+
+// Get returns the value that a prefix has, once what is prepared is carried out.
+func (w *Writer) Get(net netip.Prefix) (value uint32, has bool) {
+	e, err := entryOf(net, 0, w.family)
+	if err != nil {
+		return 0, false
+	}
+	f := w.rib.find(e.hi, e.lo, int(e.len))
+	if f == nil {
+		return 0, false
+	}
+	return f.value, true
+}

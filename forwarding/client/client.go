@@ -76,11 +76,13 @@ type Client struct {
 		sync.Mutex
 		closed  bool
 		live    *tables.Tables // of Current; nil: none
+		writer  *tables.Writer // of live; nil where a client before this one has built it
 		routes  map[string]int // slots of live
 		pending *Prepared      // prepared and not aborted, or published and not retired
 	}
-	send      sync.Mutex  // vitad's end of the rings to the workers
-	capturing atomic.Bool // there is a Capture
+	rows      sync.RWMutex // held by who writes peers and ids in the live tables, against readers here
+	send      sync.Mutex   // vitad's end of the rings to the workers
+	capturing atomic.Bool  // there is a Capture
 }
 
 // Dial attaches to the engine that listens on a unix socket. It fails with

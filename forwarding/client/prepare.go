@@ -9,11 +9,14 @@ import (
 	"vita/forwarding/tables"
 )
 
-// Prepared is a generation of tables that waits to be published.
+// Prepared is a generation of tables, or a change of the live one, that waits to
+// be published.
 type Prepared struct {
 	c         *Client
 	word      uint64
-	tables    *tables.Tables
+	writer    *tables.Writer
+	change    *tables.Prepared // nil: a generation
+	ids       *tables.Change   // likewise
 	published bool
 	ended     bool
 }
@@ -30,29 +33,118 @@ func (c *Client) Prepare(ctx context.Context, s *tables.Spec) (*Prepared, error)
 		return nil, err
 	}
 	defer done()
-	if err := c.retirePending(ctx); err != nil {
+	p, live, err := c.begin(ctx)
+	if err != nil {
 		return nil, err
 	}
-	c.state.Lock()
-	if c.state.pending != nil {
-		c.state.Unlock()
-		return nil, errors.New("another configuration is being prepared")
-	}
-	generation, place := tables.Split(c.mem.Current())
-	p := &Prepared{c: c, word: tables.Word(generation+1, place^1)}
-	c.state.pending = p
-	live := c.state.live
-	c.state.Unlock()
-
-	err = c.build(ctx, p, s, live)
-	if err != nil {
-		c.state.Lock()
-		c.state.pending = nil
-		p.ended = true
-		c.state.Unlock()
+	generation, place := tables.Split(p.word)
+	p.word = tables.Word(generation+1, place^1)
+	if err := c.build(ctx, p, s, live); err != nil {
+		p.end()
 		return nil, err
 	}
 	return p, nil
+}
+
+// begin makes what is going to be prepared the only one of its kind. Its word is
+// that of the live tables.
+func (c *Client) begin(ctx context.Context) (*Prepared, *tables.Tables, error) {
+	if err := c.retirePending(ctx); err != nil {
+		return nil, nil, err
+	}
+	c.state.Lock()
+	defer c.state.Unlock()
+	if c.state.pending != nil {
+		return nil, nil, errors.New("another configuration is being prepared")
+	}
+	p := &Prepared{c: c, word: c.mem.Current()}
+	c.state.pending = p
+	return p, c.state.live, nil
+}
+
+// PrepareChange prepares a change of some routes in the live tables, whose cost
+// follows from the change alone. Everything else is to stay as it was prepared
+// last. It fails with tables.ErrRebuild where the tables have to be built anew,
+// by Prepare, and with tables.ErrSpec where the change cannot be made.
+func (c *Client) PrepareChange(ctx context.Context, change *tables.Change) (*Prepared, error) {
+	done, err := c.hold()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	p, _, err := c.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.ids = change
+	if err := c.prepareChange(ctx, p); err != nil {
+		p.end()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (c *Client) prepareChange(ctx context.Context, p *Prepared) (err error) {
+	c.state.Lock()
+	p.writer = c.state.writer
+	c.state.Unlock()
+	if p.writer == nil {
+		return tables.ErrRebuild
+	}
+	c.rows.Lock()
+	p.change, err = p.writer.Prepare(p.ids)
+	c.rows.Unlock()
+	if err != nil || len(p.change.New) == 0 {
+		return err
+	}
+	if err = c.slots(ctx, ctl.Request{Kind: ctl.Change, Word: p.word}, p.change.New); err != nil {
+		c.rows.Lock()
+		p.writer.Abort(p.change)
+		c.rows.Unlock()
+	}
+	return err
+}
+
+// slots sends a request about slots, in parts.
+func (c *Client) slots(ctx context.Context, r ctl.Request, slots []uint32) error {
+	for {
+		n := copy(r.Slots[:], slots)
+		r.SlotsLen = uint32(n)
+		slots = slots[n:]
+		if _, err := c.request(ctx, &r); err != nil || len(slots) == 0 {
+			return err
+		}
+		r.Idle = 0
+	}
+}
+
+// noteChange brings the slots that are known up to date. The caller holds state.
+func (c *Client) noteChange(p *Prepared) {
+	for _, id := range p.ids.Remove {
+		delete(c.state.routes, id)
+	}
+	for i := range p.ids.Set {
+		id := p.ids.Set[i].ID
+		if slot, ok := p.writer.Slot(id); ok {
+			c.state.routes[id] = slot
+		}
+	}
+}
+
+// settle waits until every worker has begun a new turn, by when SAs of routes
+// that went have ended, and gives back what the change took out of use.
+func (p *Prepared) settle(ctx context.Context) error {
+	c := p.c
+	r := ctl.Request{Kind: ctl.Settle, Word: p.word}
+	if p.change.Idle {
+		r.Idle = 1
+	}
+	if err := c.slots(ctx, r, p.change.Removed); err != nil {
+		return err
+	}
+	p.writer.Settle(p.change)
+	p.end()
+	return nil
 }
 
 func (c *Client) retirePending(ctx context.Context) error {
@@ -69,14 +161,10 @@ func (c *Client) retirePending(ctx context.Context) error {
 func (c *Client) build(ctx context.Context, p *Prepared, s *tables.Spec, live *tables.Tables) error {
 	generation, place := tables.Split(p.word)
 	mem := c.mem.Tables(place)
-	if err := tables.Build(mem, s, live, generation, int(c.mem.Header.MaxRoutes)); err != nil {
+	var err error
+	if p.writer, err = tables.NewWriter(mem, s, live, generation, int(c.mem.Header.MaxRoutes)); err != nil {
 		return err
 	}
-	t, err := tables.Open(mem)
-	if err != nil {
-		return err
-	}
-	p.tables = t
 	_, err = c.request(ctx, &ctl.Request{Kind: ctl.Prepare, Word: p.word})
 	if err != nil && ctx.Err() != nil {
 		// The engine may still be at it: what it opens must not stay open.
@@ -93,7 +181,8 @@ func (c *Client) abort(p *Prepared) {
 }
 
 // Publish makes the prepared tables the live ones: one atomic store, which
-// cannot fail. Workers turn to them with their next batch.
+// cannot fail. Workers turn to them with their next batch. A change it carries
+// out in the live tables, route by route (see tables.Writer).
 func (p *Prepared) Publish() {
 	c := p.c
 	done, err := c.hold()
@@ -107,10 +196,17 @@ func (p *Prepared) Publish() {
 		return
 	}
 	p.published = true
+	if p.change != nil {
+		p.writer.Commit(p.change)
+		c.noteChange(p)
+		return
+	}
 	c.mem.Publish(p.word)
-	c.setLive(p.tables)
-	for i := range p.tables.Workers {
-		c.wake[p.tables.Workers[i].Slot].signal()
+	t := p.writer.Tables()
+	c.setLive(t)
+	c.state.writer = p.writer
+	for i := range t.Workers {
+		c.wake[t.Workers[i].Slot].signal()
 	}
 }
 
@@ -128,6 +224,9 @@ func (p *Prepared) Retire(ctx context.Context) error {
 		return errors.New("tables were not published")
 	}
 	c.state.Unlock()
+	if p.change != nil {
+		return p.settle(ctx)
+	}
 	if _, err := c.request(ctx, &ctl.Request{Kind: ctl.Retire, Word: p.word}); err != nil {
 		return err
 	}
@@ -145,7 +244,13 @@ func (p *Prepared) Abort() {
 	}
 	p.ended = true
 	c.state.Unlock()
-	c.abort(p)
+	if p.change != nil {
+		c.rows.Lock()
+		p.writer.Abort(p.change)
+		c.rows.Unlock()
+	} else {
+		c.abort(p)
+	}
 	p.end()
 }
 

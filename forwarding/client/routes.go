@@ -54,7 +54,7 @@ func (c *Client) Routes() []RouteInfo {
 	}
 	out := make([]RouteInfo, 0, len(live.Routes))
 	for slot := range min(len(live.Routes), int(c.mem.Header.MaxRoutes)) {
-		id := live.RouteID(slot)
+		id := c.routeID(live, slot)
 		if id == "" {
 			continue
 		}
@@ -62,8 +62,8 @@ func (c *Client) Routes() []RouteInfo {
 		var drops [tables.DropSlots]uint64
 		for i, row := range rows {
 			n := &row[slot]
-			if at := live.Worker(queues[i]); at >= 0 && live.Routes[slot].Moves != 0 && n.PeerPort != 0 {
-				if peer := live.Peer(uint32(slot), at).IP; n.Moved == tables.MovedFrom(&peer, live.Routes[slot].UDPPort) {
+			if at := live.Worker(queues[i]); at >= 0 && n.PeerPort != 0 {
+				if peer := c.peer(live, slot, at); peer.Moves != 0 && n.Moved == tables.MovedFrom(&peer.IP, peer.UDPPort) {
 					r.Moved = append(r.Moved, Moved{queues[i], netip.AddrPortFrom(netip.AddrFrom16(n.PeerIP).Unmap(), n.PeerPort)})
 				}
 			}
@@ -78,6 +78,20 @@ func (c *Client) Routes() []RouteInfo {
 		out = append(out, r)
 	}
 	return out
+}
+
+// routeID returns the id of the route in a slot, or "".
+func (c *Client) routeID(t *tables.Tables, slot int) string {
+	c.rows.RLock()
+	defer c.rows.RUnlock()
+	return t.RouteID(slot)
+}
+
+// peer returns a peer of a route, which is not being written.
+func (c *Client) peer(t *tables.Tables, slot, worker int) tables.PeerEntry {
+	c.rows.RLock()
+	defer c.rows.RUnlock()
+	return t.Peer(uint32(slot), worker)
 }
 
 func addDrops(sum, part *[tables.DropSlots]uint64) {

@@ -199,7 +199,7 @@ func (c *Client) info(sa *tables.SA, live *tables.Tables) (SAInfo, bool) {
 	addDrops(&drops, &sa.Drops)
 	info.Drops = listDrops(&drops)
 	if live != nil {
-		info.Route = live.RouteID(int(sa.Route))
+		info.Route = c.routeID(live, int(sa.Route))
 	}
 	if sa.Direction == Outbound {
 		word := c.mem.Active(int(sa.Worker), int(sa.Route))

@@ -1,9 +1,9 @@
 package tables
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 
 	"vita/asm/lpm"
 	"vita/internal/arena"
@@ -19,6 +19,9 @@ type genHeader struct {
 	Ready      uint32 // set last by Build: tables cut short are not taken for whole ones
 	Generation uint64
 	Used       uint64 // bytes, this header included
+
+	Count uint32 // of routes; atomic
+	_     uint32
 
 	workers extent
 	routes  extent
@@ -73,23 +76,46 @@ type workerEntry struct {
 	_           [3]byte
 }
 
-// RouteEntry is a route in its slot.
+// RouteEntry is a route in its slot. Its words can change while workers read
+// them, see Writer: they are read and written atomically.
 type RouteEntry struct {
 	Used    uint32 // 0: no route has this slot
 	SPI     uint32
+	row     uint32 // of peers
 	nameOff uint32
 	nameLen uint32
-
-	UDPPort   uint16 // the peer's port of ESP in UDP; 0: it is not in UDP
-	Keepalive uint16 // see UDP
-	Moves     uint8  // likewise
-	_         [3]byte
+	_       [3]uint32 // so that no entry lies in two lines of the cache
 }
+
+// PeerEntry is the remote gateway of a route for a worker. Those of a route lie
+// side by side, one for each worker, in a row that the route's entry names.
+type PeerEntry struct {
+	IP        [16]byte // an IPv4 address mapped into IPv6; zero: none
+	Hop       uint32   // slot of the neighbour that frames go to, and OnLink
+	UDPPort   uint16   // the peer's port of ESP in UDP; 0: it is not in UDP
+	Keepalive uint16   // see UDP
+	Moves     uint8    // likewise
+	_         [7]byte
+}
+
+// Room for changes in place, beyond what a generation needs when it is built.
+// When it is used up, the next generation is built anew.
+const (
+	spareRoutes = 256
+	spareRows   = 512
+	spareNames  = 16 << 10
+	spareLines  = 2048 // of each prefix table
+)
+
+func roomForRoutes(n, most int) int { return min(n+n/4+spareRoutes, most) }
+func roomForRows(routes int) int    { return routes + spareRows }
+func roomForNames(bytes int) int    { return bytes + bytes/4 + spareNames }
+func roomForLines(used int) int     { return used/4 + spareLines }
 
 // generationRoom returns the bytes that always suffice for n routes.
 func generationRoom(n int) int {
 	return arena.Size[genHeader](1) + arena.Size[workerEntry](MaxWorkers) + arena.Size[RouteEntry](n) +
-		arena.Size[PeerEntry](n*MaxWorkers) + n*MaxID + arena.Size[NeighbourEntry](maxNeighbours(n)) +
+		arena.Size[PeerEntry](roomForRows(n)*MaxWorkers) + roomForNames(n*MaxID) + arena.Size[NeighbourEntry](maxNeighbours(n)) +
 		lpm.Size4(n) + lpm.Size6(n) + 10*align
 }
 
@@ -117,12 +143,18 @@ func (c *cursor) take(n int) (extent, []byte, error) {
 // use. Prev is nil for the first generation. MaxRoutes is the memory's number
 // of route slots.
 func Build(dst []byte, s *Spec, prev *Tables, generation uint64, maxRoutes int) error {
+	_, err := NewWriter(dst, s, prev, generation, maxRoutes)
+	return err
+}
+
+// NewWriter does as Build, and returns what the tables can be changed by later.
+func NewWriter(dst []byte, s *Spec, prev *Tables, generation uint64, maxRoutes int) (*Writer, error) {
 	if err := s.Validate(); err != nil {
-		return err
+		return nil, err
 	}
 	h := arena.Ptr[genHeader](dst)
 	if h == nil {
-		return specError("no memory for the tables")
+		return nil, specError("no memory for the tables")
 	}
 	*h = genHeader{
 		Magic: generationMagic, Version: Version, Generation: generation,
@@ -165,18 +197,24 @@ func Build(dst []byte, s *Spec, prev *Tables, generation uint64, maxRoutes int) 
 	}
 	c := &cursor{b: dst, at: arena.Size[genHeader](1)}
 	if err := buildWorkers(h, c, s, prev); err != nil {
-		return err
+		return nil, err
 	}
 	slot, err := buildNeighbours(h, c, s, prev, maxRoutes)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := buildRoutes(h, c, s, prev, maxRoutes, slot); err != nil {
-		return err
+	w := &Writer{spec: *s, v6: s.v6(), routes: make(map[string]*held, len(s.Routes)), unused: map[int][]uint32{}}
+	w.spec.Routes = nil
+	h.Count = uint32(len(s.Routes))
+	if err := w.buildRoutes(h, c, s, prev, maxRoutes, slot); err != nil {
+		return nil, err
 	}
 	h.Used = uint64(c.at)
 	h.Ready = 1
-	return nil
+	if w.t, err = Open(dst); err != nil {
+		return nil, err
+	}
+	return w, nil
 }
 
 func makeInterface(i *Interface, macPrefix byte) interfaceEntry {
@@ -230,56 +268,45 @@ func buildWorkers(h *genHeader, c *cursor, s *Spec, prev *Tables) error {
 	return nil
 }
 
-func buildRoutes(h *genHeader, c *cursor, s *Spec, prev *Tables, maxRoutes int, hop func(neighbourKey) uint32) error {
+func (w *Writer) buildRoutes(h *genHeader, c *cursor, s *Spec, prev *Tables, maxRoutes int, hop func(neighbourKey) uint32) error {
 	slots, top, err := routeSlots(s, prev, maxRoutes)
 	if err != nil {
 		return err
 	}
-	var names, nets int
+	var names int
 	for i := range s.Routes {
 		names += len(s.Routes[i].ID)
-		nets += len(s.Routes[i].Nets)
 	}
-	var routeBytes, peerBytes, nameBytes []byte
-	if h.routes, routeBytes, err = c.take(arena.Size[RouteEntry](top)); err != nil {
+	entries := roomForRoutes(top, maxRoutes)
+	var routeBytes, peerBytes []byte
+	if h.routes, routeBytes, err = c.take(arena.Size[RouteEntry](entries)); err != nil {
 		return err
 	}
-	if h.peers, peerBytes, err = c.take(arena.Size[PeerEntry](top * len(s.Public))); err != nil {
+	if h.peers, peerBytes, err = c.take(arena.Size[PeerEntry](roomForRows(entries) * len(s.Public))); err != nil {
 		return err
 	}
-	if h.names, nameBytes, err = c.take(names); err != nil {
+	if h.names, w.names, err = c.take(roomForNames(names)); err != nil {
 		return err
 	}
 	clear(routeBytes) // slots without a route
 	clear(peerBytes)
-	routes := arena.View[RouteEntry](routeBytes, top)
-	peers := arena.View[PeerEntry](peerBytes, top*len(s.Public))
-	next := make([]uint32, len(s.Public))
-	for w := range s.Public {
-		p := &s.Public[w]
-		next[w] = hop(neighbourKey{p.linkKey(true), p.NextHop.As16(), p.NextHopMAC})
-	}
-	nets4, nets6 := make([]lpm.Prefix, 0, nets), []lpm.Prefix(nil)
-	at := 0
+	routes := arena.View[RouteEntry](routeBytes, entries)
+	w.peers = arena.View[PeerEntry](peerBytes, roomForRows(entries)*len(s.Public))
+	nets4, nets6 := make([]lpm.Prefix, 0, len(s.Routes)), []lpm.Prefix(nil)
 	for i := range s.Routes {
 		r, slot := &s.Routes[i], slots[i]
-		routes[slot] = RouteEntry{Used: 1, SPI: r.SPI, nameOff: uint32(at), nameLen: uint32(len(r.ID))}
-		if u := r.UDP; u != nil {
-			e := &routes[slot]
-			e.UDPPort, e.Keepalive = cmp.Or(u.Port, DefaultUDPPort), u.Keepalive
-			if u.Moves {
-				e.Moves = 1
-			}
+		// A new generation's rows are in the order of the slots.
+		held := &held{Route: *r, slot: uint32(slot), row: uint32(slot)}
+		w.routes[r.ID] = held
+		off, ok := w.name(r.ID)
+		if !ok {
+			return specError("the routes' ids do not fit their memory")
 		}
-		at += copy(nameBytes[at:], r.ID)
-		for w := range s.Public {
-			p := &s.Public[w]
-			ip := r.gatewayFor(p.Queue)
-			e := PeerEntry{IP: ip.As16(), Hop: next[w]}
-			if p.onLink(ip) {
-				e.Hop = hop(neighbourKey{linkKey: p.linkKey(true), ip: e.IP}) | OnLink
-			}
-			peers[slot*len(s.Public)+w] = e
+		held.nameOff = off
+		routes[slot] = RouteEntry{Used: 1, SPI: r.SPI, row: held.row, nameOff: off, nameLen: uint32(len(r.ID))}
+		w.fillRow(held.row, r, func(k neighbourKey) (uint32, bool) { return hop(k), true })
+		if r.UDP != nil {
+			w.udp++
 		}
 		for _, n := range r.Nets {
 			p := lpm.Prefix{Net: n.Masked(), Value: uint32(slot)}
@@ -290,24 +317,36 @@ func buildRoutes(h *genHeader, c *cursor, s *Spec, prev *Tables, maxRoutes int, 
 			}
 		}
 	}
-	if err := buildLPM(&h.lpm4, c, lpm.Build4, nets4); err != nil {
+	for slot := entries - 1; slot >= 0; slot-- {
+		if routes[slot].Used == 0 {
+			w.slots = append(w.slots, uint32(slot))
+		}
+	}
+	for row := roomForRows(entries) - 1; row >= 0; row-- {
+		if row >= entries || routes[row].Used == 0 {
+			w.rows = append(w.rows, uint32(row))
+		}
+	}
+	if w.lpm4, err = buildLPM(&h.lpm4, c, lpm.NewWriter4, nets4); err != nil {
 		return err
 	}
-	return buildLPM(&h.lpm6, c, lpm.Build6, nets6)
+	w.lpm6, err = buildLPM(&h.lpm6, c, lpm.NewWriter6, nets6)
+	return err
 }
 
-func buildLPM(e *extent, c *cursor, build func([]byte, []lpm.Prefix) (int, error), prefixes []lpm.Prefix) error {
+func buildLPM(e *extent, c *cursor, build func([]byte, []lpm.Prefix, int) (*lpm.Writer, error), prefixes []lpm.Prefix) (*lpm.Writer, error) {
 	all, b, err := c.take(len(c.b) - (c.at+align-1)&^(align-1)) // as much as there is; given back below
 	if err != nil {
-		return err
+		return nil, err
 	}
-	used, err := build(b, prefixes)
+	w, err := build(b, prefixes, 0)
 	if err != nil {
-		return specError("%d nets: %w", len(prefixes), err)
+		return nil, specError("%d nets: %w", len(prefixes), err)
 	}
-	*e = extent{all.Off, uint64(used)}
-	c.at = int(all.Off) + used
-	return nil
+	used, _ := w.Lines()
+	*e = extent{all.Off, uint64(w.Shrink(roomForLines(used)))}
+	c.at = int(all.Off + e.Size)
+	return w, nil
 }
 
 // routeSlots chooses a slot for every route and returns the number of slots up
@@ -317,7 +356,7 @@ func routeSlots(s *Spec, prev *Tables, maxRoutes int) (slots []int, top int, err
 	byID := make(map[string]int)
 	if prev != nil {
 		for i := range prev.Routes {
-			if prev.Routes[i].Used != 0 && i < maxRoutes {
+			if prev.Has(i) && i < maxRoutes {
 				used[i] = true
 				byID[prev.RouteID(i)] = i
 			}
@@ -393,6 +432,7 @@ type Tables struct {
 	Neighbours   []NeighbourEntry // of all interfaces
 	peers        []PeerEntry
 	names        []byte
+	count        *uint32
 }
 
 // Open checks the tables at the start of b, every offset of them, and returns
@@ -413,7 +453,7 @@ func Open(b []byte) (*Tables, error) {
 		Generation: h.Generation, MTU: int(h.MTU), TFC: h.TFC != 0, ProtocolPort: h.ProtocolPort,
 		V6: h.V6 != 0, Resync: h.Resync != 0, ReplayWindow: h.ReplayWindow,
 		OuterSet: h.OuterSet, OuterCopy: h.OuterCopy, DF: h.DF, Fragment: h.Fragment != 0,
-		UDPPort: h.UDPPort, Dummies: h.Dummies,
+		UDPPort: h.UDPPort, Dummies: h.Dummies, count: &h.Count,
 	}
 	if t.ReplayWindow < MinReplayWindow || t.ReplayWindow > MaxReplayWindow {
 		return nil, fmt.Errorf("%w: replay window %d", ErrCorrupt, t.ReplayWindow)
@@ -426,7 +466,7 @@ func Open(b []byte) (*Tables, error) {
 	if workers == nil || t.Routes == nil || t.peers == nil || t.Neighbours == nil || t.names == nil {
 		return nil, fmt.Errorf("%w: a table lies outside its memory", ErrCorrupt)
 	}
-	if len(workers) > MaxWorkers || len(t.peers) != len(workers)*len(t.Routes) {
+	if len(workers) > MaxWorkers || len(t.peers) != len(workers)*roomForRows(len(t.Routes)) {
 		return nil, fmt.Errorf("%w: %d workers, %d routes, %d peers", ErrCorrupt, len(workers), len(t.Routes), len(t.peers))
 	}
 	if err := t.openInterfaces(h, workers); err != nil {
@@ -436,9 +476,12 @@ func Open(b []byte) (*Tables, error) {
 		return nil, err
 	}
 	for i := range t.Routes {
-		r := &t.Routes[i]
+		r := t.Routes[i].load()
 		if uint64(r.nameOff)+uint64(r.nameLen) > uint64(len(t.names)) {
 			return nil, fmt.Errorf("%w: name of route %d", ErrCorrupt, i)
+		}
+		if int64(r.row) >= int64(roomForRows(len(t.Routes))) {
+			return nil, fmt.Errorf("%w: peers of route %d", ErrCorrupt, i)
 		}
 	}
 	nets4, nets6 := h.lpm4.in(b), h.lpm6.in(b)
@@ -513,7 +556,7 @@ func (t *Tables) RouteID(slot int) string {
 	if slot < 0 || slot >= len(t.Routes) {
 		return ""
 	}
-	r := t.Routes[slot] // a copy, see Tables
+	r := t.Routes[slot].load()
 	if r.Used == 0 || uint64(r.nameOff)+uint64(r.nameLen) > uint64(len(t.names)) {
 		return ""
 	}
@@ -523,7 +566,7 @@ func (t *Tables) RouteID(slot int) string {
 // RouteSlot returns the slot of the route with an id, or -1.
 func (t *Tables) RouteSlot(id string) int {
 	for i := range t.Routes {
-		if t.Routes[i].Used != 0 && t.RouteID(i) == id {
+		if t.RouteID(i) == id {
 			return i
 		}
 	}
@@ -551,8 +594,11 @@ func (t *Tables) WorkerSlot(queue uint16) int {
 // PeerAt returns where the entry lies that Peer returns, or nil. What is there
 // may change meanwhile, if the other process is damaged: it is not to be read.
 func (t *Tables) PeerAt(route uint32, worker int) *PeerEntry {
-	i := int(route)*len(t.Workers) + worker
-	if worker < 0 || worker >= len(t.Workers) || i >= len(t.peers) {
+	if int64(route) >= int64(len(t.Routes)) || worker < 0 || worker >= len(t.Workers) {
+		return nil
+	}
+	i := int(atomic.LoadUint32(&t.Routes[route].row))*len(t.Workers) + worker
+	if i >= len(t.peers) {
 		return nil
 	}
 	return &t.peers[i]
@@ -561,9 +607,24 @@ func (t *Tables) PeerAt(route uint32, worker int) *PeerEntry {
 // Peer returns the remote gateway of a route for the worker with an index in
 // Workers; a zero one where there is none.
 func (t *Tables) Peer(route uint32, worker int) PeerEntry {
-	i := int(route)*len(t.Workers) + worker
-	if worker < 0 || worker >= len(t.Workers) || i >= len(t.peers) {
-		return PeerEntry{}
+	if p := t.PeerAt(route, worker); p != nil {
+		return *p
 	}
-	return t.peers[i]
+	return PeerEntry{}
+}
+
+// Count returns how many routes there are, about: it may just be changing.
+func (t *Tables) Count() int { return int(atomic.LoadUint32(t.count)) }
+
+// Has reports whether a route has a slot.
+func (t *Tables) Has(slot int) bool {
+	return slot >= 0 && slot < len(t.Routes) && atomic.LoadUint32(&t.Routes[slot].Used) != 0
+}
+
+// load returns a copy.
+func (r *RouteEntry) load() (c RouteEntry) {
+	c.Used = atomic.LoadUint32(&r.Used) // first: what is set before it is seen
+	c.SPI, c.row = atomic.LoadUint32(&r.SPI), atomic.LoadUint32(&r.row)
+	c.nameOff, c.nameLen = atomic.LoadUint32(&r.nameOff), atomic.LoadUint32(&r.nameLen)
+	return c
 }

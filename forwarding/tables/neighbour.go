@@ -72,13 +72,6 @@ type NeighbourEntry struct {
 	Born uint64 // the generation that gave it its slot
 }
 
-// PeerEntry is the remote gateway of a route for a worker.
-type PeerEntry struct {
-	IP  [16]byte // an IPv4 address mapped into IPv6; zero: none
-	Hop uint32   // slot of the neighbour that frames go to, and OnLink
-	_   [12]byte // to the power of two: so that no entry lies in two lines of the cache
-}
-
 // OnLink in a PeerEntry's Hop says that the neighbour is the peer itself.
 const OnLink = 1 << 31
 

@@ -216,8 +216,13 @@ func TestSlotsStay(t *testing.T) {
 
 func TestEmptySpec(t *testing.T) {
 	_, tb := build(t, &Spec{}, nil, 1)
-	if tb.Private != nil || len(tb.Workers) != 0 || len(tb.Routes) != 0 || lookup(tb, "10.2.0.1") != lpm.Miss {
-		t.Errorf("%+v", tb)
+	if tb.Private != nil || len(tb.Workers) != 0 || lookup(tb, "10.2.0.1") != lpm.Miss {
+		t.Error("an interface, a worker or a route in tables of nothing")
+	}
+	for slot := range tb.Routes {
+		if tb.Has(slot) || tb.RouteID(slot) != "" {
+			t.Errorf("a route in slot %d", slot)
+		}
 	}
 }
 

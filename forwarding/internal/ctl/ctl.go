@@ -28,7 +28,12 @@ const (
 	Shutdown
 	StartCapture // Capture
 	StopCapture
+	Change // Word, Slots: these will be of new routes of the live tables
+	Settle // Word, Slots, Idle: the live tables were changed, these have no route any more
 )
+
+// MaxSlots is how many route slots a request can name.
+const MaxSlots = 64
 
 // Request goes from vitad to the engine.
 type Request struct {
@@ -51,6 +56,10 @@ type Request struct {
 	Owner      uint64
 	Key        [32]byte
 	Capture    tables.Capture
+
+	Slots    [MaxSlots]uint32
+	SlotsLen uint32
+	Idle     uint32 // 1: routes that something is sent to when they are idle came or went
 }
 
 // Code says how a request ended.
