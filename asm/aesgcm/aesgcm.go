@@ -7,7 +7,9 @@
 //
 //	avx512   AVX-512, VAES, VPCLMULQDQ: four small packets at a time, which may
 //	         have four keys; large ones in chunks of 512 bytes
-//	avx2     AES-NI, PCLMULQDQ on 128-bit registers
+//	avx2     AVX2 with VAES and VPCLMULQDQ on 256-bit registers, or with AES-NI
+//	         and PCLMULQDQ on 128-bit ones; cipher and GHASH of large packets
+//	         run side by side, and so do neighbours that are small and as long
 //	generic  crypto/cipher
 //
 // The package knows no ESP, no SA and no sequence number: that a nonce is never
@@ -94,6 +96,30 @@ func Force(name string) error {
 		return nil
 	}
 	return fmt.Errorf("%w: %q is not avx512, avx2 or generic", ErrTier, name)
+}
+
+// Registers is how wide the registers are that the tier in use works on, in
+// bits: 512, 256 or 128, and 0 for generic.
+func Registers() int {
+	switch {
+	case inUse == avx512Tier:
+		return 512
+	case inUse == avx2Tier && wide:
+		return 256
+	case inUse == avx2Tier:
+		return 128
+	}
+	return 0
+}
+
+// ForceRegisters makes the tier avx2 work on registers of 128 or 256 bits, for
+// tests and benchmarks. Keys stay good, but nobody may use the package meanwhile.
+func ForceRegisters(bits int) error {
+	if bits != 128 && (bits != 256 || !hasWide()) {
+		return fmt.Errorf("%w: avx2 on registers of %d bits", ErrTier, bits)
+	}
+	wide = bits == 256
+	return nil
 }
 
 // Expand makes k ready for use with key (16 bytes for AES-128, 32 for AES-256),

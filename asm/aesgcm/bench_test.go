@@ -2,6 +2,7 @@ package aesgcm
 
 import (
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -33,24 +34,45 @@ func BenchmarkAEAD(b *testing.B) {
 	}
 }
 
+// tiersHere lists what this processor has. The tier avx2 stands for as many as it
+// has widths of registers.
 func tiersHere() []string {
 	var l []string
 	for _, t := range []tier{genericTier, avx2Tier, avx512Tier} {
-		if missing(t) == "" {
-			l = append(l, t.String())
+		if missing(t) != "" {
+			continue
 		}
+		if t == avx2Tier {
+			l = append(l, "avx2-128")
+			if hasWide() {
+				l = append(l, "avx2-256")
+			}
+			continue
+		}
+		l = append(l, t.String())
 	}
 	return l
 }
 
-// force chooses a tier for the rest of a test.
+// force chooses one of these, or the best of a tier, for the rest of a test.
 func force(t testing.TB, name string) {
 	t.Helper()
-	before := Tier()
+	before, wideBefore := Tier(), wide
+	name, bits, _ := strings.Cut(name, "-")
 	if err := Force(name); err != nil {
 		t.Fatal(err)
 	}
+	if bits != "" {
+		n, err := strconv.Atoi(bits)
+		if err == nil {
+			err = ForceRegisters(n)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	t.Cleanup(func() {
+		wide = wideBefore
 		if err := Force(before); err != nil {
 			t.Fatal(err)
 		}

@@ -55,12 +55,25 @@ func subWordAVX(w uint32) uint32
 //go:noescape
 func prefetchKeys(keys **byte, n int)
 
-// packetAVXSeal takes n packets of any size.
+// aesniSeal takes n packets of any size.
 //
 //go:noescape
-func packetAVXSeal(ops **byte, n int)
+func aesniSeal(ops **byte, n int)
 
-// packetAVXOpen takes n packets of any size.
+// aesniOpen takes n packets of any size.
 //
 //go:noescape
-func packetAVXOpen(ops **byte, n int)
+func aesniOpen(ops **byte, n int)
+
+// vaesSeal takes n packets of any size.
+//
+//go:noescape
+func vaesSeal(ops **byte, n int)
+
+// vaesOpen takes n packets of any size.
+//
+//go:noescape
+func vaesOpen(ops **byte, n int)
+
+// leaf7 is ECX of CPUID's leaf 7, which a processor with AVX2 has.
+func leaf7() uint32

@@ -19,6 +19,7 @@ type aeadCmd struct {
 	Sizes  []int  `default:"64,576,1420,8192" help:"Bytes of a packet."`
 	Batch  int    `default:"64" help:"Packets in a call."`
 	Rounds int    `default:"200" help:"Pairs of measurements."`
+	Width  int    `default:"0" name:"registers" help:"Bits of the registers of tier avx2: 128 or 256. 0 is the best."`
 	Peer   string `enum:"go" default:"go" help:"What to compare with: go."`
 }
 
@@ -31,11 +32,12 @@ type aeadResult struct {
 }
 
 type aeadReport struct {
-	Op      string       `json:"op"`
-	Key     int          `json:"key"`
-	Batch   int          `json:"batch"`
-	Tier    string       `json:"tier"`
-	Results []aeadResult `json:"results"`
+	Op        string       `json:"op"`
+	Key       int          `json:"key"`
+	Batch     int          `json:"batch"`
+	Tier      string       `json:"tier"`
+	Registers int          `json:"registers"` // bits
+	Results   []aeadResult `json:"results"`
 }
 
 // Run measures ours and the peer in turn, so that what disturbs the machine
@@ -47,8 +49,13 @@ func (c *aeadCmd) Run() error {
 	if err := errors.Join(within("batch", c.Batch, 1, 1<<14), within("rounds", c.Rounds, 1, 1<<20)); err != nil {
 		return err
 	}
-	report := aeadReport{Op: c.Op, Key: c.Key, Batch: c.Batch, Tier: aesgcm.Tier()}
-	rows := []string{fmt.Sprintf("%s, AES-%d, tier %s, batches of %d: ns a packet, median (min)", c.Op, c.Key, report.Tier, c.Batch)}
+	if c.Width != 0 {
+		if err := aesgcm.ForceRegisters(c.Width); err != nil {
+			return fmt.Errorf("--registers %d: %w", c.Width, err)
+		}
+	}
+	report := aeadReport{Op: c.Op, Key: c.Key, Batch: c.Batch, Tier: aesgcm.Tier(), Registers: aesgcm.Registers()}
+	rows := []string{fmt.Sprintf("%s, AES-%d, tier %s on %d bits, batches of %d: ns a packet, median (min)", c.Op, c.Key, report.Tier, report.Registers, c.Batch)}
 	for _, size := range c.Sizes {
 		if err := within("sizes", size, 0, 1<<20); err != nil {
 			return err

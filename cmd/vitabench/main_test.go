@@ -53,7 +53,7 @@ func TestFields(t *testing.T) {
 		{"softbench --seconds 0.3", soft},
 		{"softbench --direction inbound --size 576 --family 6 --seconds 0.3", soft},
 		{"lpm --prefixes 1000", []string{"ns_per_lookup", "bart_ns_per_lookup", "min_ns_per_lookup", "build_ms", "update_us", "update_p999_us", "update_max_us", "bytes"}},
-		{"aead --op open --key 256 --sizes 64 --batch 8 --rounds 3 --peer go", []string{"op", "key", "batch", "tier", "results"}},
+		{"aead --op open --key 256 --sizes 64 --batch 8 --rounds 3 --peer go", []string{"op", "key", "batch", "tier", "registers", "results"}},
 	} {
 		out, errs, err := vitabench(t, append(strings.Fields(c.args), "--json")...)
 		var got map[string]any
@@ -75,6 +75,9 @@ func TestFields(t *testing.T) {
 		if len(got) != 0 {
 			t.Errorf("%s: also %v", c.args, got)
 		}
+	}
+	if _, errs, err := vitabench(t, "aead", "--tier", "avx2", "--registers", "512"); err == nil || !strings.Contains(errs, "--registers 512") {
+		t.Errorf("registers that avx2 has not: %v, %s", err, errs)
 	}
 	out, _, err := vitabench(t, "aead", "--sizes", "64,100", "--rounds", "3", "--json")
 	var r struct {

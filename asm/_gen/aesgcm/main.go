@@ -58,25 +58,34 @@ func main() {
 	powersAVX()
 	subWordAVX()
 	prefetch()
-	for _, open := range []bool{false, true} {
-		packetAVX(open)
+	for _, w := range []int{1, 2} {
+		for _, open := range []bool{false, true} {
+			avx2(w, open)
+		}
 	}
+	cpuFeatures()
 	Generate()
 }
 
-var revMask, ctrSwap, ctrFirst, ctrSecond, ctrLE, ctrFour, poly Mem
+var (
+	revMask, ctrSwap, ctrFirst, ctrSecond, ctrLE, ctrFour, poly Mem // of every tier, or of avx512
+	ctrLE2, ctrOnes, ctrTwos, ctrBE, ctrWithFirst, tailMask     Mem // of avx2
+)
 
 func constants() {
-	lanes := func(name string, f func(lane, i int) byte) Mem {
+	table := func(name string, size int, f func(at int) byte) Mem {
 		m := GLOBL(name, RODATA|NOPTR)
-		for q := 0; q < 64; q += 8 {
+		for q := 0; q < size; q += 8 {
 			var v uint64
 			for b := range 8 {
-				v |= uint64(f(q/16, q%16+b)) << (8 * b)
+				v |= uint64(f(q+b)) << (8 * b)
 			}
 			DATA(q, U64(v))
 		}
 		return m
+	}
+	lanes := func(name string, f func(lane, i int) byte) Mem {
+		return table(name, 64, func(at int) byte { return f(at/16, at%16) })
 	}
 	revMask = lanes("reverse", func(_, i int) byte { return byte(15 - i) })
 	ctrSwap = lanes("counterSwap", func(_, i int) byte {
@@ -106,6 +115,48 @@ func constants() {
 	ctrFour = lanes("counterFour", func(_, i int) byte {
 		if i == 12 {
 			return 4
+		}
+		return 0
+	})
+	ctrLE2 = lanes("counterLittle2", func(l, i int) byte {
+		if i == 12 {
+			return byte(2 + l)
+		}
+		return 0
+	})
+	ctrOnes = lanes("counterOnes", func(_, i int) byte {
+		if i == 12 {
+			return 1
+		}
+		return 0
+	})
+	ctrTwos = lanes("counterTwos", func(_, i int) byte {
+		if i == 12 {
+			return 2
+		}
+		return 0
+	})
+	// Counters in the packet's order: 1 and 1, then 2 and so on.
+	ctrBE = table("counterBig", 10*16, func(at int) byte {
+		if at%16 == 15 {
+			return byte(max(1, at/16))
+		}
+		return 0
+	})
+	// 2 and 1, 4 and 1, 6 and 1.
+	ctrWithFirst = table("counterWithFirst", 6*16, func(at int) byte {
+		switch at % 32 {
+		case 15:
+			return byte(2 + at/16)
+		case 31:
+			return 1
+		}
+		return 0
+	})
+	// From 32-n on the mask of n bytes.
+	tailMask = table("tailMask", 3*16, func(at int) byte {
+		if at < 32 {
+			return 0xff
 		}
 		return 0
 	})
