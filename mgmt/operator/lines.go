@@ -23,7 +23,7 @@ func (l Line) String() string {
 
 // lines flattens an answer of the server: the members of a JSON object
 // (RFC 7951) that is at the given schema node, whose own path is prefix. Lines
-// come in the schema's order, list entries in that of their keys.
+// come in the schema's order, list entries in that of their keys or the user's.
 func lines(at *schema.Node, prefix string, object []byte) ([]Line, error) {
 	dec := json.NewDecoder(bytes.NewReader(object))
 	dec.UseNumber()
@@ -100,7 +100,9 @@ func value(out []Line, n *schema.Node, path string, v any) (_ []Line, err error)
 			}
 			all = append(all, entry{key.String(), m})
 		}
-		slices.SortStableFunc(all, func(a, b entry) int { return strings.Compare(a.key, b.key) })
+		if !n.ByUser { // whose order says something
+			slices.SortStableFunc(all, func(a, b entry) int { return strings.Compare(a.key, b.key) })
+		}
 		for _, e := range all {
 			if out, err = members(out, n, path+e.key, e.m); err != nil {
 				return nil, err
