@@ -405,6 +405,11 @@ func (d *Datastore) apply(s *Session, es []*edit.Node, def edit.Op) (all edit.Jo
 		}
 	}
 	more, err := edit.Settle(d.candidate.tree, all, false)
+	if err == nil {
+		if err = d.writable(a, more); err != nil {
+			d.undo(more)
+		}
+	}
 	if err != nil {
 		d.undo(all)
 		return nil, err
