@@ -6,7 +6,7 @@ PROGRAMS := vitad vita-engine vitactl
 GOFLAGS_BUILD := -trimpath -ldflags '-s -w'
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test check fmt lint generate generate-check race fuzz bench soak clean setup
+.PHONY: help build demo test check fmt lint generate generate-check race fuzz pgo bench soak clean setup
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -57,6 +57,9 @@ soak: setup build ## what takes hours: 10^8 damaged frames, an hour of fuzzing w
 	$(GO) test -run '^$$' -fuzz '^FuzzPaths$$' -fuzztime 1h -fuzzminimizetime 50x ./forwarding
 	$(GO) test -count 1 -timeout 6h -v -run 'TestYear|TestHours|TestManyRoutesComeBack|TestFlood' ./keying/keeper -soak
 	$(GO) test -count 1 -timeout 1h -v -run 'TestManyRoutes$$|TestFlood' ./test/e2e -routes 10000 -flood 1000000
+
+pgo: ## the profile by which the packet path is compiled, anew (after changes of the path)
+	$(GO) run ./test/perf/pgo
 
 bench: ## the packet path, measured (docs/performance.md)
 	@test/perf/bench.sh
