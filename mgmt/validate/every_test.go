@@ -5,12 +5,14 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"regexp"
 	"strings"
 	"testing"
 
 	"vita/gen"
+	"vita/mgmt/internal/data"
 	"vita/mgmt/internal/edit"
 	"vita/mgmt/internal/modeltest"
 	"vita/mgmt/internal/rpcerr"
@@ -48,8 +50,12 @@ func judge(tree any, document string) (string, error) {
 	if errs := validate.Tree(tree); errs != nil {
 		return "", errs
 	}
+	return write(yangenc.EncodeJSON, tree)
+}
+
+func write(encode func(io.Writer, data.Tree, yangenc.Opts) error, tree any) (string, error) {
 	var b bytes.Buffer
-	err = yangenc.EncodeJSON(&b, tree, yangenc.Opts{Defaults: yangenc.ReportAll, Secrets: true})
+	err := encode(&b, tree, yangenc.Opts{Defaults: yangenc.ReportAll, Secrets: true})
 	return b.String(), err
 }
 
@@ -69,8 +75,10 @@ func agree(t *testing.T, g *modeltest.Generator, newTree func() any, sources map
 	right, wrong, different := 0, map[string]int{}, 0
 	var crashed []string
 	exceptions := 0
+	var written, read []string // what we write of those that are right, and what libyang has read
 	for i, v := range modeltest.Lint(t, sources, load, features, texts) {
-		got, err := judge(newTree(), texts[i])
+		tree := newTree()
+		got, err := judge(tree, texts[i])
 		switch {
 		case err == nil && excepted(texts[i], v):
 			exceptions++
@@ -86,11 +94,24 @@ func agree(t *testing.T, g *modeltest.Generator, newTree func() any, sources map
 				different++
 			}
 			right++
+			x, err := write(yangenc.EncodeXML, tree)
+			if err != nil {
+				t.Fatal(err)
+			}
+			written, read = append(written, x, got), append(read, v.Output, v.Output)
 		default:
 			wrong[reason(err)]++
 		}
 		if different > 5 {
 			t.Fatal("and so on")
+		}
+	}
+	for i, v := range modeltest.Lint(t, sources, load, features, written) {
+		if v.Crashed || written[i] == "" {
+			continue
+		}
+		if !v.OK || modeltest.Normal(t, mac.ReplaceAllStringFunc(v.Output, strings.ToLower)) != modeltest.Normal(t, mac.ReplaceAllStringFunc(read[i], strings.ToLower)) {
+			t.Fatalf("we write\n%s\nlibyang reads\n%s%s\nwant\n%s", written[i], v.Output, v.Why, read[i])
 		}
 	}
 	t.Logf("%d right, wrong: %v, %d exceptions, libyang crashes over %d", right, wrong, exceptions, len(crashed))
