@@ -155,11 +155,18 @@ func (d *Datastore) History(s *Session, most int) ([]*Record, error) {
 	return out, err
 }
 
-// Diff returns what the commit changed, a leaf each. Secrets have no values.
+// Diff returns what the commit changed, a leaf each. Secrets have no values. An
+// entry that has got another place in its list has "moved" for its new value.
 func (r *Record) Diff() []Change {
 	out := make([]Change, 0, len(r.journal))
 	for i := range r.journal {
 		c := &r.journal[i]
+		if edit.IsRank(c.Leaf) {
+			if c.HadOld && c.HasNew {
+				out = append(out, Change{Path: c.Place.Path(), New: "moved", HasNew: true})
+			}
+			continue
+		}
 		one := Change{Path: c.Path(), Old: shown(c.Old), New: shown(c.New), HadOld: c.HadOld, HasNew: c.HasNew}
 		if c.Leaf.Secret {
 			one.Old, one.New = "", ""

@@ -100,7 +100,7 @@ func (j Journal) Targets(most int) []Target {
 		c := &j[i]
 		t := Target{c.Path(), "replace"}
 		switch {
-		case isRank(c.Leaf):
+		case IsRank(c.Leaf):
 			if t.Path = c.Place.Path(); within(c.Place, whole) {
 				continue
 			}
@@ -129,8 +129,8 @@ func (j Journal) Targets(most int) []Target {
 	return out
 }
 
-// isRank says whether a leaf is the rank of an entry, which no client sees.
-func isRank(leaf *schema.Node) bool { return leaf.Parent != nil && leaf.Parent.Rank == leaf }
+// IsRank says whether a leaf is the rank of an entry, which no client sees.
+func IsRank(leaf *schema.Node) bool { return leaf.Parent != nil && leaf.Parent.Rank == leaf }
 
 // within says whether a place is one of some entries, or in one.
 func within(p *data.Place, entries map[string]bool) bool {
@@ -157,7 +157,7 @@ func (j Journal) Rebase(tree data.Tree) Journal {
 			if s := ed.ensure(c.Place); !s.Has(c.Leaf) {
 				ed.appear(c.Place, s, c.Leaf)
 			}
-		case c.HasNew && isRank(c.Leaf):
+		case c.HasNew && IsRank(c.Leaf):
 			entry := ed.ensure(c.Place)
 			ed.setRank(c.Place, c.Place.Parent.Find(tree), entry, schema.RankNumber(c.New))
 		case c.HasNew:
@@ -167,7 +167,7 @@ func (j Journal) Rebase(tree data.Tree) Journal {
 				ed.removeEntry(c.Place, c.Place.Parent.Find(tree), entry)
 				c.Place.Parent.Prune(tree)
 			}
-		case isRank(c.Leaf): // goes with its entry
+		case IsRank(c.Leaf): // goes with its entry
 		default:
 			if s := c.Place.Find(tree); s.Exists() {
 				ed.remove(c.Place, s, c.Leaf)
