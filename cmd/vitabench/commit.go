@@ -22,6 +22,7 @@ import (
 	"vita/mgmt/access"
 	"vita/mgmt/datastore"
 	"vita/mgmt/netconf"
+	"vita/mgmt/notify"
 	"vita/mgmt/restconf"
 )
 
@@ -46,6 +47,8 @@ type commitResult struct {
 	RSSMB         float64 `json:"rss_mb"`
 	SessionsPerS  float64 `json:"sessions_per_s"`
 	CPUPerCommitM float64 `json:"cpu_ms_per_commit"`
+	Bulk          spread  `json:"bulk_ms"`                  // a thousand routes made and deleted, each with a commit
+	Subscriber    float64 `json:"bulk_with_one_subscriber"` // times as long: the median of pairs, one after the other
 }
 
 type spread struct {
@@ -97,7 +100,8 @@ func startPlane() (*plane, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := datastore.Open(datastore.Options{Dir: dir})
+	events := notify.New(0)
+	store, err := datastore.Open(datastore.Options{Dir: dir, Events: notify.Configuration{Hub: events}})
 	if err != nil {
 		return nil, err
 	}
@@ -112,11 +116,11 @@ func startPlane() (*plane, error) {
 		go func() { ended <- fn(ctx, ln) }()
 		return ln.Addr().String(), nil
 	}
-	if p.netconf, err = serve(netconf.New(netconf.Options{Datastore: store, Users: users, HostKey: host}).Serve); err != nil {
+	if p.netconf, err = serve(netconf.New(netconf.Options{Datastore: store, Users: users, HostKey: host, Events: events}).Serve); err != nil {
 		cancel()
 		return nil, err
 	}
-	if p.restconf, err = serve(restconf.New(restconf.Options{Datastore: store, Users: users, Certificate: cert}).Serve); err != nil {
+	if p.restconf, err = serve(restconf.New(restconf.Options{Datastore: store, Users: users, Certificate: cert, Events: events}).Serve); err != nil {
 		cancel()
 		return nil, err
 	}
@@ -238,7 +242,8 @@ func (c *CommitCmd) Run() error {
 		fmt.Sprintf("get one by subtree             %7.3f ms, p95 %.3f", r.Subtree.Median, r.Subtree.P95),
 		fmt.Sprintf("get one by XPath               %7.3f ms, p95 %.3f", r.XPath.Median, r.XPath.P95),
 		fmt.Sprintf("get-config of all              %7.1f MB/s", r.GetAllMBs),
-		fmt.Sprintf("sessions                       %7.1f a second", r.SessionsPerS))
+		fmt.Sprintf("sessions                       %7.1f a second", r.SessionsPerS),
+		fmt.Sprintf("1000 routes made and deleted   %7.1f ms, with one subscriber %.3f times that", r.Bulk.Median, r.Subscriber))
 }
 
 func (c *CommitCmd) measure(p *plane) (r commitResult, err error) {
@@ -316,7 +321,76 @@ func (c *CommitCmd) measure(p *plane) (r commitResult, err error) {
 		_ = one.conn.Close() // the server may have been faster
 	}
 	r.SessionsPerS = float64(c.Rounds) / time.Since(start).Seconds()
+	if err := c.bulk(p, s, &r); err != nil {
+		return r, err
+	}
 	return r, s.conn.Close()
+}
+
+// bulk measures large commits without a subscriber and with one, in pairs, the
+// first of which is the one and the other in turn.
+func (c *CommitCmd) bulk(p *plane, s *session, r *commitResult) error {
+	const many = 1000
+	var create, remove strings.Builder
+	for n := range many {
+		route := benchRoute(1<<21 + n)
+		create.WriteString(route)
+		id, _, _ := strings.Cut(route, "<net>")
+		remove.WriteString(strings.Replace(id, "<route4 ", `<route4 xmlns:c="urn:ietf:params:xml:ns:netconf:base:1.0" c:operation="delete" `, 1) + "</route4>")
+	}
+	both := func(int) error {
+		for _, config := range []string{create.String(), remove.String()} {
+			for _, op := range []string{edited(config), "<commit/>"} {
+				if _, err := s.rpc(op, "<ok/>"); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+	var alone []float64
+	var ratios []float64
+	for i := range max(c.Rounds/5, 3) {
+		var took [2]float64
+		for j := range 2 {
+			with := (i + j) % 2 // a subscriber
+			var sub *session
+			if with == 1 {
+				var err error
+				if sub, err = p.subscribe(); err != nil {
+					return err
+				}
+			}
+			one, err := measure(1, both)
+			if sub != nil {
+				_ = sub.conn.Close() // it has nothing to say
+			}
+			if err != nil {
+				return err
+			}
+			took[with] = one.Median
+		}
+		alone = append(alone, took[0])
+		ratios = append(ratios, took[1]/took[0])
+	}
+	slices.Sort(alone)
+	slices.Sort(ratios)
+	r.Bulk = spread{alone[len(alone)/2], alone[len(alone)*95/100]}
+	r.Subscriber = ratios[len(ratios)/2]
+	return nil
+}
+
+// subscribe begins a session that is told of everything, and reads it.
+func (p *plane) subscribe() (*session, error) {
+	sub, err := p.connect()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := sub.rpc(`<create-subscription xmlns="urn:ietf:params:xml:ns:netconf:notification:1.0"/>`, "<ok/>"); err != nil {
+		return nil, err
+	}
+	go func() { _, _ = io.Copy(io.Discard, sub.out) }() // until it is closed
+	return sub, nil
 }
 
 func (p *plane) put(i int) error {

@@ -75,6 +75,9 @@ func compile(root *schema.Node) *constraints {
 				context = n.Parent
 			}
 			depends(e, context, entry(n.Parent))
+			if n.Kind == schema.List {
+				depends(e, context, n)
+			}
 		}
 		for _, choice := range n.Choices {
 			for _, e := range nav.Whens(choice, choice.When) {

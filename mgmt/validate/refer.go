@@ -15,33 +15,33 @@ import (
 )
 
 // references are the leafrefs and instance-identifiers of the model that need
-// what they name. Both directions are found by value: what a leaf refers to when
-// the leaf changes, and who refers to something when that goes.
+// what they name. Both directions are found by value, within what holds both ends:
+// what a leaf refers to when the leaf changes, and who refers to something when
+// that goes.
 type references struct {
-	referring map[*schema.Node]bool           // leafs with such a type, perhaps within a union
-	by        map[*schema.Type]*reference     // the leafrefs among their types
-	targets   map[*schema.Node]bool           // what leafrefs lead to
-	indexed   map[*schema.Node]bool           // those of them that are looked up by value
-	instances bool                            // there are instance-identifiers
-	leafs     map[*schema.Node][]*schema.Node // of a leaf: what its leafrefs lead to
+	referring map[*schema.Node]bool         // leafs with such a type, perhaps within a union
+	by        map[*schema.Type]*reference   // the leafrefs among their types
+	from      map[*schema.Node][]*reference // those of a leaf
+	to        map[*schema.Node][]*reference // those that lead to a leaf
+	instances bool                          // there are instance-identifiers
 }
 
 // reference is a leafref.
 type reference struct {
 	target *schema.Node
 	expr   *xpath.Expr
+	common *schema.Node // what the path goes up to, which holds both ends; the root for an absolute one
+	key    string       // tells references apart
 
 	// A path without predicates is not followed but looked up, unless it leads to a
-	// list's only key, which expressions look up themselves: up is how many steps
-	// it goes up to what holds both ends, -1 for the root.
+	// list's only key, which expressions look up themselves.
 	lookup bool
-	up     int
 }
 
 func newReferences() references {
 	return references{
-		referring: map[*schema.Node]bool{}, by: map[*schema.Type]*reference{}, targets: map[*schema.Node]bool{},
-		indexed: map[*schema.Node]bool{}, leafs: map[*schema.Node][]*schema.Node{},
+		referring: map[*schema.Node]bool{}, by: map[*schema.Type]*reference{},
+		from: map[*schema.Node][]*reference{}, to: map[*schema.Node][]*reference{},
 	}
 }
 
@@ -55,22 +55,19 @@ func (r *references) refer(leaf *schema.Node, t *schema.Type, depends func(*xpat
 		if err != nil {
 			panic(fmt.Sprintf("validate: leafref %s of %s: %v", t.Ref.Path, leaf.Path(), err))
 		}
-		ref := &reference{target: target, expr: e, up: -1}
 		steps, absolute, err := schema.RefSteps(t.Ref.Path)
 		if err != nil {
 			panic(fmt.Sprintf("validate: leafref %s of %s: %v", t.Ref.Path, leaf.Path(), err))
 		}
-		predicates := strings.Contains(t.Ref.Path, "[")
-		if !absolute {
-			for ref.up = 0; ref.up < len(steps) && steps[ref.up] == ".."; {
-				ref.up++
-			}
+		ref := &reference{target: target, expr: e, common: leaf, key: leaf.Path() + " " + t.Ref.Path}
+		for i := 0; absolute && ref.common.Parent != nil || !absolute && i < len(steps) && steps[i] == ".."; i++ {
+			ref.common = ref.common.Parent
 		}
+		predicates := strings.Contains(t.Ref.Path, "[")
 		onlyKey := target.IsKey && len(target.Parent.Keys) == 1
 		ref.lookup = !onlyKey && !predicates && target.Default == nil
-		r.referring[leaf], r.by[t], r.targets[target] = true, ref, true
-		r.leafs[leaf] = append(r.leafs[leaf], target)
-		r.indexed[target] = r.indexed[target] || ref.lookup
+		r.referring[leaf], r.by[t] = true, ref
+		r.from[leaf], r.to[target] = append(r.from[leaf], ref), append(r.to[target], ref)
 		if predicates || target.Default != nil {
 			depends(e)
 		}
@@ -84,19 +81,28 @@ func (r *references) refer(leaf *schema.Node, t *schema.Type, depends func(*xpat
 
 // Kinds of hints, beside those of unique statements.
 const (
-	referrer = "referrer" // leafs by the leaf that they refer to and their value
+	referrer = "referrer" // leafs by the value that they refer to
 	instance = "instance" // leafs by the instance that they name
-	target   = "target"   // leafs that others refer to by their value
+	target   = "target"   // leafs that others refer to, by their value
 )
 
-func (c *Checker) valueHash(kind, path, value string) uint64 {
+func (c *Checker) valueHash(kind string, parts ...string) uint64 {
 	var h maphash.Hash
 	h.SetSeed(c.seed)
-	for _, s := range []string{kind, path, value} {
-		_, _ = h.WriteString(s) // a Hash takes every write
+	_, _ = h.WriteString(kind) // a Hash takes every write
+	for _, s := range parts {
 		_ = h.WriteByte(0)
+		_, _ = h.WriteString(s)
 	}
 	return h.Sum64()
+}
+
+// refHash is the hash of a value of a reference, one of whose ends is at a place.
+func (c *Checker) refHash(kind string, ref *reference, p *data.Place, value string) uint64 {
+	for p != nil && p.Node != ref.common {
+		p = p.Parent
+	}
+	return c.valueHash(kind, ref.key, p.Path(), value)
 }
 
 func values(n *schema.Node, text string) []string {
@@ -109,25 +115,28 @@ func values(n *schema.Node, text string) []string {
 // indexReferences adds what a change has set to the hints.
 func (c *Checker) indexReferences(m *constraints, change *edit.Change) {
 	leaf := change.Leaf
-	if !m.referring[leaf] && !m.indexed[leaf] {
+	if !m.referring[leaf] && m.to[leaf] == nil {
 		return
 	}
+	at := hint{change.Place, leaf}
 	for _, v := range values(leaf, change.New) {
-		for _, t := range m.leafs[leaf] {
-			c.add(c.valueHash(referrer, t.Path(), v), hint{change.Place, leaf})
+		for _, ref := range m.from[leaf] {
+			c.add(c.refHash(referrer, ref, change.Place, v), at)
+		}
+		for _, ref := range m.to[leaf] {
+			if ref.lookup {
+				c.add(c.refHash(target, ref, change.Place, v), at)
+			}
 		}
 		if m.instances && m.referring[leaf] {
-			c.add(c.valueHash(instance, "", v), hint{change.Place, leaf})
-		}
-		if m.indexed[leaf] {
-			c.add(c.valueHash(target, leaf.Path(), v), hint{change.Place, leaf})
+			c.add(c.valueHash(instance, v), at)
 		}
 	}
 }
 
 // referrers checks the leafs that refer to what a change has taken away.
 func (k *check) referrers(m *constraints, change *edit.Change) {
-	if !change.HadOld || !m.targets[change.Leaf] && !m.instances {
+	if !change.HadOld || m.to[change.Leaf] == nil && !m.instances {
 		return
 	}
 	gone := values(change.Leaf, change.Old)
@@ -135,9 +144,9 @@ func (k *check) referrers(m *constraints, change *edit.Change) {
 		still := values(change.Leaf, change.New)
 		gone = slices.DeleteFunc(gone, func(v string) bool { return slices.Contains(still, v) })
 	}
-	if m.targets[change.Leaf] {
+	for _, ref := range m.to[change.Leaf] {
 		for _, v := range gone {
-			k.revisit(k.valueHash(referrer, change.Leaf.Path(), v))
+			k.revisit(k.refHash(referrer, ref, change.Place, v))
 		}
 	}
 	if !m.instances {
@@ -145,16 +154,16 @@ func (k *check) referrers(m *constraints, change *edit.Change) {
 	}
 	if change.Leaf.Kind == schema.LeafList {
 		for _, v := range gone {
-			k.revisit(k.valueHash(instance, "", edit.ValuePath(change.Place, change.Leaf, v)))
+			k.revisit(k.valueHash(instance, edit.ValuePath(change.Place, change.Leaf, v)))
 		}
 	}
 	if change.HasNew {
 		return
 	}
-	k.revisit(k.valueHash(instance, "", change.Path()))
+	k.revisit(k.valueHash(instance, change.Path()))
 	for p := change.Place; p != nil; p = p.Parent {
 		if p.Node.Kind != schema.List || change.Leaf.IsKey && p == change.Place {
-			k.revisit(k.valueHash(instance, "", p.Path()))
+			k.revisit(k.valueHash(instance, p.Path()))
 		}
 	}
 }
@@ -200,22 +209,8 @@ func (k *check) resolves(m *constraints, p *data.Place, t *schema.Type, at xpath
 // found looks for a value among the leafs that a path without predicates leads to
 // from a leaf at a place.
 func (k *check) found(ref *reference, p *data.Place, value string) bool {
-	var common *data.Place // what both ends stand in
-	if ref.up >= 0 {
-		common = p
-		for range ref.up - 1 {
-			common = common.Parent
-		}
-	}
-	for _, one := range k.hints[k.valueHash(target, ref.target.Path(), value)] {
-		if one.leaf != ref.target {
-			continue
-		}
-		up := one.p
-		for up != nil && (common == nil || up.Node != common.Node) {
-			up = up.Parent
-		}
-		if !up.Same(common) {
+	for _, one := range k.hints[k.refHash(target, ref, p, value)] {
+		if one.leaf != ref.target || !sameIn(ref.common, one.p, p) {
 			continue
 		}
 		if s := one.p.Find(k.tree); s.Exists() {
@@ -225,6 +220,17 @@ func (k *check) found(ref *reference, p *data.Place, value string) bool {
 		}
 	}
 	return false
+}
+
+// sameIn says whether two places are in the same instance of a node.
+func sameIn(n *schema.Node, a, b *data.Place) bool {
+	for a != nil && a.Node != n {
+		a = a.Parent
+	}
+	for b != nil && b.Node != n {
+		b = b.Parent
+	}
+	return a.Same(b)
 }
 
 // instance says whether what an instance-identifier names is there.

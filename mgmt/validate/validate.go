@@ -102,14 +102,18 @@ func (c *Checker) index(j edit.Journal) {
 }
 
 func (c *Checker) add(h uint64, one hint) {
-	for _, other := range c.hints[h] {
+	list := c.hints[h]
+	// Where many refer to the same, what is there twice is left to the next rebuild.
+	for _, other := range list[max(0, len(list)-mostCompared):] {
 		if other.leaf == one.leaf && other.p.Same(one.p) {
 			return
 		}
 	}
-	c.hints[h] = append(c.hints[h], one)
+	c.hints[h] = append(list, one)
 	c.added++
 }
+
+const mostCompared = 16
 
 // check is one run of Check.
 // check is one run of Check.
@@ -123,6 +127,10 @@ type check struct {
 // Check checks what a journal has touched. The journal's changes are in the
 // tree, and Touch has been told of them. It returns nil if all is well.
 func (c *Checker) Check(j edit.Journal) rpcerr.Errors {
+	return c.run(j).errs
+}
+
+func (c *Checker) run(j edit.Journal) *check {
 	k := &check{Checker: c, done: map[string]bool{}, conflict: map[string]bool{}}
 	var last *data.Place
 	first := true
@@ -142,13 +150,10 @@ func (c *Checker) Check(j edit.Journal) rpcerr.Errors {
 		}
 	}
 	k.elsewhere(m, read)
-	if len(k.errs) == 0 {
-		return nil
-	}
 	slices.SortStableFunc(k.errs, func(a, b *rpcerr.Error) int {
 		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Message, b.Message))
 	})
-	return k.errs
+	return k
 }
 
 func (k *check) full() bool { return len(k.errs) >= mostErrors }
@@ -176,6 +181,9 @@ func (k *check) visit(p *data.Place) {
 		return
 	}
 	before := len(k.errs)
+	if p != nil && len(p.Node.When) > 0 {
+		k.when(&spot{k: k, p: p.Parent, s: p.Parent.Find(k.tree), node: p.Parent.Schema()}, p.Node, p)
+	}
 	k.inside(&spot{k: k, p: p, s: s, node: p.Schema()})
 	complete := len(k.errs) == before // what is not need not be judged as well
 	if p != nil {
@@ -222,8 +230,8 @@ func (k *check) inside(s *spot) {
 			continue
 		}
 		has := s.has(c)
-		if has && len(c.When) > 0 {
-			k.when(s, c)
+		if has && len(c.When) > 0 && c.Kind != schema.List { // entries are visited themselves
+			k.when(s, c, nil)
 		}
 		switch c.Kind {
 		case schema.Leaf:
@@ -304,9 +312,9 @@ func (k *check) leaf(s *spot, leaf *schema.Node, has bool) {
 	k.must(s, leaf)
 }
 
-// when refuses a node whose when does not hold. Edits do not leave any behind;
+// when refuses a node whose when does not hold, of a list one of its entries. Edits do not leave any behind;
 // this is for what was stored, and was right once.
-func (k *check) when(s *spot, n *schema.Node) {
+func (k *check) when(s *spot, n *schema.Node, entry *data.Place) {
 	at := s.at()
 	if at == nil {
 		return
@@ -325,12 +333,9 @@ func (k *check) when(s *spot, n *schema.Node) {
 			}
 		}
 	case schema.List:
-		s.s.Entries(n, func(e data.Struct) bool {
-			if !at.AppliesTo(n, at.Child(n, e)) {
-				bad((&data.Place{Parent: s.p, Node: n, Keys: e.Keys(n)}).Path())
-			}
-			return !k.full()
-		})
+		if !at.AppliesTo(n, at.Child(n, s.s.Entry(n, entry.Keys))) {
+			bad(entry.Path())
+		}
 	default:
 		if !at.Applies(n) {
 			bad(s.p.Child(n))
