@@ -24,6 +24,7 @@ demo: setup build ## two gateways on this machine, configured, forwarding, rekey
 test: setup build lint generate-check ## everything that must pass before a change lands (needs root)
 	$(GO) test -timeout 20m $(shell $(GO) list ./... | grep -vE '/test/(e2e|qemu|interop)')
 	$(GO) test -timeout 20m -count 1 -run TestMutatedFrames ./forwarding -frames 10000000
+	$(GO) test -timeout 20m -count 1 -run TestEveryLength ./asm/aesgcm -whole
 	$(GO) test -timeout 20m -count 1 -run TestUpdatesAgainstLinearScan ./asm/lpm -updates 1000000
 	$(GO) test -timeout 20m -count 1 -run TestReference ./mgmt/internal/edit -edits 100000
 	$(GO) test -timeout 20m -count 1 -run 'TestEveryConstruct|TestOwnModels' ./mgmt/validate -documents 5000
