@@ -203,6 +203,9 @@ func (e *Engine) Serve(ctx context.Context) error {
 			}
 		}
 	})
+	if lacks := aesgcm.Lacks(); lacks != "" {
+		e.o.Log.Warn("encryption is slow: the processor lacks what the fast implementations need", "crypto", aesgcm.Tier(), "lacks", lacks)
+	}
 	e.o.Log.Info("engine ready", "socket", e.o.Socket, "crypto", aesgcm.Tier())
 	err := e.accept(ctx, &tasks)
 	e.stop()

@@ -82,6 +82,9 @@ func best() tier {
 // Tier names the implementation in use: "avx512", "avx2" or "generic".
 func Tier() string { return inUse.String() }
 
+// Lacks names what the processor lacks for more than generic, or is "".
+func Lacks() string { return missing(avx2Tier) }
+
 // Force chooses a tier by name, for tests and benchmarks. Keys expanded before
 // seal and open nothing afterwards, and nobody may use the package meanwhile.
 func Force(name string) error {

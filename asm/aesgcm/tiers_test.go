@@ -48,6 +48,9 @@ func TestTiersMatchProcessor(t *testing.T) {
 	if got := tiersHere(); !slices.Equal(got, want) {
 		t.Fatalf("tiers %v, the processor has %v", got, want)
 	}
+	if (Lacks() == "") != (len(want) > 1) {
+		t.Errorf("lacks %q, but has %v", Lacks(), want)
+	}
 	best, width, _ := strings.Cut(want[len(want)-1], "-")
 	if Tier() != best || width != "" && fmt.Sprint(Registers()) != width {
 		t.Fatalf("%s on registers of %d bits in use, want %s", Tier(), Registers(), want[len(want)-1])
@@ -147,7 +150,11 @@ func mixedBatches(t *testing.T) {
 		}
 		refs[i] = reference(t, raw)
 	}
-	for round := range 1500 {
+	rounds := 1500
+	if *thin {
+		rounds = 60
+	}
+	for round := range rounds {
 		ops := make([]Op, r.IntN(140))
 		plain, want := make([][]byte, len(ops)), make([][]byte, len(ops))
 		most := []int{8, 97, 113, 600, 1500, 9000}[round%6]

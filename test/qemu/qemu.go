@@ -36,6 +36,7 @@ type Options struct {
 	Files    map[string]string // further files: path in the guest, path here
 	NICs     []NIC
 	CPUs     int           // default 2
+	Model    string        // of the processor, as QEMU's -cpu takes it; default max: all that TCG has
 	Memory   int           // MiB; default 512
 	Append   string        // to the kernel's command line
 	Args     []string      // to QEMU's: further devices, disks, firmware
@@ -98,6 +99,9 @@ func (o *Options) complete() (err error) {
 	}
 	if o.CPUs == 0 {
 		o.CPUs = 2
+	}
+	if o.Model == "" {
+		o.Model = "max"
 	}
 	if o.Memory == 0 {
 		o.Memory = 512
@@ -181,7 +185,7 @@ func (vm *VM) start(ctx context.Context, o *Options) error {
 	defer func() { _ = l.Close() }()
 	words = append(words,
 		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
-		"-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", strconv.Itoa(o.CPUs), "-m", strconv.Itoa(o.Memory),
+		"-M", "q35", "-accel", "tcg,thread=multi", "-cpu", o.Model, "-smp", strconv.Itoa(o.CPUs), "-m", strconv.Itoa(o.Memory),
 		"-L", share("qemu"), "-L", share("seabios"),
 		"-kernel", kernel, "-initrd", initrd,
 		// A loaded host lets timer interrupts come late, which the kernel must

@@ -140,6 +140,31 @@ func (*Guest) Run(c Command, r *Result) error {
 	return nil
 }
 
+// Daemon is a program that goes on, and the file for what it writes.
+type Daemon struct {
+	Args []string
+	Log  string
+}
+
+// Start starts a program.
+func (*Guest) Start(d Daemon, _ *struct{}) error {
+	if len(d.Args) == 0 {
+		return errors.New("no command")
+	}
+	log, err := os.Create(d.Log)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(d.Args[0], d.Args[1:]...)
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	go func() { _ = cmd.Wait() }() // the log has what it says
+	return nil
+}
+
 // ReadFile returns a file.
 func (*Guest) ReadFile(name string, data *[]byte) (err error) {
 	*data, err = os.ReadFile(name)
