@@ -22,7 +22,7 @@ import (
 )
 
 type options struct {
-	bench, ipsecMB, out, svg string
+	bench, ipsecMB, out, doc string
 	cpu                      int
 	most                     time.Duration
 	quick                    bool
@@ -53,7 +53,7 @@ func main() {
 	flag.StringVar(&o.bench, "vitabench", "build/vitabench", "the program")
 	flag.StringVar(&o.ipsecMB, "ipsecmb", "", "the harness of ipsec-mb; none: it is left out")
 	flag.StringVar(&o.out, "out", "build/bench", "folder for what is written")
-	flag.StringVar(&o.svg, "svg", "", "file for a chart; none: no chart")
+	flag.StringVar(&o.doc, "doc", "", "document whose measured part is written anew, and beside it a chart; none: neither")
 	flag.IntVar(&o.cpu, "cpu", -1, "processor to measure on; default: the last one allowed")
 	flag.DurationVar(&o.most, "most", 14*time.Minute, "what has not begun by then is left out")
 	flag.BoolVar(&o.quick, "quick", false, "everything once and briefly: a trial, not a measurement")
@@ -122,10 +122,17 @@ func (o *options) run(rest []string) error {
 	if failed > 0 { // without a tier or ipsec-mb the run is whole all the same
 		return fmt.Errorf("not measured: %s", strings.Join(r.Missing, "; "))
 	}
-	return nil
+	if o.doc == "" {
+		return nil
+	}
+	svg := strings.TrimSuffix(o.doc, ".md") + ".svg"
+	return errors.Join(
+		os.WriteFile(svg, []byte(r.chart()), 0o644),
+		insert(o.doc, r.tables()+"\n![ns a packet]("+filepath.Base(svg)+")\n"),
+	)
 }
 
-// write writes the run's JSON, the tables and, if asked, the chart.
+// write writes the run's JSON and the tables.
 func (r *run) write(o *options, start time.Time) error {
 	text, err := json.MarshalIndent(r, "", "\t")
 	if err != nil {
@@ -136,9 +143,6 @@ func (r *run) write(o *options, start time.Time) error {
 	errs := []error{
 		os.WriteFile(name, append(text, '\n'), 0o644),
 		os.WriteFile(filepath.Join(o.out, "tables.md"), []byte(tables), 0o644),
-	}
-	if o.svg != "" {
-		errs = append(errs, os.WriteFile(o.svg, []byte(r.chart()), 0o644))
 	}
 	fmt.Print(tables)
 	fmt.Fprintln(os.Stderr, "perf: written:", name)

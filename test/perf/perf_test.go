@@ -49,7 +49,11 @@ func played(t *testing.T) *options {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	return &options{bench: self, ipsecMB: self, out: dir, svg: filepath.Join(dir, "chart.svg"), cpu: -1, most: time.Minute, quick: true}
+	doc := filepath.Join(dir, "performance.md")
+	if err := os.WriteFile(doc, []byte("before\n"+docBegin+"old\n"+docEnd+"behind\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return &options{bench: self, ipsecMB: self, out: dir, doc: doc, cpu: -1, most: time.Minute, quick: true}
 }
 
 func written(t *testing.T, o *options) (r run, tables string) {
@@ -110,7 +114,15 @@ func TestRun(t *testing.T) {
 			t.Errorf("row %q", line)
 		}
 	}
-	svg, err := os.Open(o.svg)
+	doc, err := os.ReadFile(o.doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := strings.ReplaceAll("\n"+tables, "\n#", "\n##")[1:]
+	if want := "before\n" + docBegin + shown + "\n![ns a packet](performance.svg)\n" + docEnd + "behind\n"; string(doc) != want {
+		t.Errorf("the document became\n%s\nwant\n%s", doc, want)
+	}
+	svg, err := os.Open(strings.TrimSuffix(o.doc, ".md") + ".svg")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,6 +153,9 @@ func TestWhatIsMissing(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "softbench inbound v4 60: ") || !strings.Contains(err.Error(), "refused: inbound") {
 		t.Errorf("%v", err)
 	}
+	if doc, err := os.ReadFile(o.doc); err != nil || !strings.Contains(string(doc), "\nold\n") {
+		t.Errorf("a run that failed is in the document: %s %v", doc, err)
+	}
 	r, tables := written(t, o)
 	if len(r.Missing) != 2 || !strings.Contains(tables, "## Not measured\n- softbench inbound v4 60") || !strings.Contains(tables, "| duplex v4 60 |") {
 		t.Errorf("%q in\n%s", r.Missing, tables)
@@ -150,7 +165,7 @@ func TestWhatIsMissing(t *testing.T) {
 // Neither a tier nor ipsec-mb has to be there.
 func TestLesserMachine(t *testing.T) {
 	o := played(t)
-	o.ipsecMB, o.svg = "", ""
+	o.ipsecMB, o.doc = "", ""
 	t.Setenv(refuse, "avx512")
 	if err := o.run(nil); err != nil {
 		t.Error(err)
@@ -164,7 +179,7 @@ func TestLesserMachine(t *testing.T) {
 
 func TestTimeIsKept(t *testing.T) {
 	o := played(t)
-	o.most, o.svg = -time.Second, ""
+	o.most = -time.Second
 	if err := o.run(nil); err == nil || !strings.Contains(err.Error(), "no time left") {
 		t.Errorf("%v", err)
 	}
@@ -195,5 +210,21 @@ func TestWhatTheHarnessSays(t *testing.T) {
 	got, err := compare(128, ours, theirs)
 	if want := (peer{128, 64, 2, 1, 5, 4, "b", 0.4, 0.25}); err != nil || len(got) != 1 || got[0] != want {
 		t.Errorf("%v, %v, want %v", got, err, want)
+	}
+}
+
+// A document without the two lines stays as it is.
+func TestInsertNeedsItsLines(t *testing.T) {
+	for _, text := range []string{"", docEnd + docBegin, "x\n" + docBegin} {
+		doc := filepath.Join(t.TempDir(), "doc.md")
+		if err := os.WriteFile(doc, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := insert(doc, "new"); err == nil {
+			t.Errorf("%q was written to", text)
+		}
+		if got, err := os.ReadFile(doc); err != nil || string(got) != text {
+			t.Errorf("%q became %q, %v", text, got, err)
+		}
 	}
 }

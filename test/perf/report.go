@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"html"
+	"os"
 	"slices"
 	"strings"
 )
@@ -106,6 +107,28 @@ func (r *run) tables() string {
 		}
 	}
 	return b.String()
+}
+
+// What make bench writes of a document lies between these lines.
+const (
+	docBegin = "<!-- make bench writes from here -->\n"
+	docEnd   = "<!-- to here -->\n"
+)
+
+// insert writes that part of a document anew. Headings of text are one level
+// deeper there.
+func insert(doc, text string) error {
+	old, err := os.ReadFile(doc)
+	if err != nil {
+		return err
+	}
+	head, rest, ok := strings.Cut(string(old), docBegin)
+	_, tail, ends := strings.Cut(rest, docEnd)
+	if !ok || !ends {
+		return fmt.Errorf("%s: has no lines %q and %q to write between", doc, strings.TrimSpace(docBegin), strings.TrimSpace(docEnd))
+	}
+	text = strings.ReplaceAll("\n"+text, "\n#", "\n##")
+	return os.WriteFile(doc, []byte(head+docBegin+text[1:]+docEnd+tail), 0o644)
 }
 
 // bar of the chart.

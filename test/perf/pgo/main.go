@@ -4,6 +4,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -32,7 +33,7 @@ func run(to string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // in the system's temporary folder
 	bench := filepath.Join(dir, "vitabench")
 	if err := command("go", "build", "-trimpath", "-pgo=off", "-o", bench, "./cmd/vitabench"); err != nil {
 		return err
@@ -84,6 +85,6 @@ func read(file string) (*profile.Profile, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	return profile.Parse(f)
+	p, err := profile.Parse(f)
+	return p, errors.Join(err, f.Close())
 }
