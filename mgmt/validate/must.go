@@ -124,7 +124,7 @@ func (k *check) elsewhere(m *constraints, changed map[*schema.Node]bool) {
 // must checks the must statements of a node, and what it refers to: of the
 // container or entry at a spot, or of a leaf or leaf-list in it.
 func (k *check) must(s *spot, n *schema.Node) {
-	m := constraintsOf()
+	m := k.m
 	exprs, refers := m.must[n], m.referring[n]
 	if exprs == nil && !refers {
 		return

@@ -119,6 +119,7 @@ const mostCompared = 16
 // check is one run of Check.
 type check struct {
 	*Checker
+	m        *constraints
 	errs     rpcerr.Errors
 	done     map[string]bool // instance paths of the structs that were checked
 	conflict map[string]bool // pairs of entries that were reported
@@ -131,10 +132,10 @@ func (c *Checker) Check(j edit.Journal) rpcerr.Errors {
 }
 
 func (c *Checker) run(j edit.Journal) *check {
-	k := &check{Checker: c, done: map[string]bool{}, conflict: map[string]bool{}}
+	m := constraintsOf()
+	k := &check{Checker: c, m: m, done: map[string]bool{}, conflict: map[string]bool{}}
 	var last *data.Place
 	first := true
-	m := constraintsOf()
 	read := map[*schema.Node]bool{}
 	for i := range j {
 		change := &j[i]
