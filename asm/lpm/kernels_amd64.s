@@ -51,7 +51,6 @@ vector:
 	JNZ         vector
 	TESTQ       R10, R10
 	JZ          done
-	VPSRLD      $0x01, Z2, Z0
 	ANDNQ       R8, R10, R8
 	XORQ        DX, DX
 
@@ -63,8 +62,15 @@ shorter:
 	VPXORD      Z4, Z4, Z4
 	VPGATHERDD  (SI)(Z3*4), K2, Z4
 	VPADDD      Z2, Z4, Z3
-	VPANDD      Z0, Z3, Z3
 	VMOVDQU32   Z3, K1, (AX)(DX*4)
+	VPMOVD2M    Z3, K2
+	KANDW       K1, K2, K2
+	KMOVW       K2, R11
+	SHLXQ       DX, R11, R11
+	ORQ         R11, R8
+	KMOVW       K2, R11
+	SHLXQ       DX, R11, R11
+	ORQ         R11, R9
 	ADDQ        $0x10, DX
 	SHRQ        $0x10, R10
 	JNZ         shorter

@@ -59,13 +59,16 @@ func (t *table) firstGeneric(dst []uint32, addrs []uint32) (open, ends uint64) {
 func stripe4(t *table, dst []uint32, addrs []uint32) {
 	open, ends := t.first(dst, addrs)
 	if open != 0 {
-		rest4(t, dst, addrs, open&^ends, open&ends)
+		rest4(t, dst, addrs, open&^ends, open&ends, false)
 	}
 }
 
 // rest4 goes on with the addresses whose entry is a block, and those where it is
-// a bucket or none.
-func rest4(t *table, dst []uint32, addrs []uint32, blocks, ends uint64) {
+// a bucket or none. Of one that has no prefix it is not sure at first: it may
+// have looked for a long one before a change put that in, and for a short one
+// after the same change took that out. So it looks once more, if this is not the
+// last time.
+func rest4(t *table, dst []uint32, addrs []uint32, blocks, ends uint64, last bool) {
 	for at := uint(t.bits); blocks != 0; at += stride {
 		if at >= 32 { // a trie deeper than an address: open refuses it
 			missThose(dst, blocks)
@@ -99,7 +102,15 @@ func rest4(t *table, dst []uint32, addrs []uint32, blocks, ends uint64) {
 	}
 	for shift := uint(32-t.bits+shortLess) & 31; none != 0; none &= none - 1 {
 		i := bits.TrailingZeros64(none)
-		dst[i] = (t.shortAt(addrs[i]>>shift) - 1) & Miss
+		e := t.shortAt(addrs[i] >> shift)
+		if e == 0 && !last {
+			var d, a [1]uint32
+			a[0] = addrs[i]
+			open, ends := t.firstGeneric(d[:], a[:])
+			rest4(t, d[:], a[:], open&^ends, open&ends, true)
+			e = d[0] + 1
+		}
+		dst[i] = (e - 1) & Miss
 	}
 }
 
@@ -151,12 +162,12 @@ func stripe6(t *table, dst []uint32, addrs [][16]byte) {
 	}
 	open, ends := t.first(dst, head[:len(addrs)])
 	if open != 0 {
-		rest6(t, dst, addrs, open&^ends, open&ends)
+		rest6(t, dst, addrs, open&^ends, open&ends, false)
 	}
 }
 
 // rest6 is rest4 for IPv6.
-func rest6(t *table, dst []uint32, addrs [][16]byte, blocks, ends uint64) {
+func rest6(t *table, dst []uint32, addrs [][16]byte, blocks, ends uint64, last bool) {
 	for at := uint(t.bits); blocks != 0; at += stride {
 		if at >= 128 {
 			missThose(dst, blocks)
@@ -193,7 +204,15 @@ func rest6(t *table, dst []uint32, addrs [][16]byte, blocks, ends uint64) {
 	}
 	for shift := uint(32-t.bits+shortLess) & 31; none != 0; none &= none - 1 {
 		i := bits.TrailingZeros64(none)
-		dst[i] = (t.shortAt(binary.BigEndian.Uint32(addrs[i][:])>>shift) - 1) & Miss
+		head := [1]uint32{binary.BigEndian.Uint32(addrs[i][:])}
+		e := t.shortAt(head[0] >> shift)
+		if e == 0 && !last {
+			var d [1]uint32
+			open, ends := t.firstGeneric(d[:], head[:])
+			rest6(t, d[:], addrs[i:i+1], open&^ends, open&ends, true)
+			e = d[0] + 1
+		}
+		dst[i] = (e - 1) & Miss
 	}
 }
 

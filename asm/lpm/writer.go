@@ -358,18 +358,34 @@ func (w *Writer) store(place uint64, e uint32) {
 
 // Commit carries out what was prepared. For each address a reader meets the
 // state before or after it; for all of them together it takes as long as it
-// takes to store some words one after the other.
+// takes to store some words one after the other. Where a change takes out a
+// prefix and puts in another for the same address, there is never none: what is
+// added comes first. (If one of them is of few bits, and others of few bits
+// change with it, a reader may meet one of those in between.)
 func (w *Writer) Commit() {
+	w.commitShort(func(before uint32) bool { return before == 0 })
 	for _, s := range w.stores {
-		atomic.StoreUint32(w.word(s.place), s.entry)
+		if s.entry != 0 {
+			atomic.StoreUint32(w.word(s.place), s.entry)
+		}
 	}
-	for i := w.from; i < w.to; i++ {
-		if p := &w.t.short[i]; *p != w.short[i] {
-			atomic.StoreUint32(p, w.short[i])
+	w.commitShort(func(uint32) bool { return true })
+	for _, s := range w.stores {
+		if s.entry == 0 {
+			atomic.StoreUint32(w.word(s.place), 0)
 		}
 	}
 	w.cut = append(w.cut, w.ended...)
 	w.clean()
+}
+
+// commitShort stores those entries of short that differ and are picked.
+func (w *Writer) commitShort(pick func(before uint32) bool) {
+	for i := w.from; i < w.to; i++ {
+		if p := &w.t.short[i]; *p != w.short[i] && pick(*p) {
+			atomic.StoreUint32(p, w.short[i])
+		}
+	}
 }
 
 // Abort forgets what was prepared.

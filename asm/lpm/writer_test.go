@@ -421,6 +421,42 @@ func readWhileChanging(t *testing.T, is4 bool) {
 	}
 }
 
+// TestNeverNone has one commit put in a prefix and take out another around the
+// same address, of all kinds of length: a reader always finds one of them.
+func TestNeverNone(t *testing.T) {
+	onEveryTier(t, func(t *testing.T) {
+		a := slices.Repeat([]uint32{as4(netip.MustParseAddr("10.1.2.3"))}, 16) // enough for the kernel
+		for _, pair := range [][2]string{{"0.0.0.0/2", "10.1.2.0/24"}, {"8.0.0.0/5", "10.0.0.0/12"}, {"10.0.0.0/8", "10.1.2.3/32"}, {"0.0.0.0/2", "0.0.0.0/4"}} {
+			m := newModel(t, true, []Prefix{{pfx(pair[0]), 0}}, 0, 400)
+			var stop atomic.Bool
+			var turns atomic.Uint64
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				for out := make([]uint32, len(a)); !stop.Load(); {
+					if m.t4.Lookup(out, a); slices.Max(out) > 1 {
+						t.Errorf("%v: %v", pair, out)
+						stop.Store(true)
+					}
+					turns.Add(1)
+				}
+			})
+			for i := 1; i < 300 && !stop.Load(); i++ {
+				err := errors.Join(m.w.Delete(pfx(pair[(i+1)%2])), m.w.Set(pfx(pair[i%2]), uint32(i%2)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				m.w.Commit()
+				for since := turns.Load(); turns.Load() < since+2 && !stop.Load(); { // as between two changes of an engine's
+					runtime.Gosched()
+				}
+				m.w.Reuse(m.w.Cut())
+			}
+			stop.Store(true)
+			wg.Wait()
+		}
+	})
+}
+
 // FuzzWriter takes its input as changes of a small table, of prefixes that have
 // much in common, and compares it with a linear scan.
 func FuzzWriter(f *testing.F) {

@@ -9,28 +9,37 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
+	"vita/forwarding/client"
+	"vita/keying/keeper"
+	"vita/keying/ske"
 	"vita/mgmt/access"
 	"vita/mgmt/datastore"
 	"vita/mgmt/netconf"
 	"vita/mgmt/notify"
 	"vita/mgmt/restconf"
+	"vita/mgmt/translate"
 )
 
 // CommitCmd measures the management plane: both servers in this process over
-// loopback, durable commits, no data plane behind them.
+// loopback, durable commits, and an engine in another process behind them, whose
+// tables each commit changes.
 type CommitCmd struct {
 	Routes int  `default:"1000" help:"Routes that are configured."`
 	Rounds int  `default:"100" help:"Times that each operation is measured."`
+	Bare   bool `help:"No engine behind the servers."`
 	JSON   bool `name:"json" help:"Print one JSON object."`
 }
 
@@ -38,6 +47,7 @@ type CommitCmd struct {
 // server and client together.
 type commitResult struct {
 	Routes        int     `json:"routes"`
+	DataPlane     bool    `json:"data_plane"` // an engine is behind the servers
 	LoadS         float64 `json:"load_s"`
 	Commit        spread  `json:"netconf_commit_ms"`
 	Put           spread  `json:"restconf_put_ms"`
@@ -70,7 +80,8 @@ type plane struct {
 	close             func() error
 }
 
-func startPlane() (*plane, error) {
+// startPlane starts the servers, and an engine for so many routes; none for 0.
+func startPlane(routes int) (*plane, error) {
 	dir, err := os.MkdirTemp("", "vitabench")
 	if err != nil {
 		return nil, err
@@ -100,13 +111,25 @@ func startPlane() (*plane, error) {
 	if err != nil {
 		return nil, err
 	}
-	events := notify.New(0)
-	store, err := datastore.Open(datastore.Options{Dir: dir, Events: notify.Configuration{Hub: events}})
-	if err != nil {
-		return nil, err
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &plane{}
+	var applier datastore.Applier
+	stop := func() error { return nil }
+	if routes > 0 {
+		if applier, stop, err = startEngine(context.WithoutCancel(ctx), filepath.Join(dir, "engine"), routes); err != nil {
+			cancel()
+			return nil, err
+		}
+	}
+	events := notify.New(0)
+	store, err := datastore.Open(datastore.Options{Dir: dir, Applier: applier, Events: notify.Configuration{Hub: events}})
+	if err == nil {
+		err = store.Start(ctx)
+	}
+	if err != nil {
+		cancel()
+		return nil, err
+	}
 	ended := make(chan error, 2)
 	serve := func(fn func(context.Context, net.Listener) error) (string, error) {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -132,9 +155,29 @@ func startPlane() (*plane, error) {
 	p.close = func() error {
 		transport.CloseIdleConnections()
 		cancel()
-		return errors.Join(<-ended, <-ended, store.Close(), os.RemoveAll(dir))
+		return errors.Join(<-ended, <-ended, store.Close(), stop(), os.RemoveAll(dir))
 	}
 	return p, nil
+}
+
+// startEngine starts an engine as vita-engine is, with ports of no device, and
+// returns what brings configurations into force there. Keys are configured, but
+// nobody negotiates any.
+func startEngine(ctx context.Context, socket string, routes int) (a *translate.Applier, stop func() error, err error) {
+	child, err := startChild(ctx, []string{"gap-engine", "--socket", socket, "--routes", strconv.Itoa(routes)})
+	if err != nil {
+		return nil, nil, err
+	}
+	cl, err := client.Dial(ctx, socket)
+	if err != nil {
+		return nil, nil, errors.Join(err, child.discard())
+	}
+	k := keeper.New(keeper.Options{Engine: cl, Protocol: ske.Protocol{}})
+	a = translate.NewApplier(cl, k, slog.New(slog.DiscardHandler))
+	return a, func() error {
+		a.Wait()
+		return errors.Join(cl.Close(), child.discard())
+	}, nil
 }
 
 // session is a NETCONF client with the framing of base:1.0.
@@ -227,7 +270,11 @@ func (c *CommitCmd) Run() error {
 	if c.Routes < 1 || c.Routes > 1<<20 || c.Rounds < 1 {
 		return errors.New("--routes is 1 to 1048576, --rounds at least 1")
 	}
-	p, err := startPlane()
+	routes := c.Routes + 2*c.Rounds + 2*bulkRoutes
+	if c.Bare {
+		routes = 0
+	}
+	p, err := startPlane(routes)
 	if err != nil {
 		return err
 	}
@@ -247,14 +294,14 @@ func (c *CommitCmd) Run() error {
 }
 
 func (c *CommitCmd) measure(p *plane) (r commitResult, err error) {
-	r.Routes = c.Routes
+	r.Routes, r.DataPlane = c.Routes, !c.Bare
 	s, err := p.connect()
 	if err != nil {
 		return r, err
 	}
 	var all strings.Builder
-	all.WriteString(`<private-interface4 xmlns="vita:esp-gateway"><ifname>eth0</ifname><ip>10.0.0.1</ip><nexthop-ip>10.0.0.2</nexthop-ip></private-interface4>` +
-		`<public-interface4 xmlns="vita:esp-gateway"><ip>192.0.2.1</ip><ifname>eth1</ifname><nexthop-ip>192.0.2.2</nexthop-ip></public-interface4>`)
+	all.WriteString(`<private-interface4 xmlns="vita:esp-gateway"><ifname>private</ifname><ip>10.0.0.1</ip><nexthop-ip>10.0.0.2</nexthop-ip></private-interface4>` +
+		`<public-interface4 xmlns="vita:esp-gateway"><ip>192.0.2.1</ip><ifname>public</ifname><nexthop-ip>192.0.2.2</nexthop-ip></public-interface4>`)
 	for n := range c.Routes {
 		all.WriteString(benchRoute(n))
 	}
@@ -327,12 +374,14 @@ func (c *CommitCmd) measure(p *plane) (r commitResult, err error) {
 	return r, s.conn.Close()
 }
 
+// bulkRoutes is how many routes a large commit makes or deletes.
+const bulkRoutes = 1000
+
 // bulk measures large commits without a subscriber and with one, in pairs, the
 // first of which is the one and the other in turn.
 func (c *CommitCmd) bulk(p *plane, s *session, r *commitResult) error {
-	const many = 1000
 	var create, remove strings.Builder
-	for n := range many {
+	for n := range bulkRoutes {
 		route := benchRoute(1<<21 + n)
 		create.WriteString(route)
 		id, _, _ := strings.Cut(route, "<net>")

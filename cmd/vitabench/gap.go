@@ -38,6 +38,7 @@ type gapCmd struct {
 	Commits int     `default:"400" help:"Commits during each of the two measurements."`
 	Rounds  int     `default:"4" help:"Parts into which both are divided, which take turns."`
 	Seconds float64 `default:"120" help:"The most that it may take: then there are fewer commits."`
+	InPlace bool    `help:"Commits of one route, which change the tables in place."`
 }
 
 type gapReport struct {
@@ -214,17 +215,39 @@ func (c *gapCmd) commits(ctx context.Context, socket string, n int, until time.T
 			break
 		}
 		start := time.Now()
-		spec := config.spec()
-		if last := len(spec.Routes) - 1; last >= gapHot {
-			spec.Routes[last].ID = "c" + strconv.Itoa(i)
-		}
-		if err := commit(ctx, cl, spec); err != nil {
-			return ms, err
+		if c.InPlace {
+			if err := config.changeOne(ctx, cl, i); err != nil {
+				return ms, err
+			}
+		} else {
+			spec := config.spec()
+			if last := len(spec.Routes) - 1; last >= gapHot {
+				spec.Routes[last].ID = "c" + strconv.Itoa(i)
+			}
+			if err := commit(ctx, cl, spec); err != nil {
+				return ms, err
+			}
 		}
 		ms = append(ms, float64(time.Since(start))/1e6)
 		runtime.GC()
 	}
 	return ms, nil
+}
+
+// changeOne makes the i-th of commits that add a route and take it away again.
+func (c *softCmd) changeOne(ctx context.Context, cl *client.Client, i int) error {
+	change := &tables.Change{Remove: []string{"c" + strconv.Itoa(i-1)}}
+	if i%2 == 0 {
+		r := c.route(c.Routes)
+		r.ID = "c" + strconv.Itoa(i)
+		change = &tables.Change{Set: []tables.Route{r}}
+	}
+	p, err := cl.PrepareChange(ctx, change)
+	if err != nil {
+		return err
+	}
+	p.Publish()
+	return p.Retire(ctx)
 }
 
 func commit(ctx context.Context, cl *client.Client, spec *tables.Spec) error {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -73,6 +74,21 @@ func TestGap(t *testing.T) {
 	// machine is busy both are rough.
 	if r.FloorP50 > 20*r.P50 || r.P50 > 20*r.FloorP50 {
 		t.Errorf("turns of %v and %v µs are not alike", r.P50, r.FloorP50)
+	}
+}
+
+// Commits in place are much faster than those that build the tables.
+func TestGapInPlace(t *testing.T) {
+	ms := func(more ...string) float64 {
+		out, errs, err := vitabench(t, append([]string{"gap", "--routes", "20000", "--commits", "4", "--rounds", "1", "--json"}, more...)...)
+		var r gapReport
+		if err := errors.Join(err, json.Unmarshal([]byte(out), &r)); err != nil {
+			t.Fatal(err, errs)
+		}
+		return r.CommitMS
+	}
+	if inPlace, anew := ms("--in-place"), ms(); inPlace <= 0 || inPlace > anew/2 {
+		t.Errorf("%.3f ms in place, %.3f ms anew", inPlace, anew)
 	}
 }
 

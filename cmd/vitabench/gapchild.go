@@ -160,8 +160,10 @@ func (c *gapEngineCmd) Run() error {
 			return err
 		}
 	}
-	if err := confineThreads(c.CPU); err != nil {
-		return err
+	if len(c.CPU) > 0 {
+		if err := confineThreads(c.CPU); err != nil {
+			return err
+		}
 	}
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(2 << 30)

@@ -123,19 +123,26 @@ func (c *softCmd) spec() *tables.Spec {
 		})
 	}
 	for i := range c.Routes {
-		r := tables.Route{ID: "r" + strconv.Itoa(i), SPI: uint32(1000 + i)}
-		if c.Family == 6 {
-			r.Nets = []netip.Prefix{netip.PrefixFrom(netip.AddrFrom16([16]byte{0: 0xfd, 4: byte(i >> 24), 5: byte(i >> 16), 6: byte(i >> 8), 7: byte(i)}), 64)}
-		} else {
-			a := 10<<24 + i<<4
-			r.Nets = []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(a >> 24), byte(a >> 16), byte(a >> 8), byte(a)}), 28)}
-		}
-		for w := range c.Workers {
-			r.Gateways = append(r.Gateways, tables.Gateway{Queue: uint16(w + 1), IP: at("192.168.0.3", "fdfe::3")})
-		}
-		spec.Routes = append(spec.Routes, r)
+		spec.Routes = append(spec.Routes, c.route(i))
 	}
 	return spec
+}
+
+// route is the i-th one.
+func (c *softCmd) route(i int) tables.Route {
+	gateway := netip.MustParseAddr("192.168.0.3")
+	r := tables.Route{ID: "r" + strconv.Itoa(i), SPI: uint32(1000 + i)}
+	if c.Family == 6 {
+		gateway = netip.MustParseAddr("fdfe::3")
+		r.Nets = []netip.Prefix{netip.PrefixFrom(netip.AddrFrom16([16]byte{0: 0xfd, 4: byte(i >> 24), 5: byte(i >> 16), 6: byte(i >> 8), 7: byte(i)}), 64)}
+	} else {
+		a := 10<<24 + i<<4
+		r.Nets = []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(a >> 24), byte(a >> 16), byte(a >> 8), byte(a)}), 28)}
+	}
+	for w := range c.Workers {
+		r.Gateways = append(r.Gateways, tables.Gateway{Queue: uint16(w + 1), IP: gateway})
+	}
+	return r
 }
 
 // configure gives the engine its routes, and SAs to the first of them.

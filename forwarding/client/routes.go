@@ -108,3 +108,18 @@ func listDrops(n *[tables.DropSlots]uint64) (out []Drop) {
 	}
 	return out
 }
+
+// HasRoute reports whether the live tables have a route.
+func (c *Client) HasRoute(id string) bool {
+	c.state.Lock()
+	defer c.state.Unlock()
+	_, has := c.state.routes[id]
+	return has
+}
+
+// Live returns the live tables, to be looked at; nil where there are none.
+func (c *Client) Live() *tables.Tables {
+	c.state.Lock()
+	defer c.state.Unlock()
+	return c.state.live
+}

@@ -268,7 +268,7 @@ func (s *Spec) validateRoutes(v6 bool) error {
 			}
 			n = n.Masked()
 			if other, ok := nets[n]; ok {
-				return specError("route %q: net %s belongs to route %q already", r.ID, n, other)
+				return &NetError{r.ID, n, other}
 			}
 			nets[n] = r.ID
 		}

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"vita/forwarding/client"
 	"vita/forwarding/tables"
@@ -55,59 +56,124 @@ func (k *Keeper) Configure(c Config) {
 	k.due()
 }
 
+// Change makes some routes what they shall be, be they there or not, and others
+// go; the rest of the configuration stays as it is. The engine must have the
+// routes already. It does what Configure would, at a cost that follows from the
+// routes named. A gateway with static SAs is not changed so.
+func (k *Keeper) Change(set []Route, remove []string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, id := range remove {
+		k.dropRoute(id, nil)
+	}
+	for _, r := range set {
+		links := k.linksOf(r)
+		k.dropRoute(r.ID, links)
+		for _, l := range links {
+			k.wanted(l, k.c.NegotiationTTL, k.c.SATTL)
+		}
+	}
+	k.due()
+}
+
+// dropRoute ends the links of a route that are none of links, or of another SPI
+// or key.
+func (k *Keeper) dropRoute(id string, links []*link) {
+	for queue := range k.c.Local {
+		l := k.links[linkKey{id, queue}]
+		if l == nil || slices.ContainsFunc(links, func(w *link) bool { return w.key == l.key && w.same(l) }) {
+			continue
+		}
+		l.drop()
+		delete(k.links, l.key)
+		if key := l.peerKey(); k.index[key] == l {
+			delete(k.index, key)
+		}
+		last := k.order[len(k.order)-1]
+		k.order[l.place], last.place = last, l.place
+		k.order = k.order[:len(k.order)-1]
+	}
+}
+
+// same reports whether SAs of one link are the other's as well.
+func (l *link) same(o *link) bool { return l.route.SPI == o.route.SPI && l.route.PSK == o.route.PSK }
+
+// peerKey returns what messages find a link by.
+func (l *link) peerKey() peerKey { return peerKey{l.key.queue, l.route.SPI, l.remote} }
+
+// linksOf returns the links that a route asks for, new ones.
+func (k *Keeper) linksOf(r Route) (links []*link) {
+	if k.c.DataPlane {
+		return nil
+	}
+	r.Gateways = slices.Clone(r.Gateways)
+	owner := ownerOf(r.PSK[:], r.SPI)
+	for _, q := range slices.Sorted(maps.Keys(k.c.Local)) {
+		remote, ok := gateway(r.Gateways, q)
+		if !ok {
+			continue
+		}
+		l := &link{k: k, key: linkKey{r.ID, q}, route: r, owner: owner, local: k.c.Local[q], remote: remote, askAfter: silence * int64(k.c.NegotiationTTL)}
+		for kind := range l.messages {
+			l.messages[kind] = newBucket(linkRate)
+		}
+		links = append(links, l)
+	}
+	return links
+}
+
+// wanted enters a link, or makes the one that is there like it. The times are
+// those of the configuration before.
+func (k *Keeper) wanted(w *link, negotiationTTL, saTTL time.Duration) {
+	l := k.links[w.key]
+	if l == nil {
+		w.resetHandshake()
+		w.place = len(k.order)
+		k.order = append(k.order, w)
+		k.links[w.key] = w
+		k.index[w.peerKey()] = w
+		k.timers.set(w, 0)
+		return
+	}
+	if l.local != w.local || l.remote != w.remote || k.c.NegotiationTTL != negotiationTTL {
+		if key := l.peerKey(); k.index[key] == l {
+			delete(k.index, key)
+		}
+		l.local, l.remote = w.local, w.remote
+		l.resetHandshake()
+		k.index[l.peerKey()] = l
+	}
+	if k.c.SATTL != saTTL && l.active != nil {
+		l.active.rekey = l.rekeyAt(l.active.created)
+	}
+	l.route.Gateways = w.route.Gateways
+	k.timers.set(l, 0)
+}
+
 // configureLinks brings the links to what the routes ask for.
 func (k *Keeper) configureLinks(old *Config, routes []Route) {
-	queues := slices.Sorted(maps.Keys(k.c.Local))
-	if k.c.DataPlane {
-		queues = nil
-	}
 	wanted := map[linkKey]*link{}
 	var order []*link
 	for _, r := range routes {
-		r.Gateways = slices.Clone(r.Gateways)
-		owner := ownerOf(r.PSK[:], r.SPI)
-		for _, q := range queues {
-			remote, ok := gateway(r.Gateways, q)
-			if !ok {
-				continue
-			}
-			l := &link{k: k, key: linkKey{r.ID, q}, route: r, owner: owner, local: k.c.Local[q], remote: remote, askAfter: silence * int64(k.c.NegotiationTTL)}
-			for kind := range l.messages {
-				l.messages[kind] = newBucket(linkRate)
-			}
+		for _, l := range k.linksOf(r) {
 			wanted[l.key] = l
 			order = append(order, l)
 		}
 	}
 	for key, l := range k.links {
-		if w := wanted[key]; w == nil || w.route.SPI != l.route.SPI || w.route.PSK != l.route.PSK {
+		if w := wanted[key]; w == nil || !w.same(l) {
 			l.drop()
 			delete(k.links, key)
 		}
 	}
+	for _, w := range order {
+		k.wanted(w, old.NegotiationTTL, old.SATTL)
+	}
+	k.order, k.index = order, map[peerKey]*link{}
 	for i, w := range order {
 		l := k.links[w.key]
-		if l == nil {
-			w.resetHandshake()
-			k.links[w.key] = w
-			k.timers.set(w, 0)
-			continue
-		}
-		order[i] = l
-		if l.local != w.local || l.remote != w.remote || k.c.NegotiationTTL != old.NegotiationTTL {
-			l.local, l.remote = w.local, w.remote
-			l.resetHandshake()
-		}
-		if k.c.SATTL != old.SATTL && l.active != nil {
-			l.active.rekey = l.rekeyAt(l.active.created)
-		}
-		l.route.Gateways = w.route.Gateways
-		k.timers.set(l, 0)
-	}
-	k.order = order
-	k.index = map[peerKey]*link{}
-	for _, l := range order {
-		k.index[peerKey{l.key.queue, l.route.SPI, l.remote}] = l
+		l.place, order[i] = i, l
+		k.index[l.peerKey()] = l
 	}
 }
 

@@ -196,7 +196,7 @@ type spiKey struct {
 func New(o Options) *Keeper {
 	k := &Keeper{
 		engine: o.Engine, protocol: o.Protocol, clock: o.Clock, random: o.Rand, log: o.Log, event: o.Event, wake: make(chan struct{}, 1),
-		links: map[linkKey]*link{}, statics: map[staticKey]*staticSA{}, waiting: map[*link]struct{}{},
+		links: map[linkKey]*link{}, index: map[peerKey]*link{}, statics: map[staticKey]*staticSA{}, waiting: map[*link]struct{}{},
 		reserved: map[linkKey]uint32{}, spis: map[spiKey]int{},
 	}
 	if k.clock == nil {

@@ -25,6 +25,7 @@ type link struct {
 	messages      [exchange.NumKinds]bucket
 	due           int64 // when tick is to be called
 	timer         int   // place among the timers, from 1; 0: none
+	place         int   // in order
 
 	kex        exchange.Exchange
 	startAt    int64 // not before this

@@ -40,7 +40,7 @@ func (d *Datastore) commit(ctx context.Context, j edit.Journal, by *Record, c *c
 	}
 
 	step("prepare") // the last that can fail for a reason of the configuration's own
-	prepared, err := d.prepare(ctx, d.candidate.tree)
+	prepared, err := d.prepare(ctx, d.candidate.tree, j)
 	if err != nil {
 		return applyError(err)
 	}
@@ -112,11 +112,11 @@ func (d *Datastore) rules(j edit.Journal) (*nacm.Policy, error) {
 	return d.policy(d.candidate.tree)
 }
 
-func (d *Datastore) prepare(ctx context.Context, root *gen.Vita) (Prepared, error) {
+func (d *Datastore) prepare(ctx context.Context, root *gen.Vita, changes Journal) (Prepared, error) {
 	if d.o.Applier == nil {
 		return nothing{}, nil
 	}
-	return d.o.Applier.Prepare(ctx, root)
+	return d.o.Applier.Prepare(ctx, root, changes)
 }
 
 type nothing struct{}

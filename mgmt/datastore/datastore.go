@@ -48,10 +48,15 @@ type Session struct {
 }
 
 // Applier brings a configuration into force. Prepare does all that can fail:
-// it must not keep root, and must not change anything that is in force.
+// it must not keep root, and must not change anything that is in force. Changes
+// are what root has over the configuration that is in force; nil where that is
+// not known.
 type Applier interface {
-	Prepare(ctx context.Context, root *gen.Vita) (Prepared, error)
+	Prepare(ctx context.Context, root *gen.Vita, changes Journal) (Prepared, error)
 }
+
+// Journal is a sequence of changes of leafs.
+type Journal = edit.Journal
 
 // Prepared is a configuration that is ready: exactly one of Publish, which
 // cannot fail, and Abort is called.
@@ -223,7 +228,7 @@ func (d *Datastore) Close() error {
 func (d *Datastore) Start(ctx context.Context) error {
 	d.change.Lock()
 	defer d.change.Unlock()
-	prepared, err := d.prepare(ctx, d.running.tree)
+	prepared, err := d.prepare(ctx, d.running.tree, nil)
 	if err != nil {
 		return fmt.Errorf("apply stored configuration: %w", err)
 	}

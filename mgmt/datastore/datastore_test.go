@@ -63,7 +63,7 @@ type applier struct {
 	published, aborted int
 }
 
-func (a *applier) Prepare(_ context.Context, root *gen.Vita) (Prepared, error) {
+func (a *applier) Prepare(_ context.Context, root *gen.Vita, _ Journal) (Prepared, error) {
 	a.Lock()
 	defer a.Unlock()
 	if a.fail != nil {

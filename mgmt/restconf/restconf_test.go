@@ -28,7 +28,7 @@ import (
 // with an interface named "missing0".
 type nothing struct{}
 
-func (nothing) Prepare(_ context.Context, root *gen.Vita) (datastore.Prepared, error) {
+func (nothing) Prepare(_ context.Context, root *gen.Vita, _ datastore.Journal) (datastore.Prepared, error) {
 	if p := root.PrivateInterface4; p != nil && p.Ifname != nil && *p.Ifname == "missing0" {
 		return nil, fmt.Errorf("interface missing0: no such interface")
 	}

@@ -27,6 +27,7 @@ type Applier struct {
 	keeper *keeper.Keeper
 	log    *slog.Logger
 
+	live     *tables.Spec // what is in force, without routes; nil: nothing is, by us
 	retiring sync.WaitGroup
 }
 
@@ -35,9 +36,15 @@ func NewApplier(engine *client.Client, k *keeper.Keeper, log *slog.Logger) *Appl
 	return &Applier{engine: engine, keeper: k, log: log}
 }
 
-// Prepare does everything that may fail: it opens ports and builds the tables
-// beside the live ones. What it returns is published or aborted.
-func (a *Applier) Prepare(ctx context.Context, root *gen.Vita) (datastore.Prepared, error) {
+// Prepare does everything that may fail. Where nothing but some routes has
+// changed it makes that change ready, whose cost does not follow from how many
+// there are; else it opens ports and builds the tables beside the live ones.
+// What it returns is published or aborted.
+func (a *Applier) Prepare(ctx context.Context, root *gen.Vita, changes datastore.Journal) (datastore.Prepared, error) {
+	p, err := a.prepareChange(ctx, root, changes)
+	if err == nil || !errors.Is(err, tables.ErrRebuild) {
+		return p, err
+	}
 	spec, err := Spec(root)
 	if err != nil {
 		return nil, err
@@ -47,11 +54,19 @@ func (a *Applier) Prepare(ctx context.Context, root *gen.Vita) (datastore.Prepar
 		return nil, err
 	}
 	a.retiring.Wait() // until then the idle tables are not idle
-	p, err := a.engine.Prepare(ctx, spec)
+	engine, err := a.engine.Prepare(ctx, spec)
 	if err != nil {
 		return nil, engineError(spec, err)
 	}
-	return &prepared{a, p, keys}, nil
+	live := *spec
+	live.Routes = nil
+	return &prepared{a, engine, func() {
+		a.keeper.Configure(keys)
+		a.live = &live
+		if keys.DataPlane { // static SAs come and go with routes: those are for Configure
+			a.live = nil
+		}
+	}}, nil
 }
 
 // Wait returns once no published change is left to retire.
@@ -60,14 +75,14 @@ func (a *Applier) Wait() { a.retiring.Wait() }
 type prepared struct {
 	a    *Applier
 	p    *client.Prepared
-	keys keeper.Config
+	keys func() // tells the keeper
 }
 
 // Publish makes the change live. The routes are there before keys for them
 // are negotiated.
 func (p *prepared) Publish() {
 	p.p.Publish()
-	p.a.keeper.Configure(p.keys)
+	p.keys()
 	p.a.retiring.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), retireTime)
 		defer cancel()

@@ -71,46 +71,66 @@ type private struct {
 // model is the part of the configuration that exists once for each family.
 // Public interfaces of both families have the same leaves.
 type model struct {
+	root    *gen.Vita
 	digit   string   // of the nodes' names: the tunnels' family
 	other   string   // the other one
 	private *private // nil: none
 	public  map[string]*gen.VitaEspGateway_PublicInterface4
-	routes  map[string]route
 }
 
 // family returns the family that the configuration uses; the model's choice
 // lets it be only one.
 func family(root *gen.Vita) model {
 	if root.PrivateInterface6 == nil && len(root.PublicInterface6) == 0 && len(root.Route6) == 0 {
-		m := model{digit: "4", other: "6", public: root.PublicInterface4, routes: map[string]route{}}
+		m := model{root: root, digit: "4", other: "6", public: root.PublicInterface4}
 		if p := root.PrivateInterface4; p != nil {
 			m.private = &private{p.Pci, p.Ifname, p.Mac, p.Ip, p.NexthopIp, p.NexthopMac, p.Ip6, p.NexthopIp6, p.NexthopMac6, p.Vlan}
 		}
-		for id, r := range root.Route4 {
-			s := route{spi: r.Spi, net: r.Net, psk: r.PresharedKey, further: sorted(r.FurtherNet), udp: r.UdpEncapsulation}
-			for _, key := range sorted(r.Gateway) {
-				s.gateways = append(s.gateways, gateway{key, r.Gateway[key].Ip, r.Gateway[key].Queue})
-			}
-			m.routes[id] = s
-		}
 		return m
 	}
-	m := model{digit: "6", other: "4", public: map[string]*gen.VitaEspGateway_PublicInterface4{}, routes: map[string]route{}}
+	m := model{root: root, digit: "6", other: "4", public: map[string]*gen.VitaEspGateway_PublicInterface4{}}
 	if p := root.PrivateInterface6; p != nil {
 		m.private = &private{p.Pci, p.Ifname, p.Mac, p.Ip, p.NexthopIp, p.NexthopMac, p.Ip4, p.NexthopIp4, p.NexthopMac4, p.Vlan}
 	}
 	for key, p := range root.PublicInterface6 {
 		m.public[key] = (*gen.VitaEspGateway_PublicInterface4)(p)
 	}
-	for id, r := range root.Route6 {
-		s := route{spi: r.Spi, net: r.Net, psk: r.PresharedKey, further: sorted(r.FurtherNet), udp: (*gen.VitaEspGateway_Route4_UdpEncapsulation)(r.UdpEncapsulation)}
+	return m
+}
+
+// routes returns the ids of all routes, in order.
+func (m *model) routes() []string {
+	if m.digit == "4" {
+		return sorted(m.root.Route4)
+	}
+	return sorted(m.root.Route6)
+}
+
+// route returns a route, if it is there.
+func (m *model) route(id string) (s route, ok bool) {
+	if m.digit == "4" {
+		r := m.root.Route4[id]
+		if r == nil {
+			return s, false
+		}
+		s = route{spi: r.Spi, net: r.Net, psk: r.PresharedKey, further: sorted(r.FurtherNet), udp: r.UdpEncapsulation}
 		for _, key := range sorted(r.Gateway) {
 			s.gateways = append(s.gateways, gateway{key, r.Gateway[key].Ip, r.Gateway[key].Queue})
 		}
-		m.routes[id] = s
+		return s, true
 	}
-	return m
+	r := m.root.Route6[id]
+	if r == nil {
+		return s, false
+	}
+	s = route{spi: r.Spi, net: r.Net, psk: r.PresharedKey, further: sorted(r.FurtherNet), udp: (*gen.VitaEspGateway_Route4_UdpEncapsulation)(r.UdpEncapsulation)}
+	for _, key := range sorted(r.Gateway) {
+		s.gateways = append(s.gateways, gateway{key, r.Gateway[key].Ip, r.Gateway[key].Queue})
+	}
+	return s, true
 }
+
+func (m *model) routePath(id string) string { return fmt.Sprintf("route%s[id='%s']", m.digit, id) }
 
 // Spec returns the forwarding plane's share of a configuration.
 func Spec(root *gen.Vita) (*tables.Spec, error) {
@@ -156,33 +176,22 @@ func Spec(root *gen.Vita) (*tables.Spec, error) {
 		// Nothing can be forwarded before there is the other side.
 		s.Private = nil
 	}
-	owners := make(map[netip.Prefix]string, len(m.routes))
-	for _, id := range sorted(m.routes) {
-		r := m.routes[id]
-		path := fmt.Sprintf("route%s[id='%s']", m.digit, id)
-		nets, err := m.nets(path, r)
+	ids := m.routes()
+	if len(ids) > 0 {
+		s.Routes = make([]tables.Route, 0, len(ids))
+	}
+	owners := make(map[netip.Prefix]string, len(ids))
+	for _, id := range ids {
+		r, _ := m.route(id)
+		t, err := m.tunnel(s, id, r)
 		if err != nil {
 			return nil, err
 		}
-		for i, n := range nets {
+		for _, n := range t.Nets {
 			if owner, taken := owners[n]; taken {
-				return nil, invalid(netPath(path, r, i), "%s belongs to route %q already", n, owner)
+				return nil, m.netTaken(id, r, t.Nets, n, owner)
 			}
 			owners[n] = id
-		}
-		gws, err := m.gateways(path, r)
-		if err != nil {
-			return nil, err
-		}
-		t := tables.Route{ID: id, SPI: or(r.spi, 0), Nets: nets, Gateways: gws}
-		if u := r.udp; u != nil && or(u.Enabled, false) {
-			if cmp.Or(s.UDPPort, tables.DefaultUDPPort) == s.ProtocolPort {
-				return nil, &rpcerr.Error{
-					Type: "application", Tag: "operation-failed", Path: "/" + ext + "esp/udp-port",
-					Message: fmt.Sprintf("port %d is protocol-port already: ESP in UDP, which route %q asks for, needs another", s.ProtocolPort, id),
-				}
-			}
-			t.UDP = &tables.UDP{Port: or(u.Port, tables.DefaultUDPPort), Keepalive: or(u.Keepalive, defaultKeepalive), Moves: or(u.PeerMoves, false)}
 		}
 		s.Routes = append(s.Routes, t)
 	}
@@ -190,6 +199,46 @@ func Spec(root *gen.Vita) (*tables.Spec, error) {
 		return nil, &rpcerr.Error{Type: "application", Tag: "operation-failed", Message: err.Error()}
 	}
 	return s, nil
+}
+
+// tunnel returns the forwarding plane's share of a route. S has the rest of the
+// gateway.
+func (m *model) tunnel(s *tables.Spec, id string, r route) (t tables.Route, err error) {
+	path := m.routePath(id)
+	t = tables.Route{ID: id, SPI: or(r.spi, 0)}
+	if t.Nets, err = m.nets(path, r); err != nil {
+		return t, err
+	}
+	for i, n := range t.Nets {
+		if slices.Contains(t.Nets[:i], n) {
+			return t, invalid(netPath(path, r, i), "%s belongs to route %q already", n, id)
+		}
+	}
+	if t.Gateways, err = m.gateways(path, r); err != nil {
+		return t, err
+	}
+	if u := r.udp; u != nil && or(u.Enabled, false) {
+		if cmp.Or(s.UDPPort, tables.DefaultUDPPort) == s.ProtocolPort {
+			return t, &rpcerr.Error{
+				Type: "application", Tag: "operation-failed", Path: "/" + ext + "esp/udp-port",
+				Message: fmt.Sprintf("port %d is protocol-port already: ESP in UDP, which route %q asks for, needs another", s.ProtocolPort, id),
+			}
+		}
+		t.UDP = &tables.UDP{Port: or(u.Port, tables.DefaultUDPPort), Keepalive: or(u.Keepalive, defaultKeepalive), Moves: or(u.PeerMoves, false)}
+	}
+	return t, nil
+}
+
+// netTaken is the error of a net that belongs to another route. Nets are those
+// of r.
+func (m *model) netTaken(id string, r route, nets []netip.Prefix, n netip.Prefix, owner string) error {
+	return invalid(netPath(m.routePath(id), r, max(slices.Index(nets, n), 0)), "%s belongs to route %q already", n, owner)
+}
+
+// keyed returns the key exchange's share of a route.
+func (m *model) keyed(t *tables.Route, psk *string) (keeper.Route, error) {
+	k := keeper.Route{ID: t.ID, SPI: t.SPI, Gateways: t.Gateways}
+	return k, secret(m.routePath(t.ID)+"/preshared-key", psk, k.PSK[:])
 }
 
 // outer fills in what the extension module's container esp says.
@@ -303,10 +352,10 @@ func Keying(root *gen.Vita, s *tables.Spec) (keeper.Config, error) {
 		}
 	}
 	m := family(root)
-	for _, r := range s.Routes {
-		k := keeper.Route{ID: r.ID, SPI: r.SPI, Gateways: r.Gateways}
-		path := fmt.Sprintf("route%s[id='%s']/preshared-key", m.digit, r.ID)
-		if err := secret(path, m.routes[r.ID].psk, k.PSK[:]); err != nil {
+	for i := range s.Routes {
+		r, _ := m.route(s.Routes[i].ID)
+		k, err := m.keyed(&s.Routes[i], r.psk)
+		if err != nil {
 			return c, err
 		}
 		c.Routes = append(c.Routes, k)

@@ -43,7 +43,7 @@ func (noKeys) Counters() map[string]uint64 { return nil }
 // datastore.
 type unchanging struct{}
 
-func (unchanging) Prepare(context.Context, *gen.Vita) (datastore.Prepared, error) {
+func (unchanging) Prepare(context.Context, *gen.Vita, datastore.Journal) (datastore.Prepared, error) {
 	return unchanging{}, nil
 }
 func (unchanging) Publish() {}

@@ -35,7 +35,7 @@ import (
 // nothing is a forwarding plane that takes every configuration.
 type nothing struct{}
 
-func (nothing) Prepare(context.Context, *gen.Vita) (datastore.Prepared, error) { return nothing{}, nil }
+func (nothing) Prepare(context.Context, *gen.Vita, datastore.Journal) (datastore.Prepared, error) { return nothing{}, nil }
 func (nothing) Publish()                                                       {}
 func (nothing) Abort()                                                         {}
 
