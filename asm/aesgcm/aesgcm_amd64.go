@@ -139,9 +139,11 @@ func sealAsm(ops []Op) { runAsm(ops, false) }
 func openAsm(ops []Op) { runAsm(ops, true) }
 
 // runAsm sorts a batch into packets for the one kernel and the other. All
-// packets of a call have keys of one size; batches with both are rare.
+// packets of a call have keys of one size; batches with both are rare. What is
+// asked of a key is asked once where neighbours have the same.
 func runAsm(ops []Op, open bool) {
 	var small, large group
+	var last *Key
 	rounds := uint32(0)
 	longest := smallBuf
 	if inUse == avx2Tier {
@@ -149,21 +151,35 @@ func runAsm(ops []Op, open bool) {
 	}
 	for i := range ops {
 		o := &ops[i]
-		if o.OK = o.usable(); !o.OK {
+		if o.Key != last || last == nil {
+			if o.Key == nil || o.Key.c.tier != inUse {
+				o.OK = false
+				continue
+			}
+			last = o.Key
+			if r := last.c.rounds; r != rounds {
+				flush(&small, &large, rounds, open, true)
+				rounds = r
+			}
+		}
+		n := len(o.Buf)
+		if n < TagSize || len(o.AAD) > MaxAAD {
+			o.OK = false
 			continue
 		}
-		if r := o.Key.c.rounds; r != rounds {
-			flush(&small, &large, rounds, open, true)
-			rounds = r
+		if n <= longest {
+			// So small are they that callBytes does not matter.
+			if small.n == callOps {
+				flush(&small, &large, rounds, open, false)
+			}
+			small.ops[small.n%callOps] = o
+			small.n++
+			continue
 		}
-		g := &large
-		if len(o.Buf) <= longest {
-			g = &small
-		}
-		if !g.room(len(o.Buf)) {
+		if !large.room(n) {
 			flush(&small, &large, rounds, open, false)
 		}
-		g.add(o)
+		large.add(o)
 	}
 	flush(&small, &large, rounds, open, true)
 }
@@ -183,7 +199,6 @@ func flush(small, large *group, rounds uint32, open, last bool) {
 			small512Seal256(small.first(), n)
 		}
 		small.n = copy(small.ops[:], small.ops[n:small.n])
-		small.bytes = 0 // three small packets weigh nothing
 	}
 	if last && small.n > 0 {
 		if large.n+small.n > callOps {
@@ -192,7 +207,7 @@ func flush(small, large *group, rounds uint32, open, last bool) {
 		for _, o := range small.ops[:small.n] {
 			large.add(o)
 		}
-		small.n, small.bytes = 0, 0
+		small.n = 0
 	}
 	large.runLarge(rounds, open)
 }
