@@ -95,63 +95,73 @@ func small512(rounds int, open bool) {
 		VMOVDQA32(Z24, K7, zmm[2*p])
 		VMOVDQA32(Z25, K7, zmm[2*p+1])
 	}
-	for r := 0; r <= rounds; r++ {
-		for p := range 4 {
-			k, a, b := zmm[8+p], zmm[2*p], zmm[2*p+1]
-			VBROADCASTI32X4(mem(keys[p], ctxRound+16*r), k)
-			switch r {
-			case 0:
-				VPXORQ(k, a, a)
-				VPXORQ(k, b, b)
-			case rounds:
-				VAESENCLAST(k, a, a)
-				VAESENCLAST(k, b, b)
-			default:
-				VAESENC(k, a, a)
-				VAESENC(k, b, b)
+	cipher := func(p, q int) (l []func()) { // of packets p and q
+		for r := 0; r <= rounds; r++ {
+			for i, p := range []int{p, q} {
+				k, a, b := []VecPhysical{Z11, Z31}[i], zmm[2*p], zmm[2*p+1]
+				l = append(l, func() { VBROADCASTI32X4(mem(keys[p], ctxRound+16*r), k) })
+				for _, x := range []VecPhysical{a, b} {
+					l = append(l, func() {
+						switch r {
+						case 0:
+							VPXORQ(k, x, x)
+						case rounds:
+							VAESENCLAST(k, x, x)
+						default:
+							VAESENC(k, x, x)
+						}
+					})
+				}
 			}
 		}
+		return l
 	}
-	// E(J0) of the four side by side.
-	VINSERTI64X2(Imm(1), X2, Z0, Z26)
-	VINSERTI64X2(Imm(2), X4, Z26, Z26)
-	VINSERTI64X2(Imm(3), X6, Z26, Z26)
 	hi, lo, mid := zmm[12:16], zmm[16:20], zmm[20:24]
 	k := []OpmaskPhysical{K1, K2, K3, K4, K5, K6}
-	for p := range 4 {
-		MOVQ(mem(RDI, 8*p), RBX)
-		MOVQ(mem(RBX, opBuf), R12)
-		MOVQ(mem(RBX, opBufLen), RCX) // the leader's length is the tag's
+	hash := func(p int) (l []func()) { // and output
 		first, second, lens := k[p%2*3], k[p%2*3+1], k[p%2*3+2]
-		mask512(first, RCX, 0, true)
-		mask512(second, RCX, 64, false)
-		a := data512(zmm[2*p], Z8, Z9, mem(R12, -leader), first, open)
-		b := data512(zmm[2*p+1], Z8, Z10, mem(R12, 64-leader), second, open)
-		storeSmall(fmt.Sprintf("%s_%d", n, p), RCX, a, b, first, second, mem(R12, -leader))
-		// Associated data into the first lane.
-		MOVQ(mem(RBX, opAADLen), R15)
-		BZHIQ(R15, R13, RAX)
-		KMOVQ(RAX, lens)
-		MOVQ(mem(RBX, opAAD), RAX)
-		VMOVDQU8_Z(mem(RAX, 0), lens, X8)
-		VPXORQ(Z8, Z9, Z9)
-		VPSHUFB(Z27, Z9, Z9)
-		VPSHUFB(Z27, Z10, Z10)
-		bothLengths(RCX, R15, Z8)
-		lengths512(RCX, 2, Z9, Z10, Z8, lens)
-		// RAX blocks in all: the powers begin that much before the end.
-		NEGQ(RAX)
-		SHLQ(Imm(4), RAX)
-		ADDQ(keys[p], RAX)
-		VMOVDQU64(mem(RAX, ctxPowers+16*fullBlocks), Z8)
-		for _, f := range accumulate(Z9, Z8, nil, hi[p], lo[p], mid[p], Z29, Z30, true) {
-			f()
-		}
-		VMOVDQU64(mem(RAX, ctxPowers+16*fullBlocks+64), Z8)
-		for _, f := range accumulate(Z10, Z8, nil, hi[p], lo[p], mid[p], Z29, Z30, false) {
-			f()
-		}
+		do := func(f ...func()) { l = append(l, f...) }
+		do(func() {
+			if p == 0 {
+				VMOVDQA64(X0, X26)
+			} else {
+				VINSERTI64X2(Imm(uint64(p)), low(zmm[2*p]), Z26, Z26)
+			}
+		})
+		do(func() {
+			MOVQ(mem(RDI, 8*p), RBX)
+			MOVQ(mem(RBX, opBuf), R12)
+			MOVQ(mem(RBX, opBufLen), RCX) // the leader's length is the tag's
+		}, func() { mask512(first, RCX, 0, true) }, func() { mask512(second, RCX, 64, false) })
+		do(func() {
+			a := data512(zmm[2*p], Z8, Z9, mem(R12, -leader), first, open)
+			b := data512(zmm[2*p+1], Z8, Z10, mem(R12, 64-leader), second, open)
+			storeSmall(fmt.Sprintf("%s_%d", n, p), RCX, a, b, first, second, mem(R12, -leader))
+		}, func() {
+			// Associated data into the first lane.
+			MOVQ(mem(RBX, opAADLen), R15)
+			BZHIQ(R15, R13, RAX)
+			KMOVQ(RAX, lens)
+			MOVQ(mem(RBX, opAAD), RAX)
+			VMOVDQU8_Z(mem(RAX, 0), lens, X8)
+			VPXORQ(Z8, Z9, Z9)
+		}, func() { VPSHUFB(Z27, Z9, Z9) }, func() { VPSHUFB(Z27, Z10, Z10) })
+		do(func() { bothLengths(RCX, R15, Z8) }, func() { lengths512(RCX, 2, Z9, Z10, Z8, lens) })
+		do(func() {
+			// RAX blocks in all: the powers begin that much before the end.
+			NEGQ(RAX)
+			SHLQ(Imm(4), RAX)
+			ADDQ(keys[p], RAX)
+			VMOVDQU64(mem(RAX, ctxPowers+16*fullBlocks), Z8)
+		})
+		do(accumulate(Z9, Z8, nil, hi[p], lo[p], mid[p], Z29, Z30, true)...)
+		do(func() { VMOVDQU64(mem(RAX, ctxPowers+16*fullBlocks+64), Z8) })
+		do(accumulate(Z10, Z8, nil, hi[p], lo[p], mid[p], Z29, Z30, false)...)
+		return l
 	}
+	interleave(cipher(0, 1), nil)
+	interleave(cipher(2, 3), append(hash(0), hash(1)...))
+	interleave(append(hash(2), hash(3)...), nil)
 	for _, v := range [][]VecPhysical{hi, lo, mid} {
 		// Sum the four lanes of each, packet p's into lane p.
 		VSHUFI64X2(Imm(0x44), v[1], v[0], Z0)
