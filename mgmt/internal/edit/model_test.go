@@ -532,6 +532,41 @@ func (g *generator) conditions() *edit.Node {
 	return &edit.Node{Schema: root, Children: []*edit.Node{condition}}
 }
 
+// references is an edit of what others refer to, or of what refers.
+func (g *generator) references(t testing.TB) *edit.Node {
+	pick := func(list ...string) string { return list[g.IntN(len(list))] }
+	name, no := pick("a", "b"), pick("1", "2")
+	config := pick(
+		`{"every:device":[{"name":"`+name+`","port":[{"no":`+no+`,"speed":`+no+`}]}]}`,
+		`{"every:device":[{"name":"`+name+`","port":[{"no":`+no+`,"speed":3}],"uplink":`+no+`,"fastest":3}]}`,
+		`{"every:device":[{"name":"`+name+`"}]}`,
+		`{"every:device":[{"name":"`+name+`","port":[{"no":`+no+`}]}]}`,
+		`{"every:refer":{"device":"`+name+`"}}`,
+		`{"every:refer":{"device":"`+name+`","port":`+no+`}}`,
+		`{"every:refer":{"speed":`+no+`}}`,
+		`{"every:refer":{"mixed":"`+name+`"}}`,
+		`{"every:refer":{"letter":"`+name+`"}}`,
+		`{"every:types":{"by-user":["`+name+`"]}}`,
+		`{"every:types":{"where":"/every:types/by-user[.='`+name+`']"}}`,
+		`{"every:types":{"where":"/every:device[name='`+name+`']/port[no='`+no+`']"}}`,
+		`{"every:item":[{"name":"`+name+`"}]}`,
+		`{"every:item":[{"name":"`+name+`","friend":["`+pick("a", "b", "c")+`"]}]}`,
+		`{"every:item":[{"name":"c","peer":"`+name+`"}]}`,
+	)
+	e, err := yangenc.DecodeJSON([]byte(config), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g.IntN(3) == 0 { // the innermost goes
+		at := e.Children[len(e.Children)-1]
+		for len(at.Children) > 0 && g.IntN(3) > 0 {
+			at = at.Children[len(at.Children)-1]
+		}
+		at.Op = edit.Remove
+	}
+	return e
+}
+
 func text(t testing.TB, tree any) string {
 	t.Helper()
 	var b bytes.Buffer
@@ -617,6 +652,9 @@ func TestReference(t *testing.T) {
 		}
 		if i%4 == 0 {
 			e, def = g.conditions(), edit.Merge
+		}
+		if i%4 == 1 {
+			e, def = g.references(t), edit.Merge
 		}
 		before, beforeFlat := text(t, tree), flat(tree)
 
