@@ -111,6 +111,12 @@ func TestValues(t *testing.T) {
 		{"name(//queue/ancestor::*[1])", "vita-esp-gateway:gateway"},
 		{"string(/route4[5]/preceding-sibling::route4[1]/id)", "site11"},
 		{"string(/route4[5]/following-sibling::route4[1]/id)", "site3"},
+		{"string(/route4[5]/gateway[1]/following::route4[1]/id)", "site3"},
+		{"string(/route4[5]/gateway[1]/preceding::route4[1]/id)", "site11"},
+		{"string(/route4[5]/preceding::id[1])", "site11"},
+		{"count(/route4[5]/preceding::* | /route4[5]/following::* | /route4[5]/ancestor::* | /route4[5]/descendant-or-self::*) = count(//*)", true},
+		{"count(/route4[5]/preceding::*) + count(/route4[5]/following::*) + count(/route4[5]/descendant-or-self::*) = count(//*)", true},
+		{"count(/following::*) + count(/preceding::*)", 0.0},
 		{"count(/route4/preshared-key)", 0.0}, // a secret
 		{"count(//node()[.='secret'])", 0.0},
 		{"sum(/route4/gateway/queue)", 36.0}, // the default is 1
@@ -141,7 +147,7 @@ func TestValues(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	for _, text := range []string{
-		"", "/route4[", "1 +", "foo()", "count()", "x:mtu", "'open", "/mtu]", "following::a", "a b", "!", "$v", "a:", "()",
+		"", "/route4[", "1 +", "foo()", "count()", "x:mtu", "'open", "/mtu]", "a b", "!", "$v", "a:", "()",
 		strings.Repeat("(", 1000), "concat('a')", strings.Repeat("a", 20000),
 	} {
 		if _, err := xpath.Compile(text, resolve); err == nil {
@@ -219,6 +225,7 @@ func TestReads(t *testing.T) {
 		"ancestor::route4/spi":                       "route4/id own, route4/spi own",
 		"../following-sibling::route4/net | self::*": "gateway/ip own, route4/id, route4/id own, route4/net",
 		"//v:nat-ip": "public-interface4/nat-ip, public-interface6/nat-ip",
+		"count(following::v:no-such | preceding::no-such)": "",
 	} {
 		var got []string
 		for _, r := range compile(t, text).Reads(gateway) {

@@ -518,26 +518,48 @@ func (s *step) from(st *state, n Node) []Node {
 		}
 	case "following-sibling", "preceding-sibling":
 		backward = s.axis == "preceding-sibling"
-		if up := n.Parent(); up != nil {
-			seen := false
-			up.Children(func(c Node) bool {
-				if c.ID() == n.ID() {
-					seen = true
-				} else if seen != backward {
-					take(c)
-				}
-				return true
-			})
-		}
+		siblings(n, backward, take)
 		if backward {
 			slices.Reverse(out)
 		}
+	case "following":
+		for ; n != nil; n = n.Parent() {
+			siblings(n, false, func(c Node) bool { take(c); descend(c, take); return true })
+		}
+	case "preceding": // in the order of the document: from the root down
+		backward = true
+		var line []Node
+		for ; n != nil; n = n.Parent() {
+			line = append(line, n)
+		}
+		for _, a := range slices.Backward(line) {
+			siblings(a, true, func(c Node) bool { take(c); descend(c, take); return true })
+		}
+		slices.Reverse(out)
 	}
 	out = st.filtered(out, s.filter)
 	if backward { // positions count from the node; sets are in the order of the document
 		slices.Reverse(out)
 	}
 	return out
+}
+
+// siblings calls take with the node's siblings before it, or those behind it, in
+// the order of the document.
+func siblings(n Node, before bool, take func(Node) bool) {
+	up := n.Parent()
+	if up == nil {
+		return
+	}
+	seen := false
+	up.Children(func(c Node) bool {
+		if c.ID() == n.ID() {
+			seen = true
+		} else if seen != before {
+			take(c)
+		}
+		return true
+	})
 }
 
 func descend(n Node, take func(Node) bool) {

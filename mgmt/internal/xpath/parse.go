@@ -408,7 +408,8 @@ func (p *parser) steps(l *path) error {
 
 var axes = map[string]bool{
 	"child": true, "descendant": true, "parent": true, "ancestor": true, "self": true, "descendant-or-self": true,
-	"ancestor-or-self": true, "following-sibling": true, "preceding-sibling": true, "attribute": true, "namespace": true,
+	"ancestor-or-self": true, "following-sibling": true, "preceding-sibling": true, "following": true, "preceding": true,
+	"attribute": true, "namespace": true,
 }
 
 func (p *parser) step() (*step, error) {

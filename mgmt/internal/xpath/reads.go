@@ -241,6 +241,12 @@ func (r *reader) step(s *step, at place, take func(place)) {
 		if up := at.n.Parent; up != nil {
 			children(place{up, at.own})
 		}
+	case "following", "preceding": // wherever that is
+		root := at.n
+		for root.Parent != nil {
+			root = root.Parent
+		}
+		root.Walk(func(c *schema.Node) { take(place{c, false}) })
 	case "descendant-or-self", "descendant":
 		if s.axis == "descendant-or-self" {
 			take(at)
