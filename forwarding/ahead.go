@@ -25,8 +25,9 @@ type ahead struct {
 	keys   [esp.BatchSize]*aesgcm.Key
 	counts [esp.BatchSize]*tables.RouteCounts
 	peers  [esp.BatchSize]*tables.PeerEntry
-	routes [esp.BatchSize]*tables.RouteEntry
 	slots  [esp.BatchSize]*atomic.Uint64
+	spis   [esp.BatchSize]uint32
+	refs   [esp.BatchSize]uint32
 }
 
 // What is used of values for each packet, in bytes: their first ones.
@@ -47,7 +48,7 @@ func (w *worker) sendsBy(routes []uint32) {
 		if int(r) >= len(t.Routes) || int(r) >= len(w.active) || int(r) >= len(w.routes) {
 			continue
 		}
-		p.peers[n], p.routes[n], p.counts[n] = t.PeerAt(r, w.a.index), &t.Routes[r], &w.routes[r]
+		p.peers[n], p.counts[n] = t.PeerAt(r, w.a.index), &w.routes[r]
 		n++
 		if i := tables.SAIndex(atomic.LoadUint32(&w.active[r])); i < len(w.mem.SAs) {
 			p.sas[m], p.keys[m] = &w.mem.SAs[i], &w.keys.keys[i].GCM
@@ -56,33 +57,36 @@ func (w *worker) sendsBy(routes []uint32) {
 	}
 	prefetch.Lines(p.sas[:m], hotSA)
 	prefetch.Lines(p.peers[:n], 1)
-	prefetch.Lines(p.routes[:n], 1)
 	prefetch.Lines(p.counts[:n], hotCounts)
 	aesgcm.Prefetch(p.keys[:m])
 }
 
 // cameBy asks for what frames from the public network need, if they are ESP
-// packets.
-func (w *worker) cameBy(rx []pktbuf.Packet) {
+// packets. It returns the references of their SAs, or nil where it has nothing
+// to ask for.
+func (w *worker) cameBy(rx []pktbuf.Packet) []uint32 {
 	if w.a.tables.Count() < manyRoutes {
-		return
+		return nil
 	}
 	p := &w.ahead
 	at := wire.EthernetLen + w.a.outerLen
-	spi := func(k pktbuf.Packet) uint32 { return wire.Be32(w.pool.Head(k)[at:]) }
+	spis, refs := p.spis[:len(rx)], p.refs[:len(rx)]
 	for i, k := range rx {
-		p.slots[i] = w.spis.slot(spi(k))
+		spis[i] = wire.Be32(w.pool.Head(k)[at&(pktbuf.HeadLen-1):])
+		p.slots[i&(esp.BatchSize-1)] = w.spis.slot(spis[i])
 	}
 	prefetch.Lines(p.slots[:len(rx)], 1)
 	m := 0
-	for _, k := range rx {
-		if i := tables.SAIndex(w.spis.find(spi(k))); i < len(w.mem.SAs) {
+	for i, spi := range spis {
+		refs[i] = w.spis.find(spi)
+		if i := tables.SAIndex(refs[i]); i < len(w.mem.SAs) {
 			p.sas[m], p.keys[m] = &w.mem.SAs[i], &w.keys.keys[i].GCM
 			m++
 		}
 	}
 	prefetch.Lines(p.sas[:m], hotSA)
 	aesgcm.Prefetch(p.keys[:m])
+	return refs
 }
 
 // countsOf asks for the counts of the m packets' routes.

@@ -35,7 +35,6 @@ func (w *worker) inbound() int {
 	if a.public.vlan != 0 {
 		rx = w.untag(&a.public, rx)
 	}
-	w.cameBy(rx)
 	m := w.sortPublic(rx)
 	if m == 0 {
 		return n

@@ -98,13 +98,14 @@ func (w *worker) sortPrivate(rx []pktbuf.Packet) (m4, m6 int) {
 // sortPublic queues the ESP packets of a batch for the cipher and returns how
 // many there are.
 func (w *worker) sortPublic(rx []pktbuf.Packet) (m int) {
+	refs := w.cameBy(rx)
 	if w.a.v6 {
-		return w.sortPublic6(rx)
+		return w.sortPublic6(rx, refs)
 	}
 	s := &w.a.public
 	pool, first, own := w.pool, s.us, s.self.IP
 	var run espRun
-	for _, k := range rx {
+	for i, k := range rx {
 		h := pool.Head(k)
 		p := loadHeader4((*[wire.IPv4Len]byte)(h[wire.EthernetLen:]))
 		total := p.total()
@@ -112,11 +113,15 @@ func (w *worker) sortPublic(rx []pktbuf.Packet) (m int) {
 			p.protocol() == wire.ProtoESP && !p.fragment() && p.dst() == own &&
 			total >= wire.IPv4Len && wire.EthernetLen+total <= int(k.Len) && p.valid() {
 			k.Off, k.Len = k.Off+wire.EthernetLen+wire.IPv4Len, uint16(total-wire.IPv4Len)
-			if !w.follows(&run, k, m) {
-				m = w.classifyESP(k, m, 0)
-				continue
+			ref := uint32(0)
+			if i < len(refs) {
+				ref = refs[i]
 			}
-			m++
+			if w.follows(&run, k, m, ref) {
+				m++
+			} else {
+				m = w.classifyESP(k, m, 0)
+			}
 			continue
 		}
 		m = w.classifyPublic(k, m)
@@ -124,22 +129,26 @@ func (w *worker) sortPublic(rx []pktbuf.Packet) (m int) {
 	return m
 }
 
-func (w *worker) sortPublic6(rx []pktbuf.Packet) (m int) {
+func (w *worker) sortPublic6(rx []pktbuf.Packet, refs []uint32) (m int) {
 	s := &w.a.public
 	pool, first := w.pool, s.us
 	var run espRun
-	for _, k := range rx {
+	for i, k := range rx {
 		h := pool.Head(k)
 		p := header6(wire.Le64(h[wire.EthernetLen:]))
 		if wire.Le64(h[:])&unicast == first && wire.Le16(h[12:]) == type6 && p.plain() &&
 			p.next() == wire.ProtoESP && *(*[16]byte)(h[wire.EthernetLen+24:]) == s.self.IP6 &&
 			wire.EthernetLen+wire.IPv6Len+p.length() <= int(k.Len) {
 			k.Off, k.Len = k.Off+wire.EthernetLen+wire.IPv6Len, uint16(p.length())
-			if !w.follows(&run, k, m) {
-				m = w.classifyESP(k, m, 0)
-				continue
+			ref := uint32(0)
+			if i < len(refs) {
+				ref = refs[i]
 			}
-			m++
+			if w.follows(&run, k, m, ref) {
+				m++
+			} else {
+				m = w.classifyESP(k, m, 0)
+			}
 			continue
 		}
 		m = w.classifyPublic6(k, m)
@@ -206,12 +215,15 @@ type espRun struct {
 
 // follows queues the ESP packet k at place m of the cipher's batch, if its number
 // is above all that were seen of its SA, and in the same span of 2^32 (see
-// esp.Infer). Otherwise it returns false and has done nothing.
-func (w *worker) follows(r *espRun, k pktbuf.Packet, m int) bool {
+// esp.Infer). Otherwise it returns false and has done nothing. Ref is its SA's
+// reference, where that is known already.
+func (w *worker) follows(r *espRun, k pktbuf.Packet, m int, ref uint32) bool {
 	h := w.pool.Head(k)
 	spi, low := wire.Be32(h[0:]), wire.Be32(h[4:])
 	if spi != r.spi || r.sa == nil {
-		ref := w.spis.find(spi)
+		if ref == 0 {
+			ref = w.spis.find(spi)
+		}
 		i := tables.SAIndex(ref)
 		if ref == 0 || i >= len(w.mem.SAs) {
 			return false
