@@ -27,9 +27,11 @@ import (
 	"vita/keying/ske"
 	"vita/mgmt/access"
 	"vita/mgmt/datastore"
+	"vita/mgmt/nacm"
 	"vita/mgmt/netconf"
 	"vita/mgmt/notify"
 	"vita/mgmt/restconf"
+	"vita/mgmt/setup"
 	"vita/mgmt/translate"
 )
 
@@ -40,7 +42,9 @@ type CommitCmd struct {
 	Routes int  `default:"1000" help:"Routes that are configured."`
 	Rounds int  `default:"100" help:"Times that each operation is measured."`
 	Bare   bool `help:"No engine behind the servers."`
-	JSON   bool `name:"json" help:"Print one JSON object."`
+
+	Access string `default:"admin" enum:"off,admin,rules" help:"Access control: off; admin: on, asked by an administrator; rules: by a user whose rules are about other things than routes."`
+	JSON   bool   `name:"json" help:"Print one JSON object."`
 }
 
 // commitResult is what is printed. Memory and processor time are those of
@@ -80,8 +84,9 @@ type plane struct {
 	close             func() error
 }
 
-// startPlane starts the servers, and an engine for so many routes; none for 0.
-func startPlane(routes int) (*plane, error) {
+// startPlane starts the servers, with or without access control, and an engine for
+// so many routes; none for 0.
+func startPlane(control string, routes int) (*plane, error) {
 	dir, err := os.MkdirTemp("", "vitabench")
 	if err != nil {
 		return nil, err
@@ -100,9 +105,7 @@ func startPlane(routes int) (*plane, error) {
 		return nil, err
 	}
 	line := string(ssh.MarshalAuthorizedKey(signer.PublicKey()))
-	if err := users.Add(access.User{Name: benchUser, PasswordHash: hash, Keys: []string{line}}); err != nil {
-		return nil, err
-	}
+	bench := access.User{Name: benchUser, PasswordHash: hash, Keys: []string{line}}
 	host, err := access.HostKey(dir)
 	if err != nil {
 		return nil, err
@@ -122,9 +125,19 @@ func startPlane(routes int) (*plane, error) {
 		}
 	}
 	events := notify.New(0)
-	store, err := datastore.Open(datastore.Options{Dir: dir, Applier: applier, Events: notify.Configuration{Hub: events}})
+	o := datastore.Options{Dir: dir, Applier: applier, Events: notify.Configuration{Hub: events}}
+	if control == "off" {
+		users = access.NewUsers(bench)
+	} else {
+		o.Access = &nacm.Control{}
+		o.Followers = []datastore.Follower{{Module: access.Module, Name: access.Node, Prepare: users.Prepare}}
+	}
+	store, err := datastore.Open(o)
 	if err == nil {
 		err = store.Start(ctx)
+	}
+	if err == nil && control != "off" {
+		err = setup.First(ctx, store, []access.User{bench})
 	}
 	if err != nil {
 		cancel()
@@ -247,6 +260,15 @@ func benchRoute(n int) string {
 		n, n>>16, n>>8&255, n&255, 1000+n, n)
 }
 
+// benchRules make the user one who may change the gateway, cannot see its users,
+// and is no administrator.
+const benchRules = `<nacm xmlns="urn:ietf:params:xml:ns:yang:ietf-netconf-acm" xmlns:nc="urn:ietf:params:xml:ns:netconf:base:1.0" xmlns:sys="urn:ietf:params:xml:ns:yang:ietf-system">
+<groups><group><name>admin</name><user-name nc:operation="delete">` + benchUser + `</user-name></group><group><name>operator</name><user-name>` + benchUser + `</user-name></group></groups>
+<rule-list><name>operator</name><group>operator</group>
+<rule><name>users</name><path>/sys:system</path><action>deny</action></rule>
+<rule><name>gateway</name><module-name>vita-esp-gateway</module-name><action>permit</action></rule>
+</rule-list></nacm>`
+
 func edited(config string) string {
 	return `<edit-config><target><candidate/></target><config>` + config + `</config></edit-config>`
 }
@@ -274,7 +296,7 @@ func (c *CommitCmd) Run() error {
 	if c.Bare {
 		routes = 0
 	}
-	p, err := startPlane(routes)
+	p, err := startPlane(c.Access, routes)
 	if err != nil {
 		return err
 	}
@@ -296,6 +318,9 @@ func (c *CommitCmd) Run() error {
 func (c *CommitCmd) measure(p *plane) (r commitResult, err error) {
 	r.Routes, r.DataPlane = c.Routes, !c.Bare
 	s, err := p.connect()
+	if err == nil && c.Access == "rules" {
+		_, err = s.rpc(`<edit-config><target><running/></target><config>`+benchRules+`</config></edit-config>`, "<ok/>")
+	}
 	if err != nil {
 		return r, err
 	}
