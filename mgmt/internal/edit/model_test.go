@@ -722,7 +722,7 @@ func TestReference(t *testing.T) {
 			t.Errorf("%d of %d are %s: the test tests little", refused[tag], *edits, tag)
 		}
 	}
-	if whens < *edits/300 || moved < *edits/300 {
+	if whens < *edits/300 || moved < *edits/1000 {
 		t.Errorf("%d changes by when, %d moves: the test tests little", whens, moved)
 	}
 }
