@@ -149,18 +149,16 @@ GLOBL polynomial<>(SB), RODATA|NOPTR, $64
 // func small512Seal128(ops **byte, n int)
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2, CMOV, VAES, VPCLMULQDQ
 TEXT ·small512Seal128(SB), NOSPLIT, $0-16
-	MOVQ      ops+0(FP), DI
-	MOVQ      n+8(FP), SI
-	MOVQ      $+34952, AX
-	KMOVQ     AX, K7
-	XORL      DX, DX
-	MOVQ      $-1, R13
-	VMOVDQU64 counterFirst<>+0(SB), Z24
-	VMOVDQU64 counterSecond<>+0(SB), Z25
-	VMOVDQU64 reverse<>+0(SB), Z27
-	VMOVDQU64 polynomial<>+0(SB), Z28
-
-small512Seal128_loop:
+	MOVQ            ops+0(FP), DI
+	MOVQ            n+8(FP), SI
+	MOVQ            $+34952, AX
+	KMOVQ           AX, K7
+	XORL            DX, DX
+	MOVQ            $-1, R13
+	VMOVDQU64       counterFirst<>+0(SB), Z24
+	VMOVDQU64       counterSecond<>+0(SB), Z25
+	VMOVDQU64       reverse<>+0(SB), Z27
+	VMOVDQU64       polynomial<>+0(SB), Z28
 	MOVQ            (DI), BX
 	MOVQ            (BX), R8
 	VBROADCASTI32X4 8(BX), Z0
@@ -173,18 +171,6 @@ small512Seal128_loop:
 	VMOVDQA64       Z2, Z3
 	VMOVDQA32       Z24, K7, Z2
 	VMOVDQA32       Z25, K7, Z3
-	MOVQ            16(DI), BX
-	MOVQ            (BX), R10
-	VBROADCASTI32X4 8(BX), Z4
-	VMOVDQA64       Z4, Z5
-	VMOVDQA32       Z24, K7, Z4
-	VMOVDQA32       Z25, K7, Z5
-	MOVQ            24(DI), BX
-	MOVQ            (BX), R11
-	VBROADCASTI32X4 8(BX), Z6
-	VMOVDQA64       Z6, Z7
-	VMOVDQA32       Z24, K7, Z6
-	VMOVDQA32       Z25, K7, Z7
 	VBROADCASTI32X4 656(R8), Z11
 	VPXORQ          Z11, Z0, Z0
 	VPXORQ          Z11, Z1, Z1
@@ -251,6 +237,20 @@ small512Seal128_loop:
 	VBROADCASTI32X4 816(R9), Z31
 	VAESENCLAST     Z31, Z2, Z2
 	VAESENCLAST     Z31, Z3, Z3
+
+small512Seal128_loop:
+	MOVQ            16(DI), BX
+	MOVQ            (BX), R10
+	VBROADCASTI32X4 8(BX), Z4
+	VMOVDQA64       Z4, Z5
+	VMOVDQA32       Z24, K7, Z4
+	VMOVDQA32       Z25, K7, Z5
+	MOVQ            24(DI), BX
+	MOVQ            (BX), R11
+	VBROADCASTI32X4 8(BX), Z6
+	VMOVDQA64       Z6, Z7
+	VMOVDQA32       Z24, K7, Z6
+	VMOVDQA32       Z25, K7, Z7
 	VBROADCASTI32X4 656(R10), Z11
 	VMOVDQA64       X0, X26
 	VPXORQ          Z11, Z4, Z4
@@ -481,14 +481,32 @@ small512Seal128_1_stored:
 	VAESENCLAST     Z31, Z6, Z6
 	VPXORQ          Z29, Z21, Z21
 	VAESENCLAST     Z31, Z7, Z7
+	SUBQ            $0x04, SI
+	JZ              small512Seal128_last
+	ADDQ            $0x20, DI
+	MOVQ            (DI), BX
+	MOVQ            (BX), R8
+	VBROADCASTI32X4 8(BX), Z0
+	VMOVDQA64       Z0, Z1
+	VMOVDQA32       Z24, K7, Z0
+	VMOVDQA32       Z25, K7, Z1
+	MOVQ            8(DI), BX
+	MOVQ            (BX), R9
+	VBROADCASTI32X4 8(BX), Z2
+	VMOVDQA64       Z2, Z3
+	VMOVDQA32       Z24, K7, Z2
+	VMOVDQA32       Z25, K7, Z3
+	VBROADCASTI32X4 656(R8), Z11
 	VINSERTI64X2    $0x02, X4, Z26, Z26
-	MOVQ            16(DI), BX
+	MOVQ            -16(DI), BX
 	MOVQ            48(BX), R12
 	MOVQ            56(BX), CX
+	VPXORQ          Z11, Z0, Z0
 	MOVQ            CX, AX
 	BZHIQ           AX, R13, AX
 	ANDQ            $-65536, AX
 	KMOVQ           AX, K1
+	VPXORQ          Z11, Z1, Z1
 	MOVQ            CX, AX
 	SUBQ            $+64, AX
 	CMOVQLT         DX, AX
@@ -501,23 +519,309 @@ small512Seal128_1_stored:
 	VPXORQ          Z8, Z5, Z5
 	VMOVDQU8.Z      Z5, K2, Z10
 	CMPQ            CX, $0x40
-	JLT             small512Seal128_2_part
+	JLT             small512Seal128_next2_part
 	VEXTRACTI64X2   $0x01, Z9, (R12)
 	VEXTRACTI64X4   $0x01, Z9, 16(R12)
-	JEQ             small512Seal128_2_stored
+	JEQ             small512Seal128_next2_stored
 	CMPQ            CX, $0x50
-	JNE             small512Seal128_2_second
+	JNE             small512Seal128_next2_second
 	VMOVDQU         X10, 48(R12)
-	JMP             small512Seal128_2_stored
+	JMP             small512Seal128_next2_stored
 
-small512Seal128_2_second:
+small512Seal128_next2_second:
 	VMOVDQU8 Z10, K2, 48(R12)
-	JMP      small512Seal128_2_stored
+	JMP      small512Seal128_next2_stored
 
-small512Seal128_2_part:
+small512Seal128_next2_part:
 	VMOVDQU8 Z9, K1, -16(R12)
 
-small512Seal128_2_stored:
+small512Seal128_next2_stored:
+	VBROADCASTI32X4 656(R9), Z31
+	MOVQ            32(BX), R15
+	BZHIQ           R15, R13, AX
+	KMOVQ           AX, K3
+	MOVQ            24(BX), AX
+	VMOVDQU8.Z      (AX), K3, X8
+	VPXORQ          Z8, Z9, Z9
+	VPXORQ          Z31, Z2, Z2
+	VPSHUFB         Z27, Z9, Z9
+	VPSHUFB         Z27, Z10, Z10
+	VPXORQ          Z31, Z3, Z3
+	LEAQ            -16(CX), AX
+	VMOVQ           AX, X8
+	VPINSRQ         $0x01, R15, X8, X8
+	VPSLLQ          $0x03, X8, X8
+	VSHUFI64X2      $0x00, Z8, Z8, Z8
+	VBROADCASTI32X4 672(R8), Z11
+	LEAQ            15(CX), AX
+	SHRQ            $0x04, AX
+	LEAQ            (AX)(AX*1), R12
+	MOVL            $0x00000003, BX
+	SHLXQ           R12, BX, BX
+	KMOVQ           BX, K3
+	VPXORQ          Z8, Z9, K3, Z9
+	KSHIFTRQ        $0x08, K3, K3
+	VPXORQ          Z8, Z10, K3, Z10
+	INCQ            AX
+	NEGQ            AX
+	SHLQ            $0x04, AX
+	ADDQ            R10, AX
+	VMOVDQU64       512(AX), Z8
+	VAESENC         Z11, Z0, Z0
+	VPCLMULQDQ      $0x11, Z8, Z9, Z14
+	VAESENC         Z11, Z1, Z1
+	VPCLMULQDQ      $0x00, Z8, Z9, Z18
+	VPSHUFD         $0x4e, Z9, Z29
+	VBROADCASTI32X4 672(R9), Z31
+	VPXORQ          Z29, Z9, Z9
+	VAESENC         Z31, Z2, Z2
+	VPSHUFD         $0x4e, Z8, Z30
+	VPXORQ          Z30, Z8, Z8
+	VAESENC         Z31, Z3, Z3
+	VPCLMULQDQ      $0x00, Z8, Z9, Z22
+	VBROADCASTI32X4 688(R8), Z11
+	VMOVDQU64       576(AX), Z8
+	VPCLMULQDQ      $0x11, Z8, Z10, Z29
+	VAESENC         Z11, Z0, Z0
+	VPXORQ          Z29, Z14, Z14
+	VAESENC         Z11, Z1, Z1
+	VPCLMULQDQ      $0x00, Z8, Z10, Z30
+	VPXORQ          Z30, Z18, Z18
+	VBROADCASTI32X4 688(R9), Z31
+	VPSHUFD         $0x4e, Z10, Z29
+	VAESENC         Z31, Z2, Z2
+	VPXORQ          Z29, Z10, Z10
+	VPSHUFD         $0x4e, Z8, Z30
+	VAESENC         Z31, Z3, Z3
+	VPXORQ          Z30, Z8, Z8
+	VBROADCASTI32X4 704(R8), Z11
+	VPCLMULQDQ      $0x00, Z8, Z10, Z29
+	VPXORQ          Z29, Z22, Z22
+	VAESENC         Z11, Z0, Z0
+	VINSERTI64X2    $0x03, X6, Z26, Z26
+	VAESENC         Z11, Z1, Z1
+	MOVQ            -8(DI), BX
+	MOVQ            48(BX), R12
+	MOVQ            56(BX), CX
+	MOVQ            CX, AX
+	BZHIQ           AX, R13, AX
+	ANDQ            $-65536, AX
+	KMOVQ           AX, K4
+	VBROADCASTI32X4 704(R9), Z31
+	MOVQ            CX, AX
+	SUBQ            $+64, AX
+	CMOVQLT         DX, AX
+	BZHIQ           AX, R13, AX
+	KMOVQ           AX, K5
+	VAESENC         Z31, Z2, Z2
+	VMOVDQU8.Z      -16(R12), K4, Z8
+	VPXORQ          Z8, Z6, Z6
+	VMOVDQU8.Z      Z6, K4, Z9
+	VMOVDQU8.Z      48(R12), K5, Z8
+	VPXORQ          Z8, Z7, Z7
+	VMOVDQU8.Z      Z7, K5, Z10
+	CMPQ            CX, $0x40
+	JLT             small512Seal128_next3_part
+	VEXTRACTI64X2   $0x01, Z9, (R12)
+	VEXTRACTI64X4   $0x01, Z9, 16(R12)
+	JEQ             small512Seal128_next3_stored
+	CMPQ            CX, $0x50
+	JNE             small512Seal128_next3_second
+	VMOVDQU         X10, 48(R12)
+	JMP             small512Seal128_next3_stored
+
+small512Seal128_next3_second:
+	VMOVDQU8 Z10, K5, 48(R12)
+	JMP      small512Seal128_next3_stored
+
+small512Seal128_next3_part:
+	VMOVDQU8 Z9, K4, -16(R12)
+
+small512Seal128_next3_stored:
+	MOVQ            32(BX), R15
+	BZHIQ           R15, R13, AX
+	KMOVQ           AX, K6
+	MOVQ            24(BX), AX
+	VMOVDQU8.Z      (AX), K6, X8
+	VPXORQ          Z8, Z9, Z9
+	VAESENC         Z31, Z3, Z3
+	VPSHUFB         Z27, Z9, Z9
+	VBROADCASTI32X4 720(R8), Z11
+	VPSHUFB         Z27, Z10, Z10
+	LEAQ            -16(CX), AX
+	VMOVQ           AX, X8
+	VPINSRQ         $0x01, R15, X8, X8
+	VPSLLQ          $0x03, X8, X8
+	VSHUFI64X2      $0x00, Z8, Z8, Z8
+	VAESENC         Z11, Z0, Z0
+	LEAQ            15(CX), AX
+	SHRQ            $0x04, AX
+	LEAQ            (AX)(AX*1), R12
+	MOVL            $0x00000003, BX
+	SHLXQ           R12, BX, BX
+	KMOVQ           BX, K6
+	VPXORQ          Z8, Z9, K6, Z9
+	KSHIFTRQ        $0x08, K6, K6
+	VPXORQ          Z8, Z10, K6, Z10
+	INCQ            AX
+	VAESENC         Z11, Z1, Z1
+	NEGQ            AX
+	SHLQ            $0x04, AX
+	ADDQ            R11, AX
+	VMOVDQU64       512(AX), Z8
+	VPCLMULQDQ      $0x11, Z8, Z9, Z15
+	VBROADCASTI32X4 720(R9), Z31
+	VPCLMULQDQ      $0x00, Z8, Z9, Z19
+	VAESENC         Z31, Z2, Z2
+	VPSHUFD         $0x4e, Z9, Z29
+	VPXORQ          Z29, Z9, Z9
+	VAESENC         Z31, Z3, Z3
+	VPSHUFD         $0x4e, Z8, Z30
+	VBROADCASTI32X4 736(R8), Z11
+	VPXORQ          Z30, Z8, Z8
+	VPCLMULQDQ      $0x00, Z8, Z9, Z23
+	VAESENC         Z11, Z0, Z0
+	VMOVDQU64       576(AX), Z8
+	VAESENC         Z11, Z1, Z1
+	VPCLMULQDQ      $0x11, Z8, Z10, Z29
+	VBROADCASTI32X4 736(R9), Z31
+	VPXORQ          Z29, Z15, Z15
+	VPCLMULQDQ      $0x00, Z8, Z10, Z30
+	VAESENC         Z31, Z2, Z2
+	VPXORQ          Z30, Z19, Z19
+	VAESENC         Z31, Z3, Z3
+	VPSHUFD         $0x4e, Z10, Z29
+	VPXORQ          Z29, Z10, Z10
+	VBROADCASTI32X4 752(R8), Z11
+	VPSHUFD         $0x4e, Z8, Z30
+	VAESENC         Z11, Z0, Z0
+	VPXORQ          Z30, Z8, Z8
+	VPCLMULQDQ      $0x00, Z8, Z10, Z29
+	VAESENC         Z11, Z1, Z1
+	VPXORQ          Z29, Z23, Z23
+	VBROADCASTI32X4 752(R9), Z31
+	VSHUFI64X2      $0x44, Z13, Z12, Z8
+	VSHUFI64X2      $0xee, Z13, Z12, Z9
+	VAESENC         Z31, Z2, Z2
+	VPXORQ          Z8, Z9, Z8
+	VAESENC         Z31, Z3, Z3
+	VSHUFI64X2      $0x44, Z15, Z14, Z10
+	VSHUFI64X2      $0xee, Z15, Z14, Z29
+	VBROADCASTI32X4 768(R8), Z11
+	VPXORQ          Z10, Z29, Z10
+	VAESENC         Z11, Z0, Z0
+	VSHUFI64X2      $0x88, Z10, Z8, Z9
+	VSHUFI64X2      $0xdd, Z10, Z8, Z29
+	VAESENC         Z11, Z1, Z1
+	VPXORQ          Z9, Z29, Z12
+	VBROADCASTI32X4 768(R9), Z31
+	VSHUFI64X2      $0x44, Z17, Z16, Z8
+	VSHUFI64X2      $0xee, Z17, Z16, Z9
+	VAESENC         Z31, Z2, Z2
+	VPXORQ          Z8, Z9, Z8
+	VAESENC         Z31, Z3, Z3
+	VSHUFI64X2      $0x44, Z19, Z18, Z10
+	VSHUFI64X2      $0xee, Z19, Z18, Z29
+	VBROADCASTI32X4 784(R8), Z11
+	VPXORQ          Z10, Z29, Z10
+	VAESENC         Z11, Z0, Z0
+	VSHUFI64X2      $0x88, Z10, Z8, Z9
+	VSHUFI64X2      $0xdd, Z10, Z8, Z29
+	VAESENC         Z11, Z1, Z1
+	VPXORQ          Z9, Z29, Z16
+	VBROADCASTI32X4 784(R9), Z31
+	VSHUFI64X2      $0x44, Z21, Z20, Z8
+	VSHUFI64X2      $0xee, Z21, Z20, Z9
+	VAESENC         Z31, Z2, Z2
+	VPXORQ          Z8, Z9, Z8
+	VAESENC         Z31, Z3, Z3
+	VSHUFI64X2      $0x44, Z23, Z22, Z10
+	VSHUFI64X2      $0xee, Z23, Z22, Z29
+	VBROADCASTI32X4 800(R8), Z11
+	VPXORQ          Z10, Z29, Z10
+	VAESENC         Z11, Z0, Z0
+	VSHUFI64X2      $0x88, Z10, Z8, Z9
+	VSHUFI64X2      $0xdd, Z10, Z8, Z29
+	VAESENC         Z11, Z1, Z1
+	VPXORQ          Z9, Z29, Z20
+	VBROADCASTI32X4 800(R9), Z31
+	VPTERNLOGQ      $0x96, Z12, Z16, Z20
+	VPCLMULQDQ      $0x01, Z16, Z28, Z8
+	VAESENC         Z31, Z2, Z2
+	VPSHUFD         $0x4e, Z16, Z16
+	VAESENC         Z31, Z3, Z3
+	VPTERNLOGQ      $0x96, Z8, Z16, Z20
+	VPCLMULQDQ      $0x01, Z20, Z28, Z8
+	VBROADCASTI32X4 816(R8), Z11
+	VPSHUFD         $0x4e, Z20, Z20
+	VAESENCLAST     Z11, Z0, Z0
+	VPTERNLOGQ      $0x96, Z8, Z20, Z12
+	VPSHUFB         Z27, Z12, Z12
+	VAESENCLAST     Z11, Z1, Z1
+	VPXORQ          Z26, Z12, Z8
+	VBROADCASTI32X4 816(R9), Z31
+	MOVQ            -32(DI), CX
+	MOVQ            48(CX), BX
+	ADDQ            56(CX), BX
+	VMOVDQU         X8, -16(BX)
+	MOVB            $0x01, 72(CX)
+	MOVQ            -24(DI), CX
+	MOVQ            48(CX), BX
+	ADDQ            56(CX), BX
+	VEXTRACTI64X2   $0x01, Z8, -16(BX)
+	MOVB            $0x01, 72(CX)
+	VAESENCLAST     Z31, Z2, Z2
+	MOVQ            -16(DI), CX
+	MOVQ            48(CX), BX
+	ADDQ            56(CX), BX
+	VEXTRACTI64X2   $0x02, Z8, -16(BX)
+	MOVB            $0x01, 72(CX)
+	VAESENCLAST     Z31, Z3, Z3
+	MOVQ            -8(DI), CX
+	MOVQ            48(CX), BX
+	ADDQ            56(CX), BX
+	VEXTRACTI64X2   $0x03, Z8, -16(BX)
+	MOVB            $0x01, 72(CX)
+	JMP             small512Seal128_loop
+
+small512Seal128_last:
+	VINSERTI64X2  $0x02, X4, Z26, Z26
+	MOVQ          16(DI), BX
+	MOVQ          48(BX), R12
+	MOVQ          56(BX), CX
+	MOVQ          CX, AX
+	BZHIQ         AX, R13, AX
+	ANDQ          $-65536, AX
+	KMOVQ         AX, K1
+	MOVQ          CX, AX
+	SUBQ          $+64, AX
+	CMOVQLT       DX, AX
+	BZHIQ         AX, R13, AX
+	KMOVQ         AX, K2
+	VMOVDQU8.Z    -16(R12), K1, Z8
+	VPXORQ        Z8, Z4, Z4
+	VMOVDQU8.Z    Z4, K1, Z9
+	VMOVDQU8.Z    48(R12), K2, Z8
+	VPXORQ        Z8, Z5, Z5
+	VMOVDQU8.Z    Z5, K2, Z10
+	CMPQ          CX, $0x40
+	JLT           small512Seal128_last2_part
+	VEXTRACTI64X2 $0x01, Z9, (R12)
+	VEXTRACTI64X4 $0x01, Z9, 16(R12)
+	JEQ           small512Seal128_last2_stored
+	CMPQ          CX, $0x50
+	JNE           small512Seal128_last2_second
+	VMOVDQU       X10, 48(R12)
+	JMP           small512Seal128_last2_stored
+
+small512Seal128_last2_second:
+	VMOVDQU8 Z10, K2, 48(R12)
+	JMP      small512Seal128_last2_stored
+
+small512Seal128_last2_part:
+	VMOVDQU8 Z9, K1, -16(R12)
+
+small512Seal128_last2_stored:
 	MOVQ          32(BX), R15
 	BZHIQ         R15, R13, AX
 	KMOVQ         AX, K3
@@ -583,23 +887,23 @@ small512Seal128_2_stored:
 	VPXORQ        Z8, Z7, Z7
 	VMOVDQU8.Z    Z7, K5, Z10
 	CMPQ          CX, $0x40
-	JLT           small512Seal128_3_part
+	JLT           small512Seal128_last3_part
 	VEXTRACTI64X2 $0x01, Z9, (R12)
 	VEXTRACTI64X4 $0x01, Z9, 16(R12)
-	JEQ           small512Seal128_3_stored
+	JEQ           small512Seal128_last3_stored
 	CMPQ          CX, $0x50
-	JNE           small512Seal128_3_second
+	JNE           small512Seal128_last3_second
 	VMOVDQU       X10, 48(R12)
-	JMP           small512Seal128_3_stored
+	JMP           small512Seal128_last3_stored
 
-small512Seal128_3_second:
+small512Seal128_last3_second:
 	VMOVDQU8 Z10, K5, 48(R12)
-	JMP      small512Seal128_3_stored
+	JMP      small512Seal128_last3_stored
 
-small512Seal128_3_part:
+small512Seal128_last3_part:
 	VMOVDQU8 Z9, K4, -16(R12)
 
-small512Seal128_3_stored:
+small512Seal128_last3_stored:
 	MOVQ          32(BX), R15
 	BZHIQ         R15, R13, AX
 	KMOVQ         AX, K6
@@ -645,65 +949,62 @@ small512Seal128_3_stored:
 	VPXORQ        Z30, Z8, Z8
 	VPCLMULQDQ    $0x00, Z8, Z10, Z29
 	VPXORQ        Z29, Z23, Z23
-	VSHUFI64X2    $0x44, Z13, Z12, Z0
-	VSHUFI64X2    $0xee, Z13, Z12, Z1
-	VPXORQ        Z0, Z1, Z0
-	VSHUFI64X2    $0x44, Z15, Z14, Z2
-	VSHUFI64X2    $0xee, Z15, Z14, Z3
-	VPXORQ        Z2, Z3, Z2
-	VSHUFI64X2    $0x88, Z2, Z0, Z1
-	VSHUFI64X2    $0xdd, Z2, Z0, Z3
-	VPXORQ        Z1, Z3, Z12
-	VSHUFI64X2    $0x44, Z17, Z16, Z0
-	VSHUFI64X2    $0xee, Z17, Z16, Z1
-	VPXORQ        Z0, Z1, Z0
-	VSHUFI64X2    $0x44, Z19, Z18, Z2
-	VSHUFI64X2    $0xee, Z19, Z18, Z3
-	VPXORQ        Z2, Z3, Z2
-	VSHUFI64X2    $0x88, Z2, Z0, Z1
-	VSHUFI64X2    $0xdd, Z2, Z0, Z3
-	VPXORQ        Z1, Z3, Z16
-	VSHUFI64X2    $0x44, Z21, Z20, Z0
-	VSHUFI64X2    $0xee, Z21, Z20, Z1
-	VPXORQ        Z0, Z1, Z0
-	VSHUFI64X2    $0x44, Z23, Z22, Z2
-	VSHUFI64X2    $0xee, Z23, Z22, Z3
-	VPXORQ        Z2, Z3, Z2
-	VSHUFI64X2    $0x88, Z2, Z0, Z1
-	VSHUFI64X2    $0xdd, Z2, Z0, Z3
-	VPXORQ        Z1, Z3, Z20
+	VSHUFI64X2    $0x44, Z13, Z12, Z8
+	VSHUFI64X2    $0xee, Z13, Z12, Z9
+	VPXORQ        Z8, Z9, Z8
+	VSHUFI64X2    $0x44, Z15, Z14, Z10
+	VSHUFI64X2    $0xee, Z15, Z14, Z29
+	VPXORQ        Z10, Z29, Z10
+	VSHUFI64X2    $0x88, Z10, Z8, Z9
+	VSHUFI64X2    $0xdd, Z10, Z8, Z29
+	VPXORQ        Z9, Z29, Z12
+	VSHUFI64X2    $0x44, Z17, Z16, Z8
+	VSHUFI64X2    $0xee, Z17, Z16, Z9
+	VPXORQ        Z8, Z9, Z8
+	VSHUFI64X2    $0x44, Z19, Z18, Z10
+	VSHUFI64X2    $0xee, Z19, Z18, Z29
+	VPXORQ        Z10, Z29, Z10
+	VSHUFI64X2    $0x88, Z10, Z8, Z9
+	VSHUFI64X2    $0xdd, Z10, Z8, Z29
+	VPXORQ        Z9, Z29, Z16
+	VSHUFI64X2    $0x44, Z21, Z20, Z8
+	VSHUFI64X2    $0xee, Z21, Z20, Z9
+	VPXORQ        Z8, Z9, Z8
+	VSHUFI64X2    $0x44, Z23, Z22, Z10
+	VSHUFI64X2    $0xee, Z23, Z22, Z29
+	VPXORQ        Z10, Z29, Z10
+	VSHUFI64X2    $0x88, Z10, Z8, Z9
+	VSHUFI64X2    $0xdd, Z10, Z8, Z29
+	VPXORQ        Z9, Z29, Z20
 	VPTERNLOGQ    $0x96, Z12, Z16, Z20
-	VPCLMULQDQ    $0x01, Z16, Z28, Z0
+	VPCLMULQDQ    $0x01, Z16, Z28, Z8
 	VPSHUFD       $0x4e, Z16, Z16
-	VPTERNLOGQ    $0x96, Z0, Z16, Z20
-	VPCLMULQDQ    $0x01, Z20, Z28, Z0
+	VPTERNLOGQ    $0x96, Z8, Z16, Z20
+	VPCLMULQDQ    $0x01, Z20, Z28, Z8
 	VPSHUFD       $0x4e, Z20, Z20
-	VPTERNLOGQ    $0x96, Z0, Z20, Z12
+	VPTERNLOGQ    $0x96, Z8, Z20, Z12
 	VPSHUFB       Z27, Z12, Z12
-	VPXORQ        Z26, Z12, Z0
+	VPXORQ        Z26, Z12, Z8
 	MOVQ          (DI), CX
 	MOVQ          48(CX), BX
 	ADDQ          56(CX), BX
-	VMOVDQU       X0, -16(BX)
+	VMOVDQU       X8, -16(BX)
 	MOVB          $0x01, 72(CX)
 	MOVQ          8(DI), CX
 	MOVQ          48(CX), BX
 	ADDQ          56(CX), BX
-	VEXTRACTI64X2 $0x01, Z0, -16(BX)
+	VEXTRACTI64X2 $0x01, Z8, -16(BX)
 	MOVB          $0x01, 72(CX)
 	MOVQ          16(DI), CX
 	MOVQ          48(CX), BX
 	ADDQ          56(CX), BX
-	VEXTRACTI64X2 $0x02, Z0, -16(BX)
+	VEXTRACTI64X2 $0x02, Z8, -16(BX)
 	MOVB          $0x01, 72(CX)
 	MOVQ          24(DI), CX
 	MOVQ          48(CX), BX
 	ADDQ          56(CX), BX
-	VEXTRACTI64X2 $0x03, Z0, -16(BX)
+	VEXTRACTI64X2 $0x03, Z8, -16(BX)
 	MOVB          $0x01, 72(CX)
-	ADDQ          $0x20, DI
-	SUBQ          $0x04, SI
-	JNZ           small512Seal128_loop
 	VZEROUPPER
 	RET
 
@@ -2944,18 +3245,16 @@ large512Seal128_rest2:
 // func small512Open128(ops **byte, n int)
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2, CMOV, VAES, VPCLMULQDQ
 TEXT ·small512Open128(SB), NOSPLIT, $0-16
-	MOVQ      ops+0(FP), DI
-	MOVQ      n+8(FP), SI
-	MOVQ      $+34952, AX
-	KMOVQ     AX, K7
-	XORL      DX, DX
-	MOVQ      $-1, R13
-	VMOVDQU64 counterFirst<>+0(SB), Z24
-	VMOVDQU64 counterSecond<>+0(SB), Z25
-	VMOVDQU64 reverse<>+0(SB), Z27
-	VMOVDQU64 polynomial<>+0(SB), Z28
-
-small512Open128_loop:
+	MOVQ            ops+0(FP), DI
+	MOVQ            n+8(FP), SI
+	MOVQ            $+34952, AX
+	KMOVQ           AX, K7
+	XORL            DX, DX
+	MOVQ            $-1, R13
+	VMOVDQU64       counterFirst<>+0(SB), Z24
+	VMOVDQU64       counterSecond<>+0(SB), Z25
+	VMOVDQU64       reverse<>+0(SB), Z27
+	VMOVDQU64       polynomial<>+0(SB), Z28
 	MOVQ            (DI), BX
 	MOVQ            (BX), R8
 	VBROADCASTI32X4 8(BX), Z0
@@ -2968,18 +3267,6 @@ small512Open128_loop:
 	VMOVDQA64       Z2, Z3
 	VMOVDQA32       Z24, K7, Z2
 	VMOVDQA32       Z25, K7, Z3
-	MOVQ            16(DI), BX
-	MOVQ            (BX), R10
-	VBROADCASTI32X4 8(BX), Z4
-	VMOVDQA64       Z4, Z5
-	VMOVDQA32       Z24, K7, Z4
-	VMOVDQA32       Z25, K7, Z5
-	MOVQ            24(DI), BX
-	MOVQ            (BX), R11
-	VBROADCASTI32X4 8(BX), Z6
-	VMOVDQA64       Z6, Z7
-	VMOVDQA32       Z24, K7, Z6
-	VMOVDQA32       Z25, K7, Z7
 	VBROADCASTI32X4 656(R8), Z11
 	VPXORQ          Z11, Z0, Z0
 	VPXORQ          Z11, Z1, Z1
@@ -3046,6 +3333,20 @@ small512Open128_loop:
 	VBROADCASTI32X4 816(R9), Z31
 	VAESENCLAST     Z31, Z2, Z2
 	VAESENCLAST     Z31, Z3, Z3
+
+small512Open128_loop:
+	MOVQ            16(DI), BX
+	MOVQ            (BX), R10
+	VBROADCASTI32X4 8(BX), Z4
+	VMOVDQA64       Z4, Z5
+	VMOVDQA32       Z24, K7, Z4
+	VMOVDQA32       Z25, K7, Z5
+	MOVQ            24(DI), BX
+	MOVQ            (BX), R11
+	VBROADCASTI32X4 8(BX), Z6
+	VMOVDQA64       Z6, Z7
+	VMOVDQA32       Z24, K7, Z6
+	VMOVDQA32       Z25, K7, Z7
 	VBROADCASTI32X4 656(R10), Z11
 	VMOVDQA64       X0, X26
 	VPXORQ          Z11, Z4, Z4
@@ -3272,10 +3573,27 @@ small512Open128_1_stored:
 	VAESENCLAST     Z31, Z6, Z6
 	VPXORQ          Z29, Z21, Z21
 	VAESENCLAST     Z31, Z7, Z7
+	SUBQ            $0x04, SI
+	JZ              small512Open128_last
+	ADDQ            $0x20, DI
+	MOVQ            (DI), BX
+	MOVQ            (BX), R8
+	VBROADCASTI32X4 8(BX), Z0
+	VMOVDQA64       Z0, Z1
+	VMOVDQA32       Z24, K7, Z0
+	VMOVDQA32       Z25, K7, Z1
+	MOVQ            8(DI), BX
+	MOVQ            (BX), R9
+	VBROADCASTI32X4 8(BX), Z2
+	VMOVDQA64       Z2, Z3
+	VMOVDQA32       Z24, K7, Z2
+	VMOVDQA32       Z25, K7, Z3
+	VBROADCASTI32X4 656(R8), Z11
 	VINSERTI64X2    $0x02, X4, Z26, Z26
-	MOVQ            16(DI), BX
+	MOVQ            -16(DI), BX
 	MOVQ            48(BX), R12
 	MOVQ            56(BX), CX
+	VPXORQ          Z11, Z0, Z0
 	MOVQ            CX, AX
 	BZHIQ           AX, R13, AX
 	ANDQ            $-65536, AX
@@ -3285,28 +3603,322 @@ small512Open128_1_stored:
 	CMOVQLT         DX, AX
 	BZHIQ           AX, R13, AX
 	KMOVQ           AX, K2
+	VPXORQ          Z11, Z1, Z1
 	VMOVDQU8.Z      -16(R12), K1, Z9
 	VPXORQ          Z9, Z4, Z4
 	VMOVDQU8.Z      48(R12), K2, Z10
 	VPXORQ          Z10, Z5, Z5
 	CMPQ            CX, $0x40
-	JLT             small512Open128_2_part
+	JLT             small512Open128_next2_part
 	VEXTRACTI64X2   $0x01, Z4, (R12)
 	VEXTRACTI64X4   $0x01, Z4, 16(R12)
-	JEQ             small512Open128_2_stored
+	JEQ             small512Open128_next2_stored
 	CMPQ            CX, $0x50
-	JNE             small512Open128_2_second
+	JNE             small512Open128_next2_second
 	VMOVDQU         X5, 48(R12)
-	JMP             small512Open128_2_stored
+	JMP             small512Open128_next2_stored
 
-small512Open128_2_second:
+small512Open128_next2_second:
 	VMOVDQU8 Z5, K2, 48(R12)
-	JMP      small512Open128_2_stored
+	JMP      small512Open128_next2_stored
 
-small512Open128_2_part:
+small512Open128_next2_part:
 	VMOVDQU8 Z4, K1, -16(R12)
 
-small512Open128_2_stored:
+small512Open128_next2_stored:
+	VBROADCASTI32X4 656(R9), Z31
+	MOVQ            32(BX), R15
+	BZHIQ           R15, R13, AX
+	KMOVQ           AX, K3
+	MOVQ            24(BX), AX
+	VMOVDQU8.Z      (AX), K3, X8
+	VPXORQ          Z8, Z9, Z9
+	VPSHUFB         Z27, Z9, Z9
+	VPXORQ          Z31, Z2, Z2
+	VPSHUFB         Z27, Z10, Z10
+	VPXORQ          Z31, Z3, Z3
+	LEAQ            -16(CX), AX
+	VMOVQ           AX, X8
+	VPINSRQ         $0x01, R15, X8, X8
+	VPSLLQ          $0x03, X8, X8
+	VSHUFI64X2      $0x00, Z8, Z8, Z8
+	LEAQ            15(CX), AX
+	SHRQ            $0x04, AX
+	LEAQ            (AX)(AX*1), R12
+	MOVL            $0x00000003, BX
+	SHLXQ           R12, BX, BX
+	KMOVQ           BX, K3
+	VPXORQ          Z8, Z9, K3, Z9
+	KSHIFTRQ        $0x08, K3, K3
+	VPXORQ          Z8, Z10, K3, Z10
+	INCQ            AX
+	VBROADCASTI32X4 672(R8), Z11
+	NEGQ            AX
+	SHLQ            $0x04, AX
+	ADDQ            R10, AX
+	VMOVDQU64       512(AX), Z8
+	VAESENC         Z11, Z0, Z0
+	VPCLMULQDQ      $0x11, Z8, Z9, Z14
+	VPCLMULQDQ      $0x00, Z8, Z9, Z18
+	VAESENC         Z11, Z1, Z1
+	VPSHUFD         $0x4e, Z9, Z29
+	VPXORQ          Z29, Z9, Z9
+	VBROADCASTI32X4 672(R9), Z31
+	VPSHUFD         $0x4e, Z8, Z30
+	VAESENC         Z31, Z2, Z2
+	VPXORQ          Z30, Z8, Z8
+	VPCLMULQDQ      $0x00, Z8, Z9, Z22
+	VAESENC         Z31, Z3, Z3
+	VMOVDQU64       576(AX), Z8
+	VBROADCASTI32X4 688(R8), Z11
+	VPCLMULQDQ      $0x11, Z8, Z10, Z29
+	VPXORQ          Z29, Z14, Z14
+	VAESENC         Z11, Z0, Z0
+	VPCLMULQDQ      $0x00, Z8, Z10, Z30
+	VAESENC         Z11, Z1, Z1
+	VPXORQ          Z30, Z18, Z18
+	VPSHUFD         $0x4e, Z10, Z29
+	VBROADCASTI32X4 688(R9), Z31
+	VPXORQ          Z29, Z10, Z10
+	VAESENC         Z31, Z2, Z2
+	VPSHUFD         $0x4e, Z8, Z30
+	VPXORQ          Z30, Z8, Z8
+	VAESENC         Z31, Z3, Z3
+	VPCLMULQDQ      $0x00, Z8, Z10, Z29
+	VPXORQ          Z29, Z22, Z22
+	VBROADCASTI32X4 704(R8), Z11
+	VINSERTI64X2    $0x03, X6, Z26, Z26
+	VAESENC         Z11, Z0, Z0
+	MOVQ            -8(DI), BX
+	MOVQ            48(BX), R12
+	MOVQ            56(BX), CX
+	MOVQ            CX, AX
+	BZHIQ           AX, R13, AX
+	ANDQ            $-65536, AX
+	KMOVQ           AX, K4
+	VAESENC         Z11, Z1, Z1
+	MOVQ            CX, AX
+	SUBQ            $+64, AX
+	CMOVQLT         DX, AX
+	BZHIQ           AX, R13, AX
+	KMOVQ           AX, K5
+	VBROADCASTI32X4 704(R9), Z31
+	VMOVDQU8.Z      -16(R12), K4, Z9
+	VPXORQ          Z9, Z6, Z6
+	VMOVDQU8.Z      48(R12), K5, Z10
+	VPXORQ          Z10, Z7, Z7
+	CMPQ            CX, $0x40
+	JLT             small512Open128_next3_part
+	VEXTRACTI64X2   $0x01, Z6, (R12)
+	VEXTRACTI64X4   $0x01, Z6, 16(R12)
+	JEQ             small512Open128_next3_stored
+	CMPQ            CX, $0x50
+	JNE             small512Open128_next3_second
+	VMOVDQU         X7, 48(R12)
+	JMP             small512Open128_next3_stored
+
+small512Open128_next3_second:
+	VMOVDQU8 Z7, K5, 48(R12)
+	JMP      small512Open128_next3_stored
+
+small512Open128_next3_part:
+	VMOVDQU8 Z6, K4, -16(R12)
+
+small512Open128_next3_stored:
+	MOVQ            32(BX), R15
+	BZHIQ           R15, R13, AX
+	KMOVQ           AX, K6
+	MOVQ            24(BX), AX
+	VMOVDQU8.Z      (AX), K6, X8
+	VPXORQ          Z8, Z9, Z9
+	VAESENC         Z31, Z2, Z2
+	VPSHUFB         Z27, Z9, Z9
+	VAESENC         Z31, Z3, Z3
+	VPSHUFB         Z27, Z10, Z10
+	LEAQ            -16(CX), AX
+	VMOVQ           AX, X8
+	VPINSRQ         $0x01, R15, X8, X8
+	VPSLLQ          $0x03, X8, X8
+	VSHUFI64X2      $0x00, Z8, Z8, Z8
+	VBROADCASTI32X4 720(R8), Z11
+	LEAQ            15(CX), AX
+	SHRQ            $0x04, AX
+	LEAQ            (AX)(AX*1), R12
+	MOVL            $0x00000003, BX
+	SHLXQ           R12, BX, BX
+	KMOVQ           BX, K6
+	VPXORQ          Z8, Z9, K6, Z9
+	KSHIFTRQ        $0x08, K6, K6
+	VPXORQ          Z8, Z10, K6, Z10
+	INCQ            AX
+	NEGQ            AX
+	SHLQ            $0x04, AX
+	ADDQ            R11, AX
+	VMOVDQU64       512(AX), Z8
+	VAESENC         Z11, Z0, Z0
+	VPCLMULQDQ      $0x11, Z8, Z9, Z15
+	VAESENC         Z11, Z1, Z1
+	VPCLMULQDQ      $0x00, Z8, Z9, Z19
+	VPSHUFD         $0x4e, Z9, Z29
+	VBROADCASTI32X4 720(R9), Z31
+	VPXORQ          Z29, Z9, Z9
+	VAESENC         Z31, Z2, Z2
+	VPSHUFD         $0x4e, Z8, Z30
+	VPXORQ          Z30, Z8, Z8
+	VAESENC         Z31, Z3, Z3
+	VPCLMULQDQ      $0x00, Z8, Z9, Z23
+	VBROADCASTI32X4 736(R8), Z11
+	VMOVDQU64       576(AX), Z8
+	VPCLMULQDQ      $0x11, Z8, Z10, Z29
+	VAESENC         Z11, Z0, Z0
+	VPXORQ          Z29, Z15, Z15
+	VAESENC         Z11, Z1, Z1
+	VPCLMULQDQ      $0x00, Z8, Z10, Z30
+	VPXORQ          Z30, Z19, Z19
+	VBROADCASTI32X4 736(R9), Z31
+	VPSHUFD         $0x4e, Z10, Z29
+	VPXORQ          Z29, Z10, Z10
+	VAESENC         Z31, Z2, Z2
+	VPSHUFD         $0x4e, Z8, Z30
+	VAESENC         Z31, Z3, Z3
+	VPXORQ          Z30, Z8, Z8
+	VPCLMULQDQ      $0x00, Z8, Z10, Z29
+	VBROADCASTI32X4 752(R8), Z11
+	VPXORQ          Z29, Z23, Z23
+	VAESENC         Z11, Z0, Z0
+	VSHUFI64X2      $0x44, Z13, Z12, Z8
+	VSHUFI64X2      $0xee, Z13, Z12, Z9
+	VAESENC         Z11, Z1, Z1
+	VPXORQ          Z8, Z9, Z8
+	VBROADCASTI32X4 752(R9), Z31
+	VSHUFI64X2      $0x44, Z15, Z14, Z10
+	VSHUFI64X2      $0xee, Z15, Z14, Z29
+	VAESENC         Z31, Z2, Z2
+	VPXORQ          Z10, Z29, Z10
+	VAESENC         Z31, Z3, Z3
+	VSHUFI64X2      $0x88, Z10, Z8, Z9
+	VSHUFI64X2      $0xdd, Z10, Z8, Z29
+	VBROADCASTI32X4 768(R8), Z11
+	VPXORQ          Z9, Z29, Z12
+	VSHUFI64X2      $0x44, Z17, Z16, Z8
+	VAESENC         Z11, Z0, Z0
+	VSHUFI64X2      $0xee, Z17, Z16, Z9
+	VAESENC         Z11, Z1, Z1
+	VPXORQ          Z8, Z9, Z8
+	VSHUFI64X2      $0x44, Z19, Z18, Z10
+	VBROADCASTI32X4 768(R9), Z31
+	VSHUFI64X2      $0xee, Z19, Z18, Z29
+	VAESENC         Z31, Z2, Z2
+	VPXORQ          Z10, Z29, Z10
+	VSHUFI64X2      $0x88, Z10, Z8, Z9
+	VAESENC         Z31, Z3, Z3
+	VSHUFI64X2      $0xdd, Z10, Z8, Z29
+	VBROADCASTI32X4 784(R8), Z11
+	VPXORQ          Z9, Z29, Z16
+	VSHUFI64X2      $0x44, Z21, Z20, Z8
+	VAESENC         Z11, Z0, Z0
+	VSHUFI64X2      $0xee, Z21, Z20, Z9
+	VPXORQ          Z8, Z9, Z8
+	VAESENC         Z11, Z1, Z1
+	VSHUFI64X2      $0x44, Z23, Z22, Z10
+	VBROADCASTI32X4 784(R9), Z31
+	VSHUFI64X2      $0xee, Z23, Z22, Z29
+	VPXORQ          Z10, Z29, Z10
+	VAESENC         Z31, Z2, Z2
+	VSHUFI64X2      $0x88, Z10, Z8, Z9
+	VAESENC         Z31, Z3, Z3
+	VSHUFI64X2      $0xdd, Z10, Z8, Z29
+	VPXORQ          Z9, Z29, Z20
+	VBROADCASTI32X4 800(R8), Z11
+	VPTERNLOGQ      $0x96, Z12, Z16, Z20
+	VAESENC         Z11, Z0, Z0
+	VPCLMULQDQ      $0x01, Z16, Z28, Z8
+	VPSHUFD         $0x4e, Z16, Z16
+	VAESENC         Z11, Z1, Z1
+	VPTERNLOGQ      $0x96, Z8, Z16, Z20
+	VBROADCASTI32X4 800(R9), Z31
+	VPCLMULQDQ      $0x01, Z20, Z28, Z8
+	VPSHUFD         $0x4e, Z20, Z20
+	VAESENC         Z31, Z2, Z2
+	VPTERNLOGQ      $0x96, Z8, Z20, Z12
+	VPSHUFB         Z27, Z12, Z12
+	VAESENC         Z31, Z3, Z3
+	VPXORQ          Z26, Z12, Z8
+	VBROADCASTI32X4 816(R8), Z11
+	MOVQ            -32(DI), CX
+	MOVQ            48(CX), BX
+	ADDQ            56(CX), BX
+	VMOVDQU         -16(BX), X9
+	MOVQ            -24(DI), CX
+	MOVQ            48(CX), BX
+	ADDQ            56(CX), BX
+	VINSERTI64X2    $0x01, -16(BX), Z9, Z9
+	VAESENCLAST     Z11, Z0, Z0
+	MOVQ            -16(DI), CX
+	MOVQ            48(CX), BX
+	ADDQ            56(CX), BX
+	VINSERTI64X2    $0x02, -16(BX), Z9, Z9
+	VAESENCLAST     Z11, Z1, Z1
+	MOVQ            -8(DI), CX
+	MOVQ            48(CX), BX
+	ADDQ            56(CX), BX
+	VINSERTI64X2    $0x03, -16(BX), Z9, Z9
+	VPXORQ          Z8, Z9, Z8
+	VPTESTMQ        Z8, Z8, K1
+	KMOVQ           K1, AX
+	VBROADCASTI32X4 816(R9), Z31
+	MOVQ            -32(DI), CX
+	TESTB           $0x03, AL
+	SETEQ           72(CX)
+	VAESENCLAST     Z31, Z2, Z2
+	MOVQ            -24(DI), CX
+	TESTB           $0x0c, AL
+	SETEQ           72(CX)
+	MOVQ            -16(DI), CX
+	TESTB           $0x30, AL
+	SETEQ           72(CX)
+	VAESENCLAST     Z31, Z3, Z3
+	MOVQ            -8(DI), CX
+	TESTB           $0xc0, AL
+	SETEQ           72(CX)
+	JMP             small512Open128_loop
+
+small512Open128_last:
+	VINSERTI64X2  $0x02, X4, Z26, Z26
+	MOVQ          16(DI), BX
+	MOVQ          48(BX), R12
+	MOVQ          56(BX), CX
+	MOVQ          CX, AX
+	BZHIQ         AX, R13, AX
+	ANDQ          $-65536, AX
+	KMOVQ         AX, K1
+	MOVQ          CX, AX
+	SUBQ          $+64, AX
+	CMOVQLT       DX, AX
+	BZHIQ         AX, R13, AX
+	KMOVQ         AX, K2
+	VMOVDQU8.Z    -16(R12), K1, Z9
+	VPXORQ        Z9, Z4, Z4
+	VMOVDQU8.Z    48(R12), K2, Z10
+	VPXORQ        Z10, Z5, Z5
+	CMPQ          CX, $0x40
+	JLT           small512Open128_last2_part
+	VEXTRACTI64X2 $0x01, Z4, (R12)
+	VEXTRACTI64X4 $0x01, Z4, 16(R12)
+	JEQ           small512Open128_last2_stored
+	CMPQ          CX, $0x50
+	JNE           small512Open128_last2_second
+	VMOVDQU       X5, 48(R12)
+	JMP           small512Open128_last2_stored
+
+small512Open128_last2_second:
+	VMOVDQU8 Z5, K2, 48(R12)
+	JMP      small512Open128_last2_stored
+
+small512Open128_last2_part:
+	VMOVDQU8 Z4, K1, -16(R12)
+
+small512Open128_last2_stored:
 	MOVQ          32(BX), R15
 	BZHIQ         R15, R13, AX
 	KMOVQ         AX, K3
@@ -3370,23 +3982,23 @@ small512Open128_2_stored:
 	VMOVDQU8.Z    48(R12), K5, Z10
 	VPXORQ        Z10, Z7, Z7
 	CMPQ          CX, $0x40
-	JLT           small512Open128_3_part
+	JLT           small512Open128_last3_part
 	VEXTRACTI64X2 $0x01, Z6, (R12)
 	VEXTRACTI64X4 $0x01, Z6, 16(R12)
-	JEQ           small512Open128_3_stored
+	JEQ           small512Open128_last3_stored
 	CMPQ          CX, $0x50
-	JNE           small512Open128_3_second
+	JNE           small512Open128_last3_second
 	VMOVDQU       X7, 48(R12)
-	JMP           small512Open128_3_stored
+	JMP           small512Open128_last3_stored
 
-small512Open128_3_second:
+small512Open128_last3_second:
 	VMOVDQU8 Z7, K5, 48(R12)
-	JMP      small512Open128_3_stored
+	JMP      small512Open128_last3_stored
 
-small512Open128_3_part:
+small512Open128_last3_part:
 	VMOVDQU8 Z6, K4, -16(R12)
 
-small512Open128_3_stored:
+small512Open128_last3_stored:
 	MOVQ         32(BX), R15
 	BZHIQ        R15, R13, AX
 	KMOVQ        AX, K6
@@ -3432,72 +4044,73 @@ small512Open128_3_stored:
 	VPXORQ       Z30, Z8, Z8
 	VPCLMULQDQ   $0x00, Z8, Z10, Z29
 	VPXORQ       Z29, Z23, Z23
-	VSHUFI64X2   $0x44, Z13, Z12, Z0
-	VSHUFI64X2   $0xee, Z13, Z12, Z1
-	VPXORQ       Z0, Z1, Z0
-	VSHUFI64X2   $0x44, Z15, Z14, Z2
-	VSHUFI64X2   $0xee, Z15, Z14, Z3
-	VPXORQ       Z2, Z3, Z2
-	VSHUFI64X2   $0x88, Z2, Z0, Z1
-	VSHUFI64X2   $0xdd, Z2, Z0, Z3
-	VPXORQ       Z1, Z3, Z12
-	VSHUFI64X2   $0x44, Z17, Z16, Z0
-	VSHUFI64X2   $0xee, Z17, Z16, Z1
-	VPXORQ       Z0, Z1, Z0
-	VSHUFI64X2   $0x44, Z19, Z18, Z2
-	VSHUFI64X2   $0xee, Z19, Z18, Z3
-	VPXORQ       Z2, Z3, Z2
-	VSHUFI64X2   $0x88, Z2, Z0, Z1
-	VSHUFI64X2   $0xdd, Z2, Z0, Z3
-	VPXORQ       Z1, Z3, Z16
-	VSHUFI64X2   $0x44, Z21, Z20, Z0
-	VSHUFI64X2   $0xee, Z21, Z20, Z1
-	VPXORQ       Z0, Z1, Z0
-	VSHUFI64X2   $0x44, Z23, Z22, Z2
-	VSHUFI64X2   $0xee, Z23, Z22, Z3
-	VPXORQ       Z2, Z3, Z2
-	VSHUFI64X2   $0x88, Z2, Z0, Z1
-	VSHUFI64X2   $0xdd, Z2, Z0, Z3
-	VPXORQ       Z1, Z3, Z20
+	VSHUFI64X2   $0x44, Z13, Z12, Z8
+	VSHUFI64X2   $0xee, Z13, Z12, Z9
+	VPXORQ       Z8, Z9, Z8
+	VSHUFI64X2   $0x44, Z15, Z14, Z10
+	VSHUFI64X2   $0xee, Z15, Z14, Z29
+	VPXORQ       Z10, Z29, Z10
+	VSHUFI64X2   $0x88, Z10, Z8, Z9
+	VSHUFI64X2   $0xdd, Z10, Z8, Z29
+	VPXORQ       Z9, Z29, Z12
+	VSHUFI64X2   $0x44, Z17, Z16, Z8
+	VSHUFI64X2   $0xee, Z17, Z16, Z9
+	VPXORQ       Z8, Z9, Z8
+	VSHUFI64X2   $0x44, Z19, Z18, Z10
+	VSHUFI64X2   $0xee, Z19, Z18, Z29
+	VPXORQ       Z10, Z29, Z10
+	VSHUFI64X2   $0x88, Z10, Z8, Z9
+	VSHUFI64X2   $0xdd, Z10, Z8, Z29
+	VPXORQ       Z9, Z29, Z16
+	VSHUFI64X2   $0x44, Z21, Z20, Z8
+	VSHUFI64X2   $0xee, Z21, Z20, Z9
+	VPXORQ       Z8, Z9, Z8
+	VSHUFI64X2   $0x44, Z23, Z22, Z10
+	VSHUFI64X2   $0xee, Z23, Z22, Z29
+	VPXORQ       Z10, Z29, Z10
+	VSHUFI64X2   $0x88, Z10, Z8, Z9
+	VSHUFI64X2   $0xdd, Z10, Z8, Z29
+	VPXORQ       Z9, Z29, Z20
 	VPTERNLOGQ   $0x96, Z12, Z16, Z20
-	VPCLMULQDQ   $0x01, Z16, Z28, Z0
+	VPCLMULQDQ   $0x01, Z16, Z28, Z8
 	VPSHUFD      $0x4e, Z16, Z16
-	VPTERNLOGQ   $0x96, Z0, Z16, Z20
-	VPCLMULQDQ   $0x01, Z20, Z28, Z0
+	VPTERNLOGQ   $0x96, Z8, Z16, Z20
+	VPCLMULQDQ   $0x01, Z20, Z28, Z8
 	VPSHUFD      $0x4e, Z20, Z20
-	VPTERNLOGQ   $0x96, Z0, Z20, Z12
+	VPTERNLOGQ   $0x96, Z8, Z20, Z12
 	VPSHUFB      Z27, Z12, Z12
-	VPXORQ       Z26, Z12, Z0
-	MOVQ         (DI), R8
-	MOVQ         48(R8), BX
-	ADDQ         56(R8), BX
-	VMOVDQU      -16(BX), X1
-	MOVQ         8(DI), R9
-	MOVQ         48(R9), BX
-	ADDQ         56(R9), BX
-	VINSERTI64X2 $0x01, -16(BX), Z1, Z1
-	MOVQ         16(DI), R10
-	MOVQ         48(R10), BX
-	ADDQ         56(R10), BX
-	VINSERTI64X2 $0x02, -16(BX), Z1, Z1
-	MOVQ         24(DI), R11
-	MOVQ         48(R11), BX
-	ADDQ         56(R11), BX
-	VINSERTI64X2 $0x03, -16(BX), Z1, Z1
-	VPXORQ       Z0, Z1, Z0
-	VPTESTMQ     Z0, Z0, K1
+	VPXORQ       Z26, Z12, Z8
+	MOVQ         (DI), CX
+	MOVQ         48(CX), BX
+	ADDQ         56(CX), BX
+	VMOVDQU      -16(BX), X9
+	MOVQ         8(DI), CX
+	MOVQ         48(CX), BX
+	ADDQ         56(CX), BX
+	VINSERTI64X2 $0x01, -16(BX), Z9, Z9
+	MOVQ         16(DI), CX
+	MOVQ         48(CX), BX
+	ADDQ         56(CX), BX
+	VINSERTI64X2 $0x02, -16(BX), Z9, Z9
+	MOVQ         24(DI), CX
+	MOVQ         48(CX), BX
+	ADDQ         56(CX), BX
+	VINSERTI64X2 $0x03, -16(BX), Z9, Z9
+	VPXORQ       Z8, Z9, Z8
+	VPTESTMQ     Z8, Z8, K1
 	KMOVQ        K1, AX
+	MOVQ         (DI), CX
 	TESTB        $0x03, AL
-	SETEQ        72(R8)
+	SETEQ        72(CX)
+	MOVQ         8(DI), CX
 	TESTB        $0x0c, AL
-	SETEQ        72(R9)
+	SETEQ        72(CX)
+	MOVQ         16(DI), CX
 	TESTB        $0x30, AL
-	SETEQ        72(R10)
+	SETEQ        72(CX)
+	MOVQ         24(DI), CX
 	TESTB        $0xc0, AL
-	SETEQ        72(R11)
-	ADDQ         $0x20, DI
-	SUBQ         $0x04, SI
-	JNZ          small512Open128_loop
+	SETEQ        72(CX)
 	VZEROUPPER
 	RET
 
@@ -5739,18 +6352,16 @@ large512Open128_rest2:
 // func small512Seal256(ops **byte, n int)
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2, CMOV, VAES, VPCLMULQDQ
 TEXT ·small512Seal256(SB), NOSPLIT, $0-16
-	MOVQ      ops+0(FP), DI
-	MOVQ      n+8(FP), SI
-	MOVQ      $+34952, AX
-	KMOVQ     AX, K7
-	XORL      DX, DX
-	MOVQ      $-1, R13
-	VMOVDQU64 counterFirst<>+0(SB), Z24
-	VMOVDQU64 counterSecond<>+0(SB), Z25
-	VMOVDQU64 reverse<>+0(SB), Z27
-	VMOVDQU64 polynomial<>+0(SB), Z28
-
-small512Seal256_loop:
+	MOVQ            ops+0(FP), DI
+	MOVQ            n+8(FP), SI
+	MOVQ            $+34952, AX
+	KMOVQ           AX, K7
+	XORL            DX, DX
+	MOVQ            $-1, R13
+	VMOVDQU64       counterFirst<>+0(SB), Z24
+	VMOVDQU64       counterSecond<>+0(SB), Z25
+	VMOVDQU64       reverse<>+0(SB), Z27
+	VMOVDQU64       polynomial<>+0(SB), Z28
 	MOVQ            (DI), BX
 	MOVQ            (BX), R8
 	VBROADCASTI32X4 8(BX), Z0
@@ -5763,18 +6374,6 @@ small512Seal256_loop:
 	VMOVDQA64       Z2, Z3
 	VMOVDQA32       Z24, K7, Z2
 	VMOVDQA32       Z25, K7, Z3
-	MOVQ            16(DI), BX
-	MOVQ            (BX), R10
-	VBROADCASTI32X4 8(BX), Z4
-	VMOVDQA64       Z4, Z5
-	VMOVDQA32       Z24, K7, Z4
-	VMOVDQA32       Z25, K7, Z5
-	MOVQ            24(DI), BX
-	MOVQ            (BX), R11
-	VBROADCASTI32X4 8(BX), Z6
-	VMOVDQA64       Z6, Z7
-	VMOVDQA32       Z24, K7, Z6
-	VMOVDQA32       Z25, K7, Z7
 	VBROADCASTI32X4 656(R8), Z11
 	VPXORQ          Z11, Z0, Z0
 	VPXORQ          Z11, Z1, Z1
@@ -5865,6 +6464,20 @@ small512Seal256_loop:
 	VBROADCASTI32X4 880(R9), Z31
 	VAESENCLAST     Z31, Z2, Z2
 	VAESENCLAST     Z31, Z3, Z3
+
+small512Seal256_loop:
+	MOVQ            16(DI), BX
+	MOVQ            (BX), R10
+	VBROADCASTI32X4 8(BX), Z4
+	VMOVDQA64       Z4, Z5
+	VMOVDQA32       Z24, K7, Z4
+	VMOVDQA32       Z25, K7, Z5
+	MOVQ            24(DI), BX
+	MOVQ            (BX), R11
+	VBROADCASTI32X4 8(BX), Z6
+	VMOVDQA64       Z6, Z7
+	VMOVDQA32       Z24, K7, Z6
+	VMOVDQA32       Z25, K7, Z7
 	VBROADCASTI32X4 656(R10), Z11
 	VMOVDQA64       X0, X26
 	VPXORQ          Z11, Z4, Z4
@@ -6119,19 +6732,38 @@ small512Seal256_1_stored:
 	VAESENCLAST     Z31, Z6, Z6
 	VPXORQ          Z29, Z21, Z21
 	VAESENCLAST     Z31, Z7, Z7
+	SUBQ            $0x04, SI
+	JZ              small512Seal256_last
+	ADDQ            $0x20, DI
+	MOVQ            (DI), BX
+	MOVQ            (BX), R8
+	VBROADCASTI32X4 8(BX), Z0
+	VMOVDQA64       Z0, Z1
+	VMOVDQA32       Z24, K7, Z0
+	VMOVDQA32       Z25, K7, Z1
+	MOVQ            8(DI), BX
+	MOVQ            (BX), R9
+	VBROADCASTI32X4 8(BX), Z2
+	VMOVDQA64       Z2, Z3
+	VMOVDQA32       Z24, K7, Z2
+	VMOVDQA32       Z25, K7, Z3
+	VBROADCASTI32X4 656(R8), Z11
 	VINSERTI64X2    $0x02, X4, Z26, Z26
-	MOVQ            16(DI), BX
+	MOVQ            -16(DI), BX
 	MOVQ            48(BX), R12
 	MOVQ            56(BX), CX
+	VPXORQ          Z11, Z0, Z0
 	MOVQ            CX, AX
 	BZHIQ           AX, R13, AX
 	ANDQ            $-65536, AX
 	KMOVQ           AX, K1
+	VPXORQ          Z11, Z1, Z1
 	MOVQ            CX, AX
 	SUBQ            $+64, AX
 	CMOVQLT         DX, AX
 	BZHIQ           AX, R13, AX
 	KMOVQ           AX, K2
+	VBROADCASTI32X4 656(R9), Z31
 	VMOVDQU8.Z      -16(R12), K1, Z8
 	VPXORQ          Z8, Z4, Z4
 	VMOVDQU8.Z      Z4, K1, Z9
@@ -6139,23 +6771,332 @@ small512Seal256_1_stored:
 	VPXORQ          Z8, Z5, Z5
 	VMOVDQU8.Z      Z5, K2, Z10
 	CMPQ            CX, $0x40
-	JLT             small512Seal256_2_part
+	JLT             small512Seal256_next2_part
 	VEXTRACTI64X2   $0x01, Z9, (R12)
 	VEXTRACTI64X4   $0x01, Z9, 16(R12)
-	JEQ             small512Seal256_2_stored
+	JEQ             small512Seal256_next2_stored
 	CMPQ            CX, $0x50
-	JNE             small512Seal256_2_second
+	JNE             small512Seal256_next2_second
 	VMOVDQU         X10, 48(R12)
-	JMP             small512Seal256_2_stored
+	JMP             small512Seal256_next2_stored
 
-small512Seal256_2_second:
+small512Seal256_next2_second:
 	VMOVDQU8 Z10, K2, 48(R12)
-	JMP      small512Seal256_2_stored
+	JMP      small512Seal256_next2_stored
 
-small512Seal256_2_part:
+small512Seal256_next2_part:
 	VMOVDQU8 Z9, K1, -16(R12)
 
-small512Seal256_2_stored:
+small512Seal256_next2_stored:
+	VPXORQ          Z31, Z2, Z2
+	MOVQ            32(BX), R15
+	BZHIQ           R15, R13, AX
+	KMOVQ           AX, K3
+	MOVQ            24(BX), AX
+	VMOVDQU8.Z      (AX), K3, X8
+	VPXORQ          Z8, Z9, Z9
+	VPXORQ          Z31, Z3, Z3
+	VPSHUFB         Z27, Z9, Z9
+	VBROADCASTI32X4 672(R8), Z11
+	VPSHUFB         Z27, Z10, Z10
+	VAESENC         Z11, Z0, Z0
+	LEAQ            -16(CX), AX
+	VMOVQ           AX, X8
+	VPINSRQ         $0x01, R15, X8, X8
+	VPSLLQ          $0x03, X8, X8
+	VSHUFI64X2      $0x00, Z8, Z8, Z8
+	VAESENC         Z11, Z1, Z1
+	LEAQ            15(CX), AX
+	SHRQ            $0x04, AX
+	LEAQ            (AX)(AX*1), R12
+	MOVL            $0x00000003, BX
+	SHLXQ           R12, BX, BX
+	KMOVQ           BX, K3
+	VPXORQ          Z8, Z9, K3, Z9
+	KSHIFTRQ        $0x08, K3, K3
+	VPXORQ          Z8, Z10, K3, Z10
+	INCQ            AX
+	VBROADCASTI32X4 672(R9), Z31
+	NEGQ            AX
+	SHLQ            $0x04, AX
+	ADDQ            R10, AX
+	VMOVDQU64       512(AX), Z8
+	VAESENC         Z31, Z2, Z2
+	VPCLMULQDQ      $0x11, Z8, Z9, Z14
+	VAESENC         Z31, Z3, Z3
+	VPCLMULQDQ      $0x00, Z8, Z9, Z18
+	VPSHUFD         $0x4e, Z9, Z29
+	VBROADCASTI32X4 688(R8), Z11
+	VPXORQ          Z29, Z9, Z9
+	VAESENC         Z11, Z0, Z0
+	VPSHUFD         $0x4e, Z8, Z30
+	VAESENC         Z11, Z1, Z1
+	VPXORQ          Z30, Z8, Z8
+	VBROADCASTI32X4 688(R9), Z31
+	VPCLMULQDQ      $0x00, Z8, Z9, Z22
+	VAESENC         Z31, Z2, Z2
+	VMOVDQU64       576(AX), Z8
+	VAESENC         Z31, Z3, Z3
+	VPCLMULQDQ      $0x11, Z8, Z10, Z29
+	VBROADCASTI32X4 704(R8), Z11
+	VPXORQ          Z29, Z14, Z14
+	VAESENC         Z11, Z0, Z0
+	VPCLMULQDQ      $0x00, Z8, Z10, Z30
+	VAESENC         Z11, Z1, Z1
+	VPXORQ          Z30, Z18, Z18
+	VBROADCASTI32X4 704(R9), Z31
+	VPSHUFD         $0x4e, Z10, Z29
+	VAESENC         Z31, Z2, Z2
+	VPXORQ          Z29, Z10, Z10
+	VPSHUFD         $0x4e, Z8, Z30
+	VAESENC         Z31, Z3, Z3
+	VPXORQ          Z30, Z8, Z8
+	VBROADCASTI32X4 720(R8), Z11
+	VPCLMULQDQ      $0x00, Z8, Z10, Z29
+	VAESENC         Z11, Z0, Z0
+	VPXORQ          Z29, Z22, Z22
+	VAESENC         Z11, Z1, Z1
+	VINSERTI64X2    $0x03, X6, Z26, Z26
+	VBROADCASTI32X4 720(R9), Z31
+	MOVQ            -8(DI), BX
+	MOVQ            48(BX), R12
+	MOVQ            56(BX), CX
+	VAESENC         Z31, Z2, Z2
+	MOVQ            CX, AX
+	BZHIQ           AX, R13, AX
+	ANDQ            $-65536, AX
+	KMOVQ           AX, K4
+	VAESENC         Z31, Z3, Z3
+	MOVQ            CX, AX
+	SUBQ            $+64, AX
+	CMOVQLT         DX, AX
+	BZHIQ           AX, R13, AX
+	KMOVQ           AX, K5
+	VBROADCASTI32X4 736(R8), Z11
+	VMOVDQU8.Z      -16(R12), K4, Z8
+	VPXORQ          Z8, Z6, Z6
+	VMOVDQU8.Z      Z6, K4, Z9
+	VMOVDQU8.Z      48(R12), K5, Z8
+	VPXORQ          Z8, Z7, Z7
+	VMOVDQU8.Z      Z7, K5, Z10
+	CMPQ            CX, $0x40
+	JLT             small512Seal256_next3_part
+	VEXTRACTI64X2   $0x01, Z9, (R12)
+	VEXTRACTI64X4   $0x01, Z9, 16(R12)
+	JEQ             small512Seal256_next3_stored
+	CMPQ            CX, $0x50
+	JNE             small512Seal256_next3_second
+	VMOVDQU         X10, 48(R12)
+	JMP             small512Seal256_next3_stored
+
+small512Seal256_next3_second:
+	VMOVDQU8 Z10, K5, 48(R12)
+	JMP      small512Seal256_next3_stored
+
+small512Seal256_next3_part:
+	VMOVDQU8 Z9, K4, -16(R12)
+
+small512Seal256_next3_stored:
+	VAESENC         Z11, Z0, Z0
+	MOVQ            32(BX), R15
+	BZHIQ           R15, R13, AX
+	KMOVQ           AX, K6
+	MOVQ            24(BX), AX
+	VMOVDQU8.Z      (AX), K6, X8
+	VPXORQ          Z8, Z9, Z9
+	VAESENC         Z11, Z1, Z1
+	VPSHUFB         Z27, Z9, Z9
+	VBROADCASTI32X4 736(R9), Z31
+	VPSHUFB         Z27, Z10, Z10
+	LEAQ            -16(CX), AX
+	VMOVQ           AX, X8
+	VPINSRQ         $0x01, R15, X8, X8
+	VPSLLQ          $0x03, X8, X8
+	VSHUFI64X2      $0x00, Z8, Z8, Z8
+	VAESENC         Z31, Z2, Z2
+	LEAQ            15(CX), AX
+	SHRQ            $0x04, AX
+	LEAQ            (AX)(AX*1), R12
+	MOVL            $0x00000003, BX
+	SHLXQ           R12, BX, BX
+	KMOVQ           BX, K6
+	VPXORQ          Z8, Z9, K6, Z9
+	KSHIFTRQ        $0x08, K6, K6
+	VPXORQ          Z8, Z10, K6, Z10
+	INCQ            AX
+	VAESENC         Z31, Z3, Z3
+	NEGQ            AX
+	SHLQ            $0x04, AX
+	ADDQ            R11, AX
+	VMOVDQU64       512(AX), Z8
+	VBROADCASTI32X4 752(R8), Z11
+	VPCLMULQDQ      $0x11, Z8, Z9, Z15
+	VAESENC         Z11, Z0, Z0
+	VPCLMULQDQ      $0x00, Z8, Z9, Z19
+	VAESENC         Z11, Z1, Z1
+	VPSHUFD         $0x4e, Z9, Z29
+	VBROADCASTI32X4 752(R9), Z31
+	VPXORQ          Z29, Z9, Z9
+	VAESENC         Z31, Z2, Z2
+	VPSHUFD         $0x4e, Z8, Z30
+	VAESENC         Z31, Z3, Z3
+	VPXORQ          Z30, Z8, Z8
+	VBROADCASTI32X4 768(R8), Z11
+	VPCLMULQDQ      $0x00, Z8, Z9, Z23
+	VAESENC         Z11, Z0, Z0
+	VMOVDQU64       576(AX), Z8
+	VAESENC         Z11, Z1, Z1
+	VPCLMULQDQ      $0x11, Z8, Z10, Z29
+	VBROADCASTI32X4 768(R9), Z31
+	VPXORQ          Z29, Z15, Z15
+	VPCLMULQDQ      $0x00, Z8, Z10, Z30
+	VAESENC         Z31, Z2, Z2
+	VPXORQ          Z30, Z19, Z19
+	VAESENC         Z31, Z3, Z3
+	VPSHUFD         $0x4e, Z10, Z29
+	VBROADCASTI32X4 784(R8), Z11
+	VPXORQ          Z29, Z10, Z10
+	VAESENC         Z11, Z0, Z0
+	VPSHUFD         $0x4e, Z8, Z30
+	VAESENC         Z11, Z1, Z1
+	VPXORQ          Z30, Z8, Z8
+	VBROADCASTI32X4 784(R9), Z31
+	VPCLMULQDQ      $0x00, Z8, Z10, Z29
+	VAESENC         Z31, Z2, Z2
+	VPXORQ          Z29, Z23, Z23
+	VAESENC         Z31, Z3, Z3
+	VSHUFI64X2      $0x44, Z13, Z12, Z8
+	VBROADCASTI32X4 800(R8), Z11
+	VSHUFI64X2      $0xee, Z13, Z12, Z9
+	VAESENC         Z11, Z0, Z0
+	VPXORQ          Z8, Z9, Z8
+	VAESENC         Z11, Z1, Z1
+	VSHUFI64X2      $0x44, Z15, Z14, Z10
+	VSHUFI64X2      $0xee, Z15, Z14, Z29
+	VBROADCASTI32X4 800(R9), Z31
+	VPXORQ          Z10, Z29, Z10
+	VAESENC         Z31, Z2, Z2
+	VSHUFI64X2      $0x88, Z10, Z8, Z9
+	VAESENC         Z31, Z3, Z3
+	VSHUFI64X2      $0xdd, Z10, Z8, Z29
+	VBROADCASTI32X4 816(R8), Z11
+	VPXORQ          Z9, Z29, Z12
+	VAESENC         Z11, Z0, Z0
+	VSHUFI64X2      $0x44, Z17, Z16, Z8
+	VAESENC         Z11, Z1, Z1
+	VSHUFI64X2      $0xee, Z17, Z16, Z9
+	VBROADCASTI32X4 816(R9), Z31
+	VPXORQ          Z8, Z9, Z8
+	VAESENC         Z31, Z2, Z2
+	VSHUFI64X2      $0x44, Z19, Z18, Z10
+	VAESENC         Z31, Z3, Z3
+	VSHUFI64X2      $0xee, Z19, Z18, Z29
+	VBROADCASTI32X4 832(R8), Z11
+	VPXORQ          Z10, Z29, Z10
+	VAESENC         Z11, Z0, Z0
+	VSHUFI64X2      $0x88, Z10, Z8, Z9
+	VSHUFI64X2      $0xdd, Z10, Z8, Z29
+	VAESENC         Z11, Z1, Z1
+	VPXORQ          Z9, Z29, Z16
+	VBROADCASTI32X4 832(R9), Z31
+	VSHUFI64X2      $0x44, Z21, Z20, Z8
+	VAESENC         Z31, Z2, Z2
+	VSHUFI64X2      $0xee, Z21, Z20, Z9
+	VAESENC         Z31, Z3, Z3
+	VPXORQ          Z8, Z9, Z8
+	VBROADCASTI32X4 848(R8), Z11
+	VSHUFI64X2      $0x44, Z23, Z22, Z10
+	VAESENC         Z11, Z0, Z0
+	VSHUFI64X2      $0xee, Z23, Z22, Z29
+	VAESENC         Z11, Z1, Z1
+	VPXORQ          Z10, Z29, Z10
+	VBROADCASTI32X4 848(R9), Z31
+	VSHUFI64X2      $0x88, Z10, Z8, Z9
+	VAESENC         Z31, Z2, Z2
+	VSHUFI64X2      $0xdd, Z10, Z8, Z29
+	VAESENC         Z31, Z3, Z3
+	VPXORQ          Z9, Z29, Z20
+	VBROADCASTI32X4 864(R8), Z11
+	VPTERNLOGQ      $0x96, Z12, Z16, Z20
+	VPCLMULQDQ      $0x01, Z16, Z28, Z8
+	VAESENC         Z11, Z0, Z0
+	VPSHUFD         $0x4e, Z16, Z16
+	VAESENC         Z11, Z1, Z1
+	VPTERNLOGQ      $0x96, Z8, Z16, Z20
+	VBROADCASTI32X4 864(R9), Z31
+	VPCLMULQDQ      $0x01, Z20, Z28, Z8
+	VAESENC         Z31, Z2, Z2
+	VPSHUFD         $0x4e, Z20, Z20
+	VAESENC         Z31, Z3, Z3
+	VPTERNLOGQ      $0x96, Z8, Z20, Z12
+	VBROADCASTI32X4 880(R8), Z11
+	VPSHUFB         Z27, Z12, Z12
+	VAESENCLAST     Z11, Z0, Z0
+	VPXORQ          Z26, Z12, Z8
+	VAESENCLAST     Z11, Z1, Z1
+	MOVQ            -32(DI), CX
+	MOVQ            48(CX), BX
+	ADDQ            56(CX), BX
+	VMOVDQU         X8, -16(BX)
+	MOVB            $0x01, 72(CX)
+	VBROADCASTI32X4 880(R9), Z31
+	MOVQ            -24(DI), CX
+	MOVQ            48(CX), BX
+	ADDQ            56(CX), BX
+	VEXTRACTI64X2   $0x01, Z8, -16(BX)
+	MOVB            $0x01, 72(CX)
+	VAESENCLAST     Z31, Z2, Z2
+	MOVQ            -16(DI), CX
+	MOVQ            48(CX), BX
+	ADDQ            56(CX), BX
+	VEXTRACTI64X2   $0x02, Z8, -16(BX)
+	MOVB            $0x01, 72(CX)
+	VAESENCLAST     Z31, Z3, Z3
+	MOVQ            -8(DI), CX
+	MOVQ            48(CX), BX
+	ADDQ            56(CX), BX
+	VEXTRACTI64X2   $0x03, Z8, -16(BX)
+	MOVB            $0x01, 72(CX)
+	JMP             small512Seal256_loop
+
+small512Seal256_last:
+	VINSERTI64X2  $0x02, X4, Z26, Z26
+	MOVQ          16(DI), BX
+	MOVQ          48(BX), R12
+	MOVQ          56(BX), CX
+	MOVQ          CX, AX
+	BZHIQ         AX, R13, AX
+	ANDQ          $-65536, AX
+	KMOVQ         AX, K1
+	MOVQ          CX, AX
+	SUBQ          $+64, AX
+	CMOVQLT       DX, AX
+	BZHIQ         AX, R13, AX
+	KMOVQ         AX, K2
+	VMOVDQU8.Z    -16(R12), K1, Z8
+	VPXORQ        Z8, Z4, Z4
+	VMOVDQU8.Z    Z4, K1, Z9
+	VMOVDQU8.Z    48(R12), K2, Z8
+	VPXORQ        Z8, Z5, Z5
+	VMOVDQU8.Z    Z5, K2, Z10
+	CMPQ          CX, $0x40
+	JLT           small512Seal256_last2_part
+	VEXTRACTI64X2 $0x01, Z9, (R12)
+	VEXTRACTI64X4 $0x01, Z9, 16(R12)
+	JEQ           small512Seal256_last2_stored
+	CMPQ          CX, $0x50
+	JNE           small512Seal256_last2_second
+	VMOVDQU       X10, 48(R12)
+	JMP           small512Seal256_last2_stored
+
+small512Seal256_last2_second:
+	VMOVDQU8 Z10, K2, 48(R12)
+	JMP      small512Seal256_last2_stored
+
+small512Seal256_last2_part:
+	VMOVDQU8 Z9, K1, -16(R12)
+
+small512Seal256_last2_stored:
 	MOVQ          32(BX), R15
 	BZHIQ         R15, R13, AX
 	KMOVQ         AX, K3
@@ -6221,23 +7162,23 @@ small512Seal256_2_stored:
 	VPXORQ        Z8, Z7, Z7
 	VMOVDQU8.Z    Z7, K5, Z10
 	CMPQ          CX, $0x40
-	JLT           small512Seal256_3_part
+	JLT           small512Seal256_last3_part
 	VEXTRACTI64X2 $0x01, Z9, (R12)
 	VEXTRACTI64X4 $0x01, Z9, 16(R12)
-	JEQ           small512Seal256_3_stored
+	JEQ           small512Seal256_last3_stored
 	CMPQ          CX, $0x50
-	JNE           small512Seal256_3_second
+	JNE           small512Seal256_last3_second
 	VMOVDQU       X10, 48(R12)
-	JMP           small512Seal256_3_stored
+	JMP           small512Seal256_last3_stored
 
-small512Seal256_3_second:
+small512Seal256_last3_second:
 	VMOVDQU8 Z10, K5, 48(R12)
-	JMP      small512Seal256_3_stored
+	JMP      small512Seal256_last3_stored
 
-small512Seal256_3_part:
+small512Seal256_last3_part:
 	VMOVDQU8 Z9, K4, -16(R12)
 
-small512Seal256_3_stored:
+small512Seal256_last3_stored:
 	MOVQ          32(BX), R15
 	BZHIQ         R15, R13, AX
 	KMOVQ         AX, K6
@@ -6283,65 +7224,62 @@ small512Seal256_3_stored:
 	VPXORQ        Z30, Z8, Z8
 	VPCLMULQDQ    $0x00, Z8, Z10, Z29
 	VPXORQ        Z29, Z23, Z23
-	VSHUFI64X2    $0x44, Z13, Z12, Z0
-	VSHUFI64X2    $0xee, Z13, Z12, Z1
-	VPXORQ        Z0, Z1, Z0
-	VSHUFI64X2    $0x44, Z15, Z14, Z2
-	VSHUFI64X2    $0xee, Z15, Z14, Z3
-	VPXORQ        Z2, Z3, Z2
-	VSHUFI64X2    $0x88, Z2, Z0, Z1
-	VSHUFI64X2    $0xdd, Z2, Z0, Z3
-	VPXORQ        Z1, Z3, Z12
-	VSHUFI64X2    $0x44, Z17, Z16, Z0
-	VSHUFI64X2    $0xee, Z17, Z16, Z1
-	VPXORQ        Z0, Z1, Z0
-	VSHUFI64X2    $0x44, Z19, Z18, Z2
-	VSHUFI64X2    $0xee, Z19, Z18, Z3
-	VPXORQ        Z2, Z3, Z2
-	VSHUFI64X2    $0x88, Z2, Z0, Z1
-	VSHUFI64X2    $0xdd, Z2, Z0, Z3
-	VPXORQ        Z1, Z3, Z16
-	VSHUFI64X2    $0x44, Z21, Z20, Z0
-	VSHUFI64X2    $0xee, Z21, Z20, Z1
-	VPXORQ        Z0, Z1, Z0
-	VSHUFI64X2    $0x44, Z23, Z22, Z2
-	VSHUFI64X2    $0xee, Z23, Z22, Z3
-	VPXORQ        Z2, Z3, Z2
-	VSHUFI64X2    $0x88, Z2, Z0, Z1
-	VSHUFI64X2    $0xdd, Z2, Z0, Z3
-	VPXORQ        Z1, Z3, Z20
+	VSHUFI64X2    $0x44, Z13, Z12, Z8
+	VSHUFI64X2    $0xee, Z13, Z12, Z9
+	VPXORQ        Z8, Z9, Z8
+	VSHUFI64X2    $0x44, Z15, Z14, Z10
+	VSHUFI64X2    $0xee, Z15, Z14, Z29
+	VPXORQ        Z10, Z29, Z10
+	VSHUFI64X2    $0x88, Z10, Z8, Z9
+	VSHUFI64X2    $0xdd, Z10, Z8, Z29
+	VPXORQ        Z9, Z29, Z12
+	VSHUFI64X2    $0x44, Z17, Z16, Z8
+	VSHUFI64X2    $0xee, Z17, Z16, Z9
+	VPXORQ        Z8, Z9, Z8
+	VSHUFI64X2    $0x44, Z19, Z18, Z10
+	VSHUFI64X2    $0xee, Z19, Z18, Z29
+	VPXORQ        Z10, Z29, Z10
+	VSHUFI64X2    $0x88, Z10, Z8, Z9
+	VSHUFI64X2    $0xdd, Z10, Z8, Z29
+	VPXORQ        Z9, Z29, Z16
+	VSHUFI64X2    $0x44, Z21, Z20, Z8
+	VSHUFI64X2    $0xee, Z21, Z20, Z9
+	VPXORQ        Z8, Z9, Z8
+	VSHUFI64X2    $0x44, Z23, Z22, Z10
+	VSHUFI64X2    $0xee, Z23, Z22, Z29
+	VPXORQ        Z10, Z29, Z10
+	VSHUFI64X2    $0x88, Z10, Z8, Z9
+	VSHUFI64X2    $0xdd, Z10, Z8, Z29
+	VPXORQ        Z9, Z29, Z20
 	VPTERNLOGQ    $0x96, Z12, Z16, Z20
-	VPCLMULQDQ    $0x01, Z16, Z28, Z0
+	VPCLMULQDQ    $0x01, Z16, Z28, Z8
 	VPSHUFD       $0x4e, Z16, Z16
-	VPTERNLOGQ    $0x96, Z0, Z16, Z20
-	VPCLMULQDQ    $0x01, Z20, Z28, Z0
+	VPTERNLOGQ    $0x96, Z8, Z16, Z20
+	VPCLMULQDQ    $0x01, Z20, Z28, Z8
 	VPSHUFD       $0x4e, Z20, Z20
-	VPTERNLOGQ    $0x96, Z0, Z20, Z12
+	VPTERNLOGQ    $0x96, Z8, Z20, Z12
 	VPSHUFB       Z27, Z12, Z12
-	VPXORQ        Z26, Z12, Z0
+	VPXORQ        Z26, Z12, Z8
 	MOVQ          (DI), CX
 	MOVQ          48(CX), BX
 	ADDQ          56(CX), BX
-	VMOVDQU       X0, -16(BX)
+	VMOVDQU       X8, -16(BX)
 	MOVB          $0x01, 72(CX)
 	MOVQ          8(DI), CX
 	MOVQ          48(CX), BX
 	ADDQ          56(CX), BX
-	VEXTRACTI64X2 $0x01, Z0, -16(BX)
+	VEXTRACTI64X2 $0x01, Z8, -16(BX)
 	MOVB          $0x01, 72(CX)
 	MOVQ          16(DI), CX
 	MOVQ          48(CX), BX
 	ADDQ          56(CX), BX
-	VEXTRACTI64X2 $0x02, Z0, -16(BX)
+	VEXTRACTI64X2 $0x02, Z8, -16(BX)
 	MOVB          $0x01, 72(CX)
 	MOVQ          24(DI), CX
 	MOVQ          48(CX), BX
 	ADDQ          56(CX), BX
-	VEXTRACTI64X2 $0x03, Z0, -16(BX)
+	VEXTRACTI64X2 $0x03, Z8, -16(BX)
 	MOVB          $0x01, 72(CX)
-	ADDQ          $0x20, DI
-	SUBQ          $0x04, SI
-	JNZ           small512Seal256_loop
 	VZEROUPPER
 	RET
 
@@ -8846,18 +9784,16 @@ large512Seal256_rest2:
 // func small512Open256(ops **byte, n int)
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VL, BMI2, CMOV, VAES, VPCLMULQDQ
 TEXT ·small512Open256(SB), NOSPLIT, $0-16
-	MOVQ      ops+0(FP), DI
-	MOVQ      n+8(FP), SI
-	MOVQ      $+34952, AX
-	KMOVQ     AX, K7
-	XORL      DX, DX
-	MOVQ      $-1, R13
-	VMOVDQU64 counterFirst<>+0(SB), Z24
-	VMOVDQU64 counterSecond<>+0(SB), Z25
-	VMOVDQU64 reverse<>+0(SB), Z27
-	VMOVDQU64 polynomial<>+0(SB), Z28
-
-small512Open256_loop:
+	MOVQ            ops+0(FP), DI
+	MOVQ            n+8(FP), SI
+	MOVQ            $+34952, AX
+	KMOVQ           AX, K7
+	XORL            DX, DX
+	MOVQ            $-1, R13
+	VMOVDQU64       counterFirst<>+0(SB), Z24
+	VMOVDQU64       counterSecond<>+0(SB), Z25
+	VMOVDQU64       reverse<>+0(SB), Z27
+	VMOVDQU64       polynomial<>+0(SB), Z28
 	MOVQ            (DI), BX
 	MOVQ            (BX), R8
 	VBROADCASTI32X4 8(BX), Z0
@@ -8870,18 +9806,6 @@ small512Open256_loop:
 	VMOVDQA64       Z2, Z3
 	VMOVDQA32       Z24, K7, Z2
 	VMOVDQA32       Z25, K7, Z3
-	MOVQ            16(DI), BX
-	MOVQ            (BX), R10
-	VBROADCASTI32X4 8(BX), Z4
-	VMOVDQA64       Z4, Z5
-	VMOVDQA32       Z24, K7, Z4
-	VMOVDQA32       Z25, K7, Z5
-	MOVQ            24(DI), BX
-	MOVQ            (BX), R11
-	VBROADCASTI32X4 8(BX), Z6
-	VMOVDQA64       Z6, Z7
-	VMOVDQA32       Z24, K7, Z6
-	VMOVDQA32       Z25, K7, Z7
 	VBROADCASTI32X4 656(R8), Z11
 	VPXORQ          Z11, Z0, Z0
 	VPXORQ          Z11, Z1, Z1
@@ -8972,6 +9896,20 @@ small512Open256_loop:
 	VBROADCASTI32X4 880(R9), Z31
 	VAESENCLAST     Z31, Z2, Z2
 	VAESENCLAST     Z31, Z3, Z3
+
+small512Open256_loop:
+	MOVQ            16(DI), BX
+	MOVQ            (BX), R10
+	VBROADCASTI32X4 8(BX), Z4
+	VMOVDQA64       Z4, Z5
+	VMOVDQA32       Z24, K7, Z4
+	VMOVDQA32       Z25, K7, Z5
+	MOVQ            24(DI), BX
+	MOVQ            (BX), R11
+	VBROADCASTI32X4 8(BX), Z6
+	VMOVDQA64       Z6, Z7
+	VMOVDQA32       Z24, K7, Z6
+	VMOVDQA32       Z25, K7, Z7
 	VBROADCASTI32X4 656(R10), Z11
 	VMOVDQA64       X0, X26
 	VPXORQ          Z11, Z4, Z4
@@ -9222,41 +10160,376 @@ small512Open256_1_stored:
 	VAESENCLAST     Z31, Z6, Z6
 	VPXORQ          Z29, Z21, Z21
 	VAESENCLAST     Z31, Z7, Z7
+	SUBQ            $0x04, SI
+	JZ              small512Open256_last
+	ADDQ            $0x20, DI
+	MOVQ            (DI), BX
+	MOVQ            (BX), R8
+	VBROADCASTI32X4 8(BX), Z0
+	VMOVDQA64       Z0, Z1
+	VMOVDQA32       Z24, K7, Z0
+	VMOVDQA32       Z25, K7, Z1
+	MOVQ            8(DI), BX
+	MOVQ            (BX), R9
+	VBROADCASTI32X4 8(BX), Z2
+	VMOVDQA64       Z2, Z3
+	VMOVDQA32       Z24, K7, Z2
+	VMOVDQA32       Z25, K7, Z3
+	VBROADCASTI32X4 656(R8), Z11
 	VINSERTI64X2    $0x02, X4, Z26, Z26
-	MOVQ            16(DI), BX
+	MOVQ            -16(DI), BX
 	MOVQ            48(BX), R12
 	MOVQ            56(BX), CX
+	VPXORQ          Z11, Z0, Z0
 	MOVQ            CX, AX
 	BZHIQ           AX, R13, AX
 	ANDQ            $-65536, AX
 	KMOVQ           AX, K1
+	VPXORQ          Z11, Z1, Z1
 	MOVQ            CX, AX
 	SUBQ            $+64, AX
 	CMOVQLT         DX, AX
 	BZHIQ           AX, R13, AX
 	KMOVQ           AX, K2
+	VBROADCASTI32X4 656(R9), Z31
 	VMOVDQU8.Z      -16(R12), K1, Z9
 	VPXORQ          Z9, Z4, Z4
 	VMOVDQU8.Z      48(R12), K2, Z10
 	VPXORQ          Z10, Z5, Z5
 	CMPQ            CX, $0x40
-	JLT             small512Open256_2_part
+	JLT             small512Open256_next2_part
 	VEXTRACTI64X2   $0x01, Z4, (R12)
 	VEXTRACTI64X4   $0x01, Z4, 16(R12)
-	JEQ             small512Open256_2_stored
+	JEQ             small512Open256_next2_stored
 	CMPQ            CX, $0x50
-	JNE             small512Open256_2_second
+	JNE             small512Open256_next2_second
 	VMOVDQU         X5, 48(R12)
-	JMP             small512Open256_2_stored
+	JMP             small512Open256_next2_stored
 
-small512Open256_2_second:
+small512Open256_next2_second:
 	VMOVDQU8 Z5, K2, 48(R12)
-	JMP      small512Open256_2_stored
+	JMP      small512Open256_next2_stored
 
-small512Open256_2_part:
+small512Open256_next2_part:
 	VMOVDQU8 Z4, K1, -16(R12)
 
-small512Open256_2_stored:
+small512Open256_next2_stored:
+	VPXORQ          Z31, Z2, Z2
+	MOVQ            32(BX), R15
+	BZHIQ           R15, R13, AX
+	KMOVQ           AX, K3
+	MOVQ            24(BX), AX
+	VMOVDQU8.Z      (AX), K3, X8
+	VPXORQ          Z8, Z9, Z9
+	VPXORQ          Z31, Z3, Z3
+	VPSHUFB         Z27, Z9, Z9
+	VBROADCASTI32X4 672(R8), Z11
+	VPSHUFB         Z27, Z10, Z10
+	LEAQ            -16(CX), AX
+	VMOVQ           AX, X8
+	VPINSRQ         $0x01, R15, X8, X8
+	VPSLLQ          $0x03, X8, X8
+	VSHUFI64X2      $0x00, Z8, Z8, Z8
+	VAESENC         Z11, Z0, Z0
+	LEAQ            15(CX), AX
+	SHRQ            $0x04, AX
+	LEAQ            (AX)(AX*1), R12
+	MOVL            $0x00000003, BX
+	SHLXQ           R12, BX, BX
+	KMOVQ           BX, K3
+	VPXORQ          Z8, Z9, K3, Z9
+	KSHIFTRQ        $0x08, K3, K3
+	VPXORQ          Z8, Z10, K3, Z10
+	INCQ            AX
+	VAESENC         Z11, Z1, Z1
+	NEGQ            AX
+	SHLQ            $0x04, AX
+	ADDQ            R10, AX
+	VMOVDQU64       512(AX), Z8
+	VBROADCASTI32X4 672(R9), Z31
+	VPCLMULQDQ      $0x11, Z8, Z9, Z14
+	VAESENC         Z31, Z2, Z2
+	VPCLMULQDQ      $0x00, Z8, Z9, Z18
+	VAESENC         Z31, Z3, Z3
+	VPSHUFD         $0x4e, Z9, Z29
+	VBROADCASTI32X4 688(R8), Z11
+	VPXORQ          Z29, Z9, Z9
+	VAESENC         Z11, Z0, Z0
+	VPSHUFD         $0x4e, Z8, Z30
+	VPXORQ          Z30, Z8, Z8
+	VAESENC         Z11, Z1, Z1
+	VPCLMULQDQ      $0x00, Z8, Z9, Z22
+	VBROADCASTI32X4 688(R9), Z31
+	VMOVDQU64       576(AX), Z8
+	VAESENC         Z31, Z2, Z2
+	VPCLMULQDQ      $0x11, Z8, Z10, Z29
+	VAESENC         Z31, Z3, Z3
+	VPXORQ          Z29, Z14, Z14
+	VBROADCASTI32X4 704(R8), Z11
+	VPCLMULQDQ      $0x00, Z8, Z10, Z30
+	VAESENC         Z11, Z0, Z0
+	VPXORQ          Z30, Z18, Z18
+	VAESENC         Z11, Z1, Z1
+	VPSHUFD         $0x4e, Z10, Z29
+	VPXORQ          Z29, Z10, Z10
+	VBROADCASTI32X4 704(R9), Z31
+	VPSHUFD         $0x4e, Z8, Z30
+	VAESENC         Z31, Z2, Z2
+	VPXORQ          Z30, Z8, Z8
+	VAESENC         Z31, Z3, Z3
+	VPCLMULQDQ      $0x00, Z8, Z10, Z29
+	VBROADCASTI32X4 720(R8), Z11
+	VPXORQ          Z29, Z22, Z22
+	VAESENC         Z11, Z0, Z0
+	VINSERTI64X2    $0x03, X6, Z26, Z26
+	VAESENC         Z11, Z1, Z1
+	MOVQ            -8(DI), BX
+	MOVQ            48(BX), R12
+	MOVQ            56(BX), CX
+	VBROADCASTI32X4 720(R9), Z31
+	MOVQ            CX, AX
+	BZHIQ           AX, R13, AX
+	ANDQ            $-65536, AX
+	KMOVQ           AX, K4
+	MOVQ            CX, AX
+	SUBQ            $+64, AX
+	CMOVQLT         DX, AX
+	BZHIQ           AX, R13, AX
+	KMOVQ           AX, K5
+	VAESENC         Z31, Z2, Z2
+	VMOVDQU8.Z      -16(R12), K4, Z9
+	VPXORQ          Z9, Z6, Z6
+	VMOVDQU8.Z      48(R12), K5, Z10
+	VPXORQ          Z10, Z7, Z7
+	CMPQ            CX, $0x40
+	JLT             small512Open256_next3_part
+	VEXTRACTI64X2   $0x01, Z6, (R12)
+	VEXTRACTI64X4   $0x01, Z6, 16(R12)
+	JEQ             small512Open256_next3_stored
+	CMPQ            CX, $0x50
+	JNE             small512Open256_next3_second
+	VMOVDQU         X7, 48(R12)
+	JMP             small512Open256_next3_stored
+
+small512Open256_next3_second:
+	VMOVDQU8 Z7, K5, 48(R12)
+	JMP      small512Open256_next3_stored
+
+small512Open256_next3_part:
+	VMOVDQU8 Z6, K4, -16(R12)
+
+small512Open256_next3_stored:
+	VAESENC         Z31, Z3, Z3
+	MOVQ            32(BX), R15
+	BZHIQ           R15, R13, AX
+	KMOVQ           AX, K6
+	MOVQ            24(BX), AX
+	VMOVDQU8.Z      (AX), K6, X8
+	VPXORQ          Z8, Z9, Z9
+	VBROADCASTI32X4 736(R8), Z11
+	VPSHUFB         Z27, Z9, Z9
+	VAESENC         Z11, Z0, Z0
+	VPSHUFB         Z27, Z10, Z10
+	VAESENC         Z11, Z1, Z1
+	LEAQ            -16(CX), AX
+	VMOVQ           AX, X8
+	VPINSRQ         $0x01, R15, X8, X8
+	VPSLLQ          $0x03, X8, X8
+	VSHUFI64X2      $0x00, Z8, Z8, Z8
+	VBROADCASTI32X4 736(R9), Z31
+	LEAQ            15(CX), AX
+	SHRQ            $0x04, AX
+	LEAQ            (AX)(AX*1), R12
+	MOVL            $0x00000003, BX
+	SHLXQ           R12, BX, BX
+	KMOVQ           BX, K6
+	VPXORQ          Z8, Z9, K6, Z9
+	KSHIFTRQ        $0x08, K6, K6
+	VPXORQ          Z8, Z10, K6, Z10
+	INCQ            AX
+	VAESENC         Z31, Z2, Z2
+	NEGQ            AX
+	SHLQ            $0x04, AX
+	ADDQ            R11, AX
+	VMOVDQU64       512(AX), Z8
+	VPCLMULQDQ      $0x11, Z8, Z9, Z15
+	VAESENC         Z31, Z3, Z3
+	VPCLMULQDQ      $0x00, Z8, Z9, Z19
+	VBROADCASTI32X4 752(R8), Z11
+	VPSHUFD         $0x4e, Z9, Z29
+	VAESENC         Z11, Z0, Z0
+	VPXORQ          Z29, Z9, Z9
+	VAESENC         Z11, Z1, Z1
+	VPSHUFD         $0x4e, Z8, Z30
+	VBROADCASTI32X4 752(R9), Z31
+	VPXORQ          Z30, Z8, Z8
+	VAESENC         Z31, Z2, Z2
+	VPCLMULQDQ      $0x00, Z8, Z9, Z23
+	VAESENC         Z31, Z3, Z3
+	VMOVDQU64       576(AX), Z8
+	VPCLMULQDQ      $0x11, Z8, Z10, Z29
+	VBROADCASTI32X4 768(R8), Z11
+	VPXORQ          Z29, Z15, Z15
+	VAESENC         Z11, Z0, Z0
+	VPCLMULQDQ      $0x00, Z8, Z10, Z30
+	VAESENC         Z11, Z1, Z1
+	VPXORQ          Z30, Z19, Z19
+	VBROADCASTI32X4 768(R9), Z31
+	VPSHUFD         $0x4e, Z10, Z29
+	VAESENC         Z31, Z2, Z2
+	VPXORQ          Z29, Z10, Z10
+	VAESENC         Z31, Z3, Z3
+	VPSHUFD         $0x4e, Z8, Z30
+	VBROADCASTI32X4 784(R8), Z11
+	VPXORQ          Z30, Z8, Z8
+	VPCLMULQDQ      $0x00, Z8, Z10, Z29
+	VAESENC         Z11, Z0, Z0
+	VPXORQ          Z29, Z23, Z23
+	VAESENC         Z11, Z1, Z1
+	VSHUFI64X2      $0x44, Z13, Z12, Z8
+	VBROADCASTI32X4 784(R9), Z31
+	VSHUFI64X2      $0xee, Z13, Z12, Z9
+	VAESENC         Z31, Z2, Z2
+	VPXORQ          Z8, Z9, Z8
+	VAESENC         Z31, Z3, Z3
+	VSHUFI64X2      $0x44, Z15, Z14, Z10
+	VBROADCASTI32X4 800(R8), Z11
+	VSHUFI64X2      $0xee, Z15, Z14, Z29
+	VAESENC         Z11, Z0, Z0
+	VPXORQ          Z10, Z29, Z10
+	VSHUFI64X2      $0x88, Z10, Z8, Z9
+	VAESENC         Z11, Z1, Z1
+	VSHUFI64X2      $0xdd, Z10, Z8, Z29
+	VBROADCASTI32X4 800(R9), Z31
+	VPXORQ          Z9, Z29, Z12
+	VAESENC         Z31, Z2, Z2
+	VSHUFI64X2      $0x44, Z17, Z16, Z8
+	VAESENC         Z31, Z3, Z3
+	VSHUFI64X2      $0xee, Z17, Z16, Z9
+	VBROADCASTI32X4 816(R8), Z11
+	VPXORQ          Z8, Z9, Z8
+	VAESENC         Z11, Z0, Z0
+	VSHUFI64X2      $0x44, Z19, Z18, Z10
+	VAESENC         Z11, Z1, Z1
+	VSHUFI64X2      $0xee, Z19, Z18, Z29
+	VPXORQ          Z10, Z29, Z10
+	VBROADCASTI32X4 816(R9), Z31
+	VSHUFI64X2      $0x88, Z10, Z8, Z9
+	VAESENC         Z31, Z2, Z2
+	VSHUFI64X2      $0xdd, Z10, Z8, Z29
+	VAESENC         Z31, Z3, Z3
+	VPXORQ          Z9, Z29, Z16
+	VBROADCASTI32X4 832(R8), Z11
+	VSHUFI64X2      $0x44, Z21, Z20, Z8
+	VAESENC         Z11, Z0, Z0
+	VSHUFI64X2      $0xee, Z21, Z20, Z9
+	VAESENC         Z11, Z1, Z1
+	VPXORQ          Z8, Z9, Z8
+	VBROADCASTI32X4 832(R9), Z31
+	VSHUFI64X2      $0x44, Z23, Z22, Z10
+	VSHUFI64X2      $0xee, Z23, Z22, Z29
+	VAESENC         Z31, Z2, Z2
+	VPXORQ          Z10, Z29, Z10
+	VAESENC         Z31, Z3, Z3
+	VSHUFI64X2      $0x88, Z10, Z8, Z9
+	VBROADCASTI32X4 848(R8), Z11
+	VSHUFI64X2      $0xdd, Z10, Z8, Z29
+	VAESENC         Z11, Z0, Z0
+	VPXORQ          Z9, Z29, Z20
+	VAESENC         Z11, Z1, Z1
+	VPTERNLOGQ      $0x96, Z12, Z16, Z20
+	VBROADCASTI32X4 848(R9), Z31
+	VPCLMULQDQ      $0x01, Z16, Z28, Z8
+	VAESENC         Z31, Z2, Z2
+	VPSHUFD         $0x4e, Z16, Z16
+	VPTERNLOGQ      $0x96, Z8, Z16, Z20
+	VAESENC         Z31, Z3, Z3
+	VPCLMULQDQ      $0x01, Z20, Z28, Z8
+	VBROADCASTI32X4 864(R8), Z11
+	VPSHUFD         $0x4e, Z20, Z20
+	VAESENC         Z11, Z0, Z0
+	VPTERNLOGQ      $0x96, Z8, Z20, Z12
+	VAESENC         Z11, Z1, Z1
+	VPSHUFB         Z27, Z12, Z12
+	VBROADCASTI32X4 864(R9), Z31
+	VPXORQ          Z26, Z12, Z8
+	VAESENC         Z31, Z2, Z2
+	MOVQ            -32(DI), CX
+	MOVQ            48(CX), BX
+	ADDQ            56(CX), BX
+	VMOVDQU         -16(BX), X9
+	VAESENC         Z31, Z3, Z3
+	MOVQ            -24(DI), CX
+	MOVQ            48(CX), BX
+	ADDQ            56(CX), BX
+	VINSERTI64X2    $0x01, -16(BX), Z9, Z9
+	MOVQ            -16(DI), CX
+	MOVQ            48(CX), BX
+	ADDQ            56(CX), BX
+	VINSERTI64X2    $0x02, -16(BX), Z9, Z9
+	VBROADCASTI32X4 880(R8), Z11
+	MOVQ            -8(DI), CX
+	MOVQ            48(CX), BX
+	ADDQ            56(CX), BX
+	VINSERTI64X2    $0x03, -16(BX), Z9, Z9
+	VAESENCLAST     Z11, Z0, Z0
+	VPXORQ          Z8, Z9, Z8
+	VPTESTMQ        Z8, Z8, K1
+	KMOVQ           K1, AX
+	VAESENCLAST     Z11, Z1, Z1
+	MOVQ            -32(DI), CX
+	TESTB           $0x03, AL
+	SETEQ           72(CX)
+	VBROADCASTI32X4 880(R9), Z31
+	MOVQ            -24(DI), CX
+	TESTB           $0x0c, AL
+	SETEQ           72(CX)
+	VAESENCLAST     Z31, Z2, Z2
+	MOVQ            -16(DI), CX
+	TESTB           $0x30, AL
+	SETEQ           72(CX)
+	VAESENCLAST     Z31, Z3, Z3
+	MOVQ            -8(DI), CX
+	TESTB           $0xc0, AL
+	SETEQ           72(CX)
+	JMP             small512Open256_loop
+
+small512Open256_last:
+	VINSERTI64X2  $0x02, X4, Z26, Z26
+	MOVQ          16(DI), BX
+	MOVQ          48(BX), R12
+	MOVQ          56(BX), CX
+	MOVQ          CX, AX
+	BZHIQ         AX, R13, AX
+	ANDQ          $-65536, AX
+	KMOVQ         AX, K1
+	MOVQ          CX, AX
+	SUBQ          $+64, AX
+	CMOVQLT       DX, AX
+	BZHIQ         AX, R13, AX
+	KMOVQ         AX, K2
+	VMOVDQU8.Z    -16(R12), K1, Z9
+	VPXORQ        Z9, Z4, Z4
+	VMOVDQU8.Z    48(R12), K2, Z10
+	VPXORQ        Z10, Z5, Z5
+	CMPQ          CX, $0x40
+	JLT           small512Open256_last2_part
+	VEXTRACTI64X2 $0x01, Z4, (R12)
+	VEXTRACTI64X4 $0x01, Z4, 16(R12)
+	JEQ           small512Open256_last2_stored
+	CMPQ          CX, $0x50
+	JNE           small512Open256_last2_second
+	VMOVDQU       X5, 48(R12)
+	JMP           small512Open256_last2_stored
+
+small512Open256_last2_second:
+	VMOVDQU8 Z5, K2, 48(R12)
+	JMP      small512Open256_last2_stored
+
+small512Open256_last2_part:
+	VMOVDQU8 Z4, K1, -16(R12)
+
+small512Open256_last2_stored:
 	MOVQ          32(BX), R15
 	BZHIQ         R15, R13, AX
 	KMOVQ         AX, K3
@@ -9320,23 +10593,23 @@ small512Open256_2_stored:
 	VMOVDQU8.Z    48(R12), K5, Z10
 	VPXORQ        Z10, Z7, Z7
 	CMPQ          CX, $0x40
-	JLT           small512Open256_3_part
+	JLT           small512Open256_last3_part
 	VEXTRACTI64X2 $0x01, Z6, (R12)
 	VEXTRACTI64X4 $0x01, Z6, 16(R12)
-	JEQ           small512Open256_3_stored
+	JEQ           small512Open256_last3_stored
 	CMPQ          CX, $0x50
-	JNE           small512Open256_3_second
+	JNE           small512Open256_last3_second
 	VMOVDQU       X7, 48(R12)
-	JMP           small512Open256_3_stored
+	JMP           small512Open256_last3_stored
 
-small512Open256_3_second:
+small512Open256_last3_second:
 	VMOVDQU8 Z7, K5, 48(R12)
-	JMP      small512Open256_3_stored
+	JMP      small512Open256_last3_stored
 
-small512Open256_3_part:
+small512Open256_last3_part:
 	VMOVDQU8 Z6, K4, -16(R12)
 
-small512Open256_3_stored:
+small512Open256_last3_stored:
 	MOVQ         32(BX), R15
 	BZHIQ        R15, R13, AX
 	KMOVQ        AX, K6
@@ -9382,72 +10655,73 @@ small512Open256_3_stored:
 	VPXORQ       Z30, Z8, Z8
 	VPCLMULQDQ   $0x00, Z8, Z10, Z29
 	VPXORQ       Z29, Z23, Z23
-	VSHUFI64X2   $0x44, Z13, Z12, Z0
-	VSHUFI64X2   $0xee, Z13, Z12, Z1
-	VPXORQ       Z0, Z1, Z0
-	VSHUFI64X2   $0x44, Z15, Z14, Z2
-	VSHUFI64X2   $0xee, Z15, Z14, Z3
-	VPXORQ       Z2, Z3, Z2
-	VSHUFI64X2   $0x88, Z2, Z0, Z1
-	VSHUFI64X2   $0xdd, Z2, Z0, Z3
-	VPXORQ       Z1, Z3, Z12
-	VSHUFI64X2   $0x44, Z17, Z16, Z0
-	VSHUFI64X2   $0xee, Z17, Z16, Z1
-	VPXORQ       Z0, Z1, Z0
-	VSHUFI64X2   $0x44, Z19, Z18, Z2
-	VSHUFI64X2   $0xee, Z19, Z18, Z3
-	VPXORQ       Z2, Z3, Z2
-	VSHUFI64X2   $0x88, Z2, Z0, Z1
-	VSHUFI64X2   $0xdd, Z2, Z0, Z3
-	VPXORQ       Z1, Z3, Z16
-	VSHUFI64X2   $0x44, Z21, Z20, Z0
-	VSHUFI64X2   $0xee, Z21, Z20, Z1
-	VPXORQ       Z0, Z1, Z0
-	VSHUFI64X2   $0x44, Z23, Z22, Z2
-	VSHUFI64X2   $0xee, Z23, Z22, Z3
-	VPXORQ       Z2, Z3, Z2
-	VSHUFI64X2   $0x88, Z2, Z0, Z1
-	VSHUFI64X2   $0xdd, Z2, Z0, Z3
-	VPXORQ       Z1, Z3, Z20
+	VSHUFI64X2   $0x44, Z13, Z12, Z8
+	VSHUFI64X2   $0xee, Z13, Z12, Z9
+	VPXORQ       Z8, Z9, Z8
+	VSHUFI64X2   $0x44, Z15, Z14, Z10
+	VSHUFI64X2   $0xee, Z15, Z14, Z29
+	VPXORQ       Z10, Z29, Z10
+	VSHUFI64X2   $0x88, Z10, Z8, Z9
+	VSHUFI64X2   $0xdd, Z10, Z8, Z29
+	VPXORQ       Z9, Z29, Z12
+	VSHUFI64X2   $0x44, Z17, Z16, Z8
+	VSHUFI64X2   $0xee, Z17, Z16, Z9
+	VPXORQ       Z8, Z9, Z8
+	VSHUFI64X2   $0x44, Z19, Z18, Z10
+	VSHUFI64X2   $0xee, Z19, Z18, Z29
+	VPXORQ       Z10, Z29, Z10
+	VSHUFI64X2   $0x88, Z10, Z8, Z9
+	VSHUFI64X2   $0xdd, Z10, Z8, Z29
+	VPXORQ       Z9, Z29, Z16
+	VSHUFI64X2   $0x44, Z21, Z20, Z8
+	VSHUFI64X2   $0xee, Z21, Z20, Z9
+	VPXORQ       Z8, Z9, Z8
+	VSHUFI64X2   $0x44, Z23, Z22, Z10
+	VSHUFI64X2   $0xee, Z23, Z22, Z29
+	VPXORQ       Z10, Z29, Z10
+	VSHUFI64X2   $0x88, Z10, Z8, Z9
+	VSHUFI64X2   $0xdd, Z10, Z8, Z29
+	VPXORQ       Z9, Z29, Z20
 	VPTERNLOGQ   $0x96, Z12, Z16, Z20
-	VPCLMULQDQ   $0x01, Z16, Z28, Z0
+	VPCLMULQDQ   $0x01, Z16, Z28, Z8
 	VPSHUFD      $0x4e, Z16, Z16
-	VPTERNLOGQ   $0x96, Z0, Z16, Z20
-	VPCLMULQDQ   $0x01, Z20, Z28, Z0
+	VPTERNLOGQ   $0x96, Z8, Z16, Z20
+	VPCLMULQDQ   $0x01, Z20, Z28, Z8
 	VPSHUFD      $0x4e, Z20, Z20
-	VPTERNLOGQ   $0x96, Z0, Z20, Z12
+	VPTERNLOGQ   $0x96, Z8, Z20, Z12
 	VPSHUFB      Z27, Z12, Z12
-	VPXORQ       Z26, Z12, Z0
-	MOVQ         (DI), R8
-	MOVQ         48(R8), BX
-	ADDQ         56(R8), BX
-	VMOVDQU      -16(BX), X1
-	MOVQ         8(DI), R9
-	MOVQ         48(R9), BX
-	ADDQ         56(R9), BX
-	VINSERTI64X2 $0x01, -16(BX), Z1, Z1
-	MOVQ         16(DI), R10
-	MOVQ         48(R10), BX
-	ADDQ         56(R10), BX
-	VINSERTI64X2 $0x02, -16(BX), Z1, Z1
-	MOVQ         24(DI), R11
-	MOVQ         48(R11), BX
-	ADDQ         56(R11), BX
-	VINSERTI64X2 $0x03, -16(BX), Z1, Z1
-	VPXORQ       Z0, Z1, Z0
-	VPTESTMQ     Z0, Z0, K1
+	VPXORQ       Z26, Z12, Z8
+	MOVQ         (DI), CX
+	MOVQ         48(CX), BX
+	ADDQ         56(CX), BX
+	VMOVDQU      -16(BX), X9
+	MOVQ         8(DI), CX
+	MOVQ         48(CX), BX
+	ADDQ         56(CX), BX
+	VINSERTI64X2 $0x01, -16(BX), Z9, Z9
+	MOVQ         16(DI), CX
+	MOVQ         48(CX), BX
+	ADDQ         56(CX), BX
+	VINSERTI64X2 $0x02, -16(BX), Z9, Z9
+	MOVQ         24(DI), CX
+	MOVQ         48(CX), BX
+	ADDQ         56(CX), BX
+	VINSERTI64X2 $0x03, -16(BX), Z9, Z9
+	VPXORQ       Z8, Z9, Z8
+	VPTESTMQ     Z8, Z8, K1
 	KMOVQ        K1, AX
+	MOVQ         (DI), CX
 	TESTB        $0x03, AL
-	SETEQ        72(R8)
+	SETEQ        72(CX)
+	MOVQ         8(DI), CX
 	TESTB        $0x0c, AL
-	SETEQ        72(R9)
+	SETEQ        72(CX)
+	MOVQ         16(DI), CX
 	TESTB        $0x30, AL
-	SETEQ        72(R10)
+	SETEQ        72(CX)
+	MOVQ         24(DI), CX
 	TESTB        $0xc0, AL
-	SETEQ        72(R11)
-	ADDQ         $0x20, DI
-	SUBQ         $0x04, SI
-	JNZ          small512Open256_loop
+	SETEQ        72(CX)
 	VZEROUPPER
 	RET
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
@@ -72,8 +73,9 @@ func reduce512(hi, lo, mid, t, p VecPhysical) []func() {
 	}
 }
 
-// small512 takes packets of up to 96 bytes, four at a time: two vectors of
-// each, so that eight rounds of AES are under way. The four may have four keys.
+// small512 takes packets of up to 96 bytes, four at a time, which may have four
+// keys, two vectors of each. The hash of two of them always goes beside the
+// cipher of the next two: the processor cannot look so far ahead by itself.
 func small512(rounds int, open bool) {
 	n := name("small512", open, rounds)
 	begin(n, n+" takes n packets, a multiple of 4, of up to 96 bytes each.")
@@ -86,8 +88,8 @@ func small512(rounds int, open bool) {
 	VMOVDQU64(revMask, Z27)
 	VMOVDQU64(poly, Z28)
 	keys := []GPPhysical{R8, R9, R10, R11}
-	Label(n + "_loop")
-	for p := range 4 {
+	// setUp makes counter blocks for packet p of the ops at RDI.
+	setUp := func(p int) {
 		MOVQ(mem(RDI, 8*p), RBX)
 		MOVQ(mem(RBX, opKey), keys[p])
 		VBROADCASTI32X4(mem(RBX, opNonce), zmm[2*p])
@@ -118,7 +120,7 @@ func small512(rounds int, open bool) {
 	}
 	hi, lo, mid := zmm[12:16], zmm[16:20], zmm[20:24]
 	k := []OpmaskPhysical{K1, K2, K3, K4, K5, K6}
-	hash := func(p int) (l []func()) { // and output
+	hash := func(p, at int, label string) (l []func()) { // and output, of the ops at RDI+at
 		first, second, lens := k[p%2*3], k[p%2*3+1], k[p%2*3+2]
 		do := func(f ...func()) { l = append(l, f...) }
 		do(func() {
@@ -129,14 +131,14 @@ func small512(rounds int, open bool) {
 			}
 		})
 		do(func() {
-			MOVQ(mem(RDI, 8*p), RBX)
+			MOVQ(mem(RDI, at+8*p), RBX)
 			MOVQ(mem(RBX, opBuf), R12)
 			MOVQ(mem(RBX, opBufLen), RCX) // the leader's length is the tag's
 		}, func() { mask512(first, RCX, 0, true) }, func() { mask512(second, RCX, 64, false) })
 		do(func() {
 			a := data512(zmm[2*p], Z8, Z9, mem(R12, -leader), first, open)
 			b := data512(zmm[2*p+1], Z8, Z10, mem(R12, 64-leader), second, open)
-			storeSmall(fmt.Sprintf("%s_%d", n, p), RCX, a, b, first, second, mem(R12, -leader))
+			storeSmall(fmt.Sprintf("%s_%s%d", n, label, p), RCX, a, b, first, second, mem(R12, -leader))
 		}, func() {
 			// Associated data into the first lane.
 			MOVQ(mem(RBX, opAADLen), R15)
@@ -159,60 +161,79 @@ func small512(rounds int, open bool) {
 		do(accumulate(Z10, Z8, nil, hi[p], lo[p], mid[p], Z29, Z30, false)...)
 		return l
 	}
+	// What the lanes of all four sum up to, and the tags.
+	finish := func(at int) (l []func()) {
+		do := func(f ...func()) { l = append(l, f...) }
+		for _, v := range [][]VecPhysical{hi, lo, mid} {
+			// Sum the four lanes of each, packet p's into lane p.
+			do(
+				func() { VSHUFI64X2(Imm(0x44), v[1], v[0], Z8) },
+				func() { VSHUFI64X2(Imm(0xee), v[1], v[0], Z9) },
+				func() { VPXORQ(Z8, Z9, Z8) },
+				func() { VSHUFI64X2(Imm(0x44), v[3], v[2], Z10) },
+				func() { VSHUFI64X2(Imm(0xee), v[3], v[2], Z29) },
+				func() { VPXORQ(Z10, Z29, Z10) },
+				func() { VSHUFI64X2(Imm(0x88), Z10, Z8, Z9) },
+				func() { VSHUFI64X2(Imm(0xdd), Z10, Z8, Z29) },
+				func() { VPXORQ(Z9, Z29, v[0]) })
+		}
+		do(reduce512(hi[0], lo[0], mid[0], Z8, Z28)...)
+		do(func() { VPSHUFB(Z27, hi[0], hi[0]) }, func() { VPXORQ(Z26, hi[0], Z8) })
+		for p := range 4 {
+			do(func() {
+				MOVQ(mem(RDI, at+8*p), RCX)
+				MOVQ(mem(RCX, opBuf), RBX)
+				ADDQ(mem(RCX, opBufLen), RBX)
+				switch {
+				case open && p == 0:
+					VMOVDQU(mem(RBX, -tagSize), X9)
+				case open:
+					VINSERTI64X2(Imm(uint64(p)), mem(RBX, -tagSize), Z9, Z9)
+				case p == 0:
+					VMOVDQU(X8, mem(RBX, -tagSize))
+				default:
+					VEXTRACTI64X2(Imm(uint64(p)), Z8, mem(RBX, -tagSize))
+				}
+				if !open {
+					MOVB(Imm(1), mem(RCX, opOK))
+				}
+			})
+		}
+		if open {
+			do(func() {
+				VPXORQ(Z8, Z9, Z8)
+				VPTESTMQ(Z8, Z8, K1)
+				KMOVQ(K1, RAX)
+			})
+			for p := range 4 {
+				do(func() {
+					MOVQ(mem(RDI, at+8*p), RCX)
+					TESTB(Imm(3<<(2*p)), AL)
+					SETEQ(mem(RCX, opOK))
+				})
+			}
+		}
+		return l
+	}
+	after := func(at int, label string) []func() {
+		return slices.Concat(hash(2, at, label), hash(3, at, label), finish(at))
+	}
+	setUp(0)
+	setUp(1)
 	interleave(cipher(0, 1), nil)
-	interleave(cipher(2, 3), append(hash(0), hash(1)...))
-	interleave(append(hash(2), hash(3)...), nil)
-	for _, v := range [][]VecPhysical{hi, lo, mid} {
-		// Sum the four lanes of each, packet p's into lane p.
-		VSHUFI64X2(Imm(0x44), v[1], v[0], Z0)
-		VSHUFI64X2(Imm(0xee), v[1], v[0], Z1)
-		VPXORQ(Z0, Z1, Z0)
-		VSHUFI64X2(Imm(0x44), v[3], v[2], Z2)
-		VSHUFI64X2(Imm(0xee), v[3], v[2], Z3)
-		VPXORQ(Z2, Z3, Z2)
-		VSHUFI64X2(Imm(0x88), Z2, Z0, Z1)
-		VSHUFI64X2(Imm(0xdd), Z2, Z0, Z3)
-		VPXORQ(Z1, Z3, v[0])
-	}
-	for _, f := range reduce512(hi[0], lo[0], mid[0], Z0, Z28) {
-		f()
-	}
-	VPSHUFB(Z27, hi[0], hi[0])
-	VPXORQ(Z26, hi[0], Z0)
-	if open {
-		for p := range 4 {
-			MOVQ(mem(RDI, 8*p), keys[p])
-			MOVQ(mem(keys[p], opBuf), RBX)
-			ADDQ(mem(keys[p], opBufLen), RBX)
-			if p == 0 {
-				VMOVDQU(mem(RBX, -tagSize), X1)
-			} else {
-				VINSERTI64X2(Imm(uint64(p)), mem(RBX, -tagSize), Z1, Z1)
-			}
-		}
-		VPXORQ(Z0, Z1, Z0)
-		VPTESTMQ(Z0, Z0, K1)
-		KMOVQ(K1, RAX)
-		for p := range 4 {
-			TESTB(Imm(3<<(2*p)), AL)
-			SETEQ(mem(keys[p], opOK))
-		}
-	} else {
-		for p := range 4 {
-			MOVQ(mem(RDI, 8*p), RCX)
-			MOVQ(mem(RCX, opBuf), RBX)
-			ADDQ(mem(RCX, opBufLen), RBX)
-			if p == 0 {
-				VMOVDQU(X0, mem(RBX, -tagSize))
-			} else {
-				VEXTRACTI64X2(Imm(uint64(p)), Z0, mem(RBX, -tagSize))
-			}
-			MOVB(Imm(1), mem(RCX, opOK))
-		}
-	}
-	ADDQ(Imm(32), RDI)
+	Label(n + "_loop")
+	setUp(2)
+	setUp(3)
+	interleave(cipher(2, 3), slices.Concat(hash(0, 0, ""), hash(1, 0, "")))
 	SUBQ(Imm(4), RSI)
-	JNZ(LabelRef(n + "_loop"))
+	JZ(LabelRef(n + "_last"))
+	ADDQ(Imm(32), RDI)
+	setUp(0)
+	setUp(1)
+	interleave(cipher(0, 1), after(-32, "next"))
+	JMP(LabelRef(n + "_loop"))
+	Label(n + "_last")
+	interleave(after(0, "last"), nil)
 	VZEROUPPER()
 	RET()
 }
