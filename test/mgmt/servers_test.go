@@ -35,9 +35,11 @@ import (
 // nothing is a forwarding plane that takes every configuration.
 type nothing struct{}
 
-func (nothing) Prepare(context.Context, *gen.Vita, datastore.Journal) (datastore.Prepared, error) { return nothing{}, nil }
-func (nothing) Publish()                                                       {}
-func (nothing) Abort()                                                         {}
+func (nothing) Prepare(context.Context, *gen.Vita, datastore.Journal) (datastore.Prepared, error) {
+	return nothing{}, nil
+}
+func (nothing) Publish() {}
+func (nothing) Abort()   {}
 
 // servers are both servers on one datastore.
 type servers struct {
