@@ -253,13 +253,21 @@ func TestHardLimits(t *testing.T) {
 			r := newRig(t)
 			c.sa.Direction, c.sa.SPI = client.Outbound, 7
 			r.install(c.sa)
+			f := outFrame(100, 'x')
+			r.private.Inject(f, f, f, f, f) // in one batch
+			take(t, r.public, c.pass)
+			r.wantDrops(map[drop.Reason]uint64{drop.OutboundSAEnded: uint64(5 - c.pass)})
+			// One by one, by an SA that is as new.
+			c.sa.SPI = 8
+			r.install(c.sa)
 			c.sa.Direction, c.sa.SPI = client.Inbound, 4711
 			r.install(c.sa)
 			for range 5 {
-				r.private.Inject(outFrame(100, 'x'))
+				r.private.Inject(f)
+				r.settle()
 			}
 			take(t, r.public, c.pass)
-			r.wantDrops(map[drop.Reason]uint64{drop.OutboundSAEnded: uint64(5 - c.pass)})
+			r.wantDrops(map[drop.Reason]uint64{drop.OutboundSAEnded: uint64(2 * (5 - c.pass))})
 			// Inbound, only what has passed counts: the limit stops what follows.
 			p := newRemote(t, 4711)
 			for range 5 {
@@ -271,7 +279,7 @@ func TestHardLimits(t *testing.T) {
 				want++ // the packet that crosses the limit has been received
 			}
 			take(t, r.private, want)
-			r.wantDrops(map[drop.Reason]uint64{drop.OutboundSAEnded: uint64(5 - c.pass), drop.ESPSAEnded: uint64(5 - want)})
+			r.wantDrops(map[drop.Reason]uint64{drop.OutboundSAEnded: uint64(2 * (5 - c.pass)), drop.ESPSAEnded: uint64(5 - want)})
 		})
 	}
 }
