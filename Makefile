@@ -21,6 +21,7 @@ setup: ## installs what demo and test need (Debian packages; needs root once)
 demo: setup build ## two gateways on this machine, configured, forwarding, rekeyed, restarted (needs root)
 	$(GO) run ./test/demo -build build -json build/demo.json
 
+test: export CI = 1# so that nothing is skipped for want of a peer
 test: setup build lint generate-check ## everything that must pass before a change lands (needs root)
 	$(GO) test -timeout 20m $(shell $(GO) list ./... | grep -vE '/test/(e2e|qemu|interop)')
 	$(GO) test -timeout 20m -count 1 -run TestMutatedFrames ./forwarding -frames 10000000

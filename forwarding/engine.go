@@ -3,8 +3,9 @@
 // changes what they work by.
 //
 // Files follow the packet: worker.go has a worker's loop, outbound.go and
-// inbound.go the two ways through it, local.go what is meant for the gateway
-// itself. generation.go, sa.go and workers.go are the control goroutine's,
+// inbound.go the two ways through it, plain.go the short way of packets with
+// which nothing is special, outer.go the headers around them, ahead.go what is
+// fetched before it is needed, local.go what is meant for the gateway itself. generation.go, sa.go and workers.go are the control goroutine's,
 // control.go its conversation with vitad. The engine knows tables and SAs; it
 // must not know the configuration model, key exchange, or any network service.
 package forwarding

@@ -19,7 +19,7 @@ import (
 
 // inbound takes packets out of the tunnel into the private network.
 //
-//	public Rx -> classify -> SA by SPI -> replay check -> open -> mark -> inner header
+//	public Rx -> sort -> SA by SPI -> replay check -> open -> mark -> inner header
 //	  -> policy: whose source is it -> fit -> Ethernet -> private Tx
 //
 // As in outbound.go, inbound6.go has what is different for IPv6. Up to the

@@ -96,7 +96,7 @@ func (w *worker) sortPrivate(rx []pktbuf.Packet) (m4, m6 int) {
 }
 
 // sortPublic queues the ESP packets of a batch for the cipher and returns how
-// many there are.
+// many there are. sortPublic6 is for tunnels of IPv6.
 func (w *worker) sortPublic(rx []pktbuf.Packet) (m int) {
 	refs := w.cameBy(rx)
 	if w.a.v6 {
@@ -113,15 +113,7 @@ func (w *worker) sortPublic(rx []pktbuf.Packet) (m int) {
 			p.protocol() == wire.ProtoESP && !p.fragment() && p.dst() == own &&
 			total >= wire.IPv4Len && wire.EthernetLen+total <= int(k.Len) && p.valid() {
 			k.Off, k.Len = k.Off+wire.EthernetLen+wire.IPv4Len, uint16(total-wire.IPv4Len)
-			ref := uint32(0)
-			if i < len(refs) {
-				ref = refs[i]
-			}
-			if w.follows(&run, k, m, ref) {
-				m++
-			} else {
-				m = w.classifyESP(k, m, 0)
-			}
+			m = w.queueESP(&run, k, m, refs, i)
 			continue
 		}
 		m = w.classifyPublic(k, m)
@@ -140,15 +132,7 @@ func (w *worker) sortPublic6(rx []pktbuf.Packet, refs []uint32) (m int) {
 			p.next() == wire.ProtoESP && *(*[16]byte)(h[wire.EthernetLen+24:]) == s.self.IP6 &&
 			wire.EthernetLen+wire.IPv6Len+p.length() <= int(k.Len) {
 			k.Off, k.Len = k.Off+wire.EthernetLen+wire.IPv6Len, uint16(p.length())
-			ref := uint32(0)
-			if i < len(refs) {
-				ref = refs[i]
-			}
-			if w.follows(&run, k, m, ref) {
-				m++
-			} else {
-				m = w.classifyESP(k, m, 0)
-			}
+			m = w.queueESP(&run, k, m, refs, i)
 			continue
 		}
 		m = w.classifyPublic6(k, m)
@@ -191,6 +175,7 @@ func (w *worker) plain6(k pktbuf.Packet, payload []byte, m int) bool {
 // ethHead is an Ethernet header, as two words that overlap.
 type ethHead struct{ a, b uint64 }
 
+// ethernetHead makes the header of frames from src to dst; typ is type4 or type6.
 func ethernetHead(dst wire.MACWord, src *wire.MAC, typ uint16) ethHead {
 	var f [wire.EthernetLen]byte
 	to := dst.MAC()
@@ -211,6 +196,19 @@ type espRun struct {
 	key    *esp.Key
 	index  int
 	top    uint64 // its highest sequence number
+}
+
+// queueESP queues the ESP packet k, frame i of its batch, at place m of the
+// cipher's, unless it is not acceptable, and returns the next place.
+func (w *worker) queueESP(r *espRun, k pktbuf.Packet, m int, refs []uint32, i int) int {
+	ref := uint32(0)
+	if i < len(refs) {
+		ref = refs[i]
+	}
+	if w.follows(r, k, m, ref) {
+		return m + 1
+	}
+	return w.classifyESP(k, m, 0)
 }
 
 // follows queues the ESP packet k at place m of the cipher's batch, if its number

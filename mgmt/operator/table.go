@@ -375,34 +375,12 @@ func (t *Table) JSON() []byte {
 
 // Watch prints a table again and again, with rates.
 func (c *Client) Watch(ctx context.Context, w io.Writer, name string, o TopOptions) error {
-	var before *Table
-	var at time.Time
-	for n := 0; o.Rounds == 0 || n < o.Rounds; n++ {
-		if n > 0 {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(o.Interval):
-			}
-		}
+	before := &Table{}
+	return o.repeat(ctx, w, func() (func(time.Duration), error) {
 		t, err := c.Table(ctx, name)
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return err
-		}
-		now := time.Now()
-		if o.Screen {
-			fmt.Fprint(w, clearScreen)
-		} else if n > 0 {
-			fmt.Fprintln(w)
-		}
-		if before == nil {
-			before = &Table{}
-		}
-		t.Write(w, before, now.Sub(at))
-		before, at = &t, now
-	}
-	return nil
+		return func(since time.Duration) {
+			t.Write(w, before, since)
+			before = &t
+		}, err
+	})
 }

@@ -24,9 +24,9 @@ type TopOptions struct {
 	Each     bool // what is counted of each route and association, too
 }
 
-// Top prints all counters that are not zero with their rates.
-func (c *Client) Top(ctx context.Context, w io.Writer, o TopOptions) error {
-	var last map[string]uint64
+// repeat reads and shows until the context ends, or there were enough rounds.
+// What read returns is told how long ago it was called before.
+func (o *TopOptions) repeat(ctx context.Context, w io.Writer, read func() (show func(since time.Duration), err error)) error {
 	var at time.Time
 	for n := 0; o.Rounds == 0 || n < o.Rounds; n++ {
 		if n > 0 {
@@ -36,7 +36,7 @@ func (c *Client) Top(ctx context.Context, w io.Writer, o TopOptions) error {
 			case <-time.After(o.Interval):
 			}
 		}
-		lines, err := c.counters(ctx, o.Each)
+		show, err := read()
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil
@@ -46,11 +46,22 @@ func (c *Client) Top(ctx context.Context, w io.Writer, o TopOptions) error {
 		now := time.Now()
 		if o.Screen {
 			fmt.Fprint(w, clearScreen)
+		} else if n > 0 {
+			fmt.Fprintln(w)
 		}
-		last = rates(w, lines, last, now.Sub(at))
+		show(now.Sub(at))
 		at = now
 	}
 	return nil
+}
+
+// Top prints all counters that are not zero with their rates.
+func (c *Client) Top(ctx context.Context, w io.Writer, o TopOptions) error {
+	var last map[string]uint64
+	return o.repeat(ctx, w, func() (func(time.Duration), error) {
+		lines, err := c.counters(ctx, o.Each)
+		return func(since time.Duration) { last = rates(w, lines, last, since) }, err
+	})
 }
 
 // counters reads the counters; those of each route and association, which can

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"net/http"
 	"os"
 	"slices"
 	"time"
@@ -78,17 +77,9 @@ func (l localListener) Accept() (net.Conn, error) {
 
 // ServeLocal is Serve for recovery sessions, on a unix socket.
 func (s *Server) ServeLocal(ctx context.Context, ln net.Listener) error {
-	h := &http.Server{
-		Handler:           s.recovered(s.handler()),
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       2 * time.Minute,
-		WriteTimeout:      5 * time.Minute,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
-		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
-			return context.WithValue(ctx, localKey{}, true)
-		},
-	}
+	h := s.bounded(func(ctx context.Context, _ net.Conn) context.Context {
+		return context.WithValue(ctx, localKey{}, true)
+	})
 	stop := context.AfterFunc(ctx, func() { h.Close() })
 	defer stop()
 	err := h.Serve(localListener{ln})

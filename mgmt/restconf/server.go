@@ -108,25 +108,31 @@ func New(o Options) *Server {
 	return s
 }
 
-// Serve accepts connections on ln until ctx ends, lets running requests end
-// for a few seconds, and returns nil. It closes ln.
-func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
-	h := &http.Server{
+// bounded makes a server that gives no client more time or memory for a request
+// than one needs. Of is what is known of a connection.
+func (s *Server) bounded(of func(context.Context, net.Conn) context.Context) *http.Server {
+	return &http.Server{
 		Handler:           s.recovered(s.handler()),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       2 * time.Minute,
 		WriteTimeout:      5 * time.Minute,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, connKey{}, c)
-		},
-		ErrorLog: slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug), // TLS handshakes that fail
-		TLSConfig: &tls.Config{
-			MinVersion:   tls.VersionTLS13,
-			Certificates: []tls.Certificate{s.o.Certificate},
-			NextProtos:   []string{"h2", "http/1.1"},
-		},
+		ConnContext:       of,
+	}
+}
+
+// Serve accepts connections on ln until ctx ends, lets running requests end
+// for a few seconds, and returns nil. It closes ln.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	h := s.bounded(func(ctx context.Context, c net.Conn) context.Context {
+		return context.WithValue(ctx, connKey{}, c)
+	})
+	h.ErrorLog = slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug) // TLS handshakes that fail
+	h.TLSConfig = &tls.Config{
+		MinVersion:   tls.VersionTLS13,
+		Certificates: []tls.Certificate{s.o.Certificate},
+		NextProtos:   []string{"h2", "http/1.1"},
 	}
 	if s.o.ClientCA != nil {
 		// A certificate that does not hold ends the handshake.

@@ -14,6 +14,7 @@ package main
 
 import (
 	"fmt"
+	"go/format"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -76,6 +77,9 @@ func run(output string) error {
 	}
 	code, err := os.ReadFile(filepath.Join(work, "vita.go"))
 	if err != nil {
+		return err
+	}
+	if code, err = format.Source(code); err != nil { // ygot's own is not quite what gofmt writes
 		return err
 	}
 	return os.WriteFile(output, code, 0o644)
