@@ -29,7 +29,7 @@ func cache() (string, error) {
 
 var errSetup = errors.New("run test/setup.sh")
 
-// DefaultTree returns the tree of this machine's own suite.
+// DefaultTree returns the tree of the tools.
 func DefaultTree() (Tree, error) {
 	d, err := cache()
 	if err != nil {
