@@ -39,7 +39,9 @@ type Port interface {
 	// error counters, link state. The worker calls it about once a second.
 	Sync()
 	// Fd returns a descriptor that polls readable when Rx has something, or
-	// -1: then a waiting worker polls the port itself.
+	// -1: then a waiting worker polls the port itself. The worker asks for it
+	// each time before it waits, when Rx had nothing: a driver with interrupts
+	// turns them on then.
 	Fd() int
 	// Info describes the open port.
 	Info() Info
@@ -58,6 +60,11 @@ type Info struct {
 	ZeroCopy bool    // the device reads and writes the pool itself
 	LinkUp   bool
 
+	LinkChanges int    // times that the link has come or gone, where the driver knows
+	Speed       int    // of the link, Mbit/s; 0 = unknown
+	Resets      int    // times that the device hung and was reset
+	Fault       string // why nothing is received or sent any more: "" = it is
+
 	// How full the queues are, where Backlog says that the driver knows it.
 	Backlog   bool
 	RxWaiting int // frames received that Rx has not taken
@@ -66,16 +73,29 @@ type Info struct {
 
 // Config asks for a port.
 type Config struct {
-	Driver string       // "" = the best that works, else a driver's name
-	Ifname string       // kernel interface, for drivers that leave the NIC to the kernel
-	PCI    string       // PCI address, for drivers that own the NIC
-	Queues []int        // device queues, from 0; nil = all
-	Every  int          // also each so many queues further on, as far as the device has them; 0 = none
-	MAC    [6]byte      // address to receive; zero = the device's own
-	Tagged bool         // frames have VLAN tags, which must be in them: what cannot see to that is ErrUnsupported
-	Pool   *pktbuf.Pool // buffers of the worker that will own the port
-	Stats  *Stats       // where the port counts; nil = private memory
-	Log    func(string) // one line about a choice made at open (mode, fallback); may be nil
+	Driver  string       // "" = the best that works, else a driver's name
+	Ifname  string       // kernel interface, for drivers that leave the NIC to the kernel
+	PCI     string       // PCI address, for drivers that own the NIC
+	Queues  []int        // device queues, from 0; nil = all
+	Every   int          // also each so many queues further on, as far as the device has them; 0 = none
+	MAC     [6]byte      // address to receive; zero = the device's own
+	Tagged  bool         // frames have VLAN tags, which must be in them: what cannot see to that is ErrUnsupported
+	MTU     int          // largest layer 3 packet, for devices of our own; 0 = 1500. Other devices are what the kernel made them
+	RSS     *RSS         // how devices of our own spread frames; nil = evenly, by RSSKey of package nic
+	NoIOMMU bool         // take devices although no IOMMU confines them to the memory that is meant for them
+	Pool    *pktbuf.Pool // buffers of the worker that will own the port
+	Stats   *Stats       // where the port counts; nil = private memory
+	Log     func(string) // one line about a choice made at open (mode, fallback); may be nil
+}
+
+// RSSKeyLen is the length of a key of receive side scaling.
+const RSSKeyLen = 40
+
+// RSS says how a device spreads frames over the queues that ports have opened:
+// by a hash of their addresses. The first port of a device decides.
+type RSS struct {
+	Key   [RSSKeyLen]byte
+	Table []uint8 // for each value of the hash's lowest bits, which of the open queues; nil = evenly
 }
 
 // QueuesOf returns the queues that the port is to serve, of a device with n.
