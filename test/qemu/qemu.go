@@ -38,6 +38,7 @@ type Options struct {
 	CPUs     int           // default 2
 	Model    string        // of the processor, as QEMU's -cpu takes it; default max: all that TCG has
 	Memory   int           // MiB; default 512
+	Shared   bool          // the memory can be reached by other processes: device models
 	Append   string        // to the kernel's command line
 	Args     []string      // to QEMU's: further devices, disks, firmware
 	Boot     time.Duration // how long the guest may take until it answers; default 60 s
@@ -209,6 +210,9 @@ func (vm *VM) start(ctx context.Context, o *Options) error {
 			device += "," + n.Args
 		}
 		words = append(words, "-netdev", netdev, "-device", device)
+	}
+	if o.Shared {
+		words = append(words, "-object", fmt.Sprintf("memory-backend-memfd,id=memory,size=%dM,share=on", o.Memory), "-machine", "memory-backend=memory")
 	}
 	words = append(words, o.Args...)
 	return vm.boot(ctx, o, words, l)
