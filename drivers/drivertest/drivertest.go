@@ -6,6 +6,7 @@ package drivertest
 import (
 	"encoding/binary"
 	"errors"
+	"strconv"
 	"testing"
 	"time"
 
@@ -15,6 +16,9 @@ import (
 	"vita/internal/pktbuf"
 )
 
+// Name names a run at an MTU.
+func Name(mtu int) string { return "MTU" + strconv.Itoa(mtu) }
+
 // Wire is a fresh pair of devices that are joined, with nothing else sending.
 type Wire struct {
 	// Open opens a port on side 0 or 1. Only Pool and Stats of c are set.
@@ -23,6 +27,9 @@ type Wire struct {
 	// Lossless says that a full receiver makes the sender keep its frames. On
 	// any other wire a receiver that cannot follow loses some.
 	Lossless bool
+	// Loose says that the wire keeps frames in order only as long as the receiver
+	// has room for them. None comes twice in any case.
+	Loose bool
 }
 
 const (
@@ -64,6 +71,7 @@ type side struct {
 	pool  *pktbuf.Pool
 	stats drivers.Stats
 	batch []pktbuf.Packet
+	far   [6]byte // the other side's address
 }
 
 type rig struct {
@@ -92,7 +100,22 @@ func newRig(t *testing.T, w Wire) *rig {
 	}
 	r.open(t, 0)
 	r.open(t, 1)
+	r.awaitLink(t)
 	return r
+}
+
+// awaitLink waits until both sides say that the link is there: a device of our
+// own negotiates it.
+func (r *rig) awaitLink(t *testing.T) {
+	t.Helper()
+	for _, s := range r.s {
+		for end := time.Now().Add(patience); !s.port.Info().LinkUp; time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("no link: %+v", s.port.Info())
+			}
+			s.port.Sync()
+		}
+	}
 }
 
 func (r *rig) open(t *testing.T, i int) {
@@ -103,7 +126,8 @@ func (r *rig) open(t *testing.T, i int) {
 		t.Fatalf("open side %d: %v", i, err)
 	}
 	info := s.port.Info()
-	if info.Driver == "" || info.Name == "" || info.MTU != r.wire.MTU || info.Queues < 1 || info.MAC == ([6]byte{}) || !info.LinkUp {
+	r.s[1-i].far = info.MAC
+	if info.Driver == "" || info.Name == "" || info.MTU != r.wire.MTU || info.Queues < 1 || info.MAC == ([6]byte{}) || info.Fault != "" {
 		t.Fatalf("side %d: info %+v", i, info)
 	}
 }
@@ -135,12 +159,13 @@ func (s *side) frame(t *testing.T, seq uint32, size int) pktbuf.Packet {
 		t.Fatal("no free buffer")
 	}
 	k.Len = uint16(size)
-	write(s.pool.Bytes(k), seq)
+	s.write(s.pool.Bytes(k), seq)
 	return k
 }
 
-func write(b []byte, seq uint32) {
-	copy(b, []byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1})
+func (s *side) write(b []byte, seq uint32) {
+	copy(b, s.far[:])
+	copy(b[6:], []byte{2, 0, 0, 0, 0, 1})
 	binary.BigEndian.PutUint16(b[12:], etherType)
 	binary.BigEndian.PutUint32(b[header:], seq)
 	binary.BigEndian.PutUint16(b[header+4:], uint16(len(b)))
@@ -210,21 +235,46 @@ func (s *side) receive(t *testing.T, from uint32, n int) {
 	}
 }
 
+// sequence checks the numbers of frames where some may be lost.
+type sequence struct {
+	last int64
+	seen map[uint32]bool // where the order may change
+}
+
+func (w *Wire) sequence() *sequence {
+	q := &sequence{last: -1}
+	if w.Loose {
+		q.seen = make(map[uint32]bool)
+	}
+	return q
+}
+
+// add takes the next frame's number, which must be higher than the one before.
+func (q *sequence) add(t *testing.T, seq uint32) {
+	t.Helper()
+	if q.seen != nil {
+		if q.seen[seq] {
+			t.Fatalf("frame %d comes twice", seq)
+		}
+		q.seen[seq] = true
+		return
+	}
+	if int64(seq) <= q.last {
+		t.Fatalf("frame %d after frame %d", seq, q.last)
+	}
+	q.last = int64(seq)
+}
+
 // collect takes what arrives, at most batch frames a call, until nothing has
-// for a while, and returns how many. Each must have a higher number than the
-// one before.
-func (s *side) collect(t *testing.T, last *int64, batch int) int {
+// for a while, and returns how many.
+func (s *side) collect(t *testing.T, order *sequence, batch int) int {
 	t.Helper()
 	n := 0
 	for quiet := time.Now(); time.Since(quiet) < 100*time.Millisecond; {
 		m := s.port.Rx(s.batch[:batch])
 		s.port.Flush()
 		for _, k := range s.batch[:m] {
-			seq := int64(read(t, s.pool.Bytes(k)))
-			if seq <= *last {
-				t.Fatalf("frame %d after frame %d", seq, *last)
-			}
-			*last = seq
+			order.add(t, read(t, s.pool.Bytes(k)))
 			s.pool.Put(k)
 			n++
 		}
@@ -279,7 +329,7 @@ func bothWays(t *testing.T, r *rig) {
 func fullRing(t *testing.T, r *rig) {
 	a, b := r.s[0], r.s[1]
 	var seq uint32
-	last := int64(-1)
+	arrived := r.wire.sequence()
 	for range 3 {
 		first, refused := seq, 0
 		for refused < 100 && seq-first < 10000 {
@@ -297,7 +347,7 @@ func fullRing(t *testing.T, r *rig) {
 		if r.wire.Lossless && refused == 0 {
 			t.Fatalf("%d frames taken though nobody receives", seq-first)
 		}
-		got := b.collect(t, &last, len(b.batch))
+		got := b.collect(t, arrived, len(b.batch))
 		if got == 0 || r.wire.Lossless && uint32(got) != seq-first {
 			t.Fatalf("%d of %d frames arrive", got, seq-first)
 		}
@@ -313,7 +363,7 @@ func fullRing(t *testing.T, r *rig) {
 func slowConsumer(t *testing.T, r *rig) {
 	a, b := r.s[0], r.s[1]
 	var seq uint32
-	last, got := int64(-1), 0
+	arrived, got := r.wire.sequence(), 0
 	one := make([]pktbuf.Packet, 1)
 	for range 150 {
 		for range 40 {
@@ -328,18 +378,14 @@ func slowConsumer(t *testing.T, r *rig) {
 		a.port.Flush()
 		for range 4 {
 			if b.port.Rx(one) == 1 {
-				s := int64(read(t, b.pool.Bytes(one[0])))
-				if s <= last {
-					t.Fatalf("frame %d after frame %d", s, last)
-				}
-				last = s
+				arrived.add(t, read(t, b.pool.Bytes(one[0])))
 				got++
 				b.pool.Put(one[0])
 			}
 		}
 		b.port.Flush()
 	}
-	got += b.collect(t, &last, 1)
+	got += b.collect(t, arrived, 1)
 	if got == 0 || uint32(got) > seq || r.wire.Lossless && uint32(got) != seq {
 		t.Fatalf("%d of %d frames arrive", got, seq)
 	}
@@ -364,7 +410,7 @@ func noBuffers(t *testing.T, r *rig) {
 		held = append(held, k)
 	}
 	var seq uint32
-	last := int64(-1)
+	arrived := r.wire.sequence()
 	refused := 0
 	var taken []pktbuf.Packet
 	for seq < 8000 && refused < 100 { // more than a pool, and what comes is not given back
@@ -380,11 +426,7 @@ func noBuffers(t *testing.T, r *rig) {
 		a.port.Flush()
 		n := b.port.Rx(b.batch)
 		for _, k := range b.batch[:n] {
-			s := int64(read(t, b.pool.Bytes(k)))
-			if s <= last {
-				t.Fatalf("frame %d after frame %d", s, last)
-			}
-			last = s
+			arrived.add(t, read(t, b.pool.Bytes(k)))
 			taken = append(taken, k)
 		}
 		b.port.Flush()
@@ -394,7 +436,7 @@ func noBuffers(t *testing.T, r *rig) {
 	}
 	b.pool.PutBatch(taken)
 	b.pool.PutBatch(held)
-	b.collect(t, &last, len(b.batch))
+	b.collect(t, arrived, len(b.batch))
 	for range 20 {
 		next := a.send(t, seq, window, fixed(300))
 		b.receive(t, seq, window)
@@ -414,10 +456,10 @@ func stopAndStart(t *testing.T, r *rig) {
 		}
 		r.closeSide(t, (i+1)%2)
 		if i%3 == 2 {
-			last := int64(-1)
-			r.s[i%2].collect(t, &last, 64)
+			r.s[i%2].collect(t, r.wire.sequence(), 64)
 		}
 		r.open(t, (i+1)%2)
+		r.awaitLink(t)
 	}
 	next := r.s[0].send(t, seq, window, fixed(500))
 	r.s[1].receive(t, seq, window)
@@ -520,7 +562,7 @@ func noAllocation(t *testing.T, r *rig) {
 		for i := range 16 {
 			k, _ := a.pool.Get()
 			k.Len = 100
-			write(a.pool.Bytes(k), 1)
+			a.write(a.pool.Bytes(k), 1)
 			a.batch[i] = k
 		}
 		for left := a.batch[:16]; len(left) > 0; {

@@ -173,11 +173,10 @@ func (vm *VM) start(ctx context.Context, o *Options) error {
 	if err != nil {
 		return err
 	}
-	words, err := o.Tree.Command("qemu-system-x86_64")
+	words, env, err := o.Tree.Emulator()
 	if err != nil {
 		return err
 	}
-	share := func(s string) string { return filepath.Join(string(o.Tree), "usr/share", s) }
 	control := filepath.Join(vm.dir, "control")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: control, Net: "unix"})
 	if err != nil {
@@ -187,7 +186,6 @@ func (vm *VM) start(ctx context.Context, o *Options) error {
 	words = append(words,
 		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
 		"-M", "q35", "-accel", "tcg,thread=multi", "-cpu", o.Model, "-smp", strconv.Itoa(o.CPUs), "-m", strconv.Itoa(o.Memory),
-		"-L", share("qemu"), "-L", share("seabios"),
 		"-kernel", kernel, "-initrd", initrd,
 		// A loaded host lets timer interrupts come late, which the kernel must
 		// not take for broken ones. A panic ends QEMU.
@@ -215,14 +213,14 @@ func (vm *VM) start(ctx context.Context, o *Options) error {
 		words = append(words, "-object", fmt.Sprintf("memory-backend-memfd,id=memory,size=%dM,share=on", o.Memory), "-machine", "memory-backend=memory")
 	}
 	words = append(words, o.Args...)
-	return vm.boot(ctx, o, words, l)
+	return vm.boot(ctx, o, words, env, l)
 }
 
 // boot starts QEMU and waits until the guest answers.
-func (vm *VM) boot(ctx context.Context, o *Options, words []string, l *net.UnixListener) error {
+func (vm *VM) boot(ctx context.Context, o *Options, words, env []string, l *net.UnixListener) error {
 	life, cancel := context.WithTimeout(ctx, o.Life)
 	vm.cmd = exec.CommandContext(life, words[0], words[1:]...)
-	vm.cmd.Env = append(os.Environ(), "QEMU_MODULE_DIR="+filepath.Join(string(o.Tree), libraries[0], "qemu"))
+	vm.cmd.Env = append(os.Environ(), env...)
 	vm.cmd.Stdout, vm.cmd.Stderr = &vm.output, &vm.output
 	vm.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started := make(chan error)

@@ -88,6 +88,19 @@ func (t Tree) Command(program string) ([]string, error) {
 	return []string{ld, "--library-path", strings.Join(paths, ":"), p}, nil
 }
 
+// Emulator returns the words that run QEMU on this machine, and what its
+// environment must have.
+func (t Tree) Emulator() (words, env []string, err error) {
+	words, err = t.Command("qemu-system-x86_64")
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, s := range []string{"qemu", "seabios"} {
+		words = append(words, "-L", filepath.Join(string(t), "usr/share", s))
+	}
+	return words, []string{"QEMU_MODULE_DIR=" + filepath.Join(string(t), libraries[0], "qemu")}, nil
+}
+
 // closure returns programs of the tree with all that they load, by their paths
 // in a guest.
 func (t Tree) closure(names []string) (map[string]string, error) {

@@ -1,0 +1,82 @@
+// Package onqemu runs the conformance suite on the network cards that QEMU
+// models, without a guest.
+package onqemu
+
+import (
+	"testing"
+
+	"vita/drivers"
+	"vita/drivers/drivertest"
+	"vita/drivers/e1000e"
+	"vita/drivers/igb"
+	"vita/drivers/internal/backend"
+	"vita/drivers/internal/pci"
+	"vita/drivers/internal/qtest"
+	"vita/test/qemu"
+)
+
+// models are QEMU's names of cards, and the drivers for them.
+var models = []struct {
+	name  string
+	open  drivers.Opener
+	loose bool // QEMU has two queues in front of it, that it empties in the wrong order
+}{
+	{"igb", igb.Open, false},
+	{"e1000e", e1000e.Open, true},
+}
+
+func TestSuite(t *testing.T) {
+	for _, model := range models {
+		for _, mtu := range []int{1500, 9000} {
+			t.Run(model.name+drivertest.Name(mtu), func(t *testing.T) {
+				p := newPair(t, model.name)
+				drivertest.Run(t, func(*testing.T) drivertest.Wire {
+					return drivertest.Wire{
+						Open: func(side int, c drivers.Config) (drivers.Port, error) {
+							c.PCI, c.MTU = p.names[side], mtu
+							return model.open(c)
+						},
+						MTU: mtu, Loose: model.loose,
+					}
+				})
+			})
+		}
+	}
+}
+
+// pair is a machine with two cards that are joined.
+type pair struct {
+	*qtest.Machine
+	devices [2]*qtest.Device
+	names   [2]string
+}
+
+func newPair(t *testing.T, model string) *pair {
+	t.Helper()
+	tree, err := qemu.DefaultTree()
+	if err != nil {
+		t.Fatal(err)
+	}
+	words, env, err := tree.Emulator()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := new(pair)
+	if p.Machine, err = qtest.Pair(qtest.Options{Command: words, Env: env}, model); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	for i := range p.devices {
+		d, err := p.Device(4 + 2*i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.devices[i], p.names[i] = d, d.Address()
+		t.Cleanup(backend.Provide(d.Address(), backend.Source{ID: d.ID(), Open: func() (pci.Device, error) { return d, nil }}))
+	}
+	return p
+}

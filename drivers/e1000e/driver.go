@@ -1,0 +1,30 @@
+// Package e1000e drives Intel's gigabit controller 82574: two queues, with
+// extended descriptors for receiving.
+//
+// It is written from the 82574 data sheet (revision 3.4), of which sections are
+// given.
+package e1000e
+
+import (
+	"vita/drivers"
+	"vita/drivers/internal/gbe"
+	"vita/drivers/internal/nic"
+	"vita/drivers/internal/pci"
+)
+
+// cards are the open devices.
+var cards = nic.Cards[*gbe.Card]{
+	Chips: []nic.Chip{
+		{Vendor: intel, Device: 0x10d3, Name: "82574L"},
+		{Vendor: intel, Device: 0x10f6, Name: "82574LA"},
+	},
+	Open: func(d pci.Device, c *drivers.Config) (*gbe.Card, error) { return gbe.OpenCard(&family, d, c) },
+}
+
+const intel = 0x8086
+
+// Known lists the devices that the driver takes.
+func Known() string { return nic.Known(cards.Chips) }
+
+// Open opens a port of the device at the PCI address c.PCI.
+func Open(c drivers.Config) (drivers.Port, error) { return gbe.Open(&cards, c) }
