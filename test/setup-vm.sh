@@ -13,7 +13,7 @@
 # Does nothing where they are there. Remove the folder to have them anew.
 set -euo pipefail
 suite=trixie
-tools=(qemu-system-x86 iproute2 ethtool kmod)
+tools=(qemu-system-x86 ovmf iproute2 ethtool kmod)
 kernel=linux-image-amd64 # the generic one: it ships the drivers that the cloud kernel lacks
 
 cache=${VITA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vita}

@@ -25,6 +25,7 @@ import (
 	"testing"
 	"time"
 
+	"vita/internal/cpio"
 	"vita/test/qemu/guest"
 )
 
@@ -154,14 +155,14 @@ func (vm *VM) initramfs(o *Options) (string, error) {
 		return "", err
 	}
 	files = append(files,
-		entry{path: guest.ModulesFile, mode: modeFile | 0o644, data: []byte(list.String())},
-		entry{path: "/dev/console", mode: modeChar | 0o600, dev: 1})
+		cpio.Entry{Path: guest.ModulesFile, Mode: cpio.File | 0o644, Data: []byte(list.String())},
+		cpio.Entry{Path: "/dev/console", Mode: cpio.Char | 0o600, Dev: 1})
 	name := filepath.Join(vm.dir, "initramfs")
 	f, err := os.Create(name)
 	if err != nil {
 		return "", err
 	}
-	return name, errors.Join(writeInitramfs(f, files), f.Close())
+	return name, errors.Join(cpio.Write(f, files), f.Close())
 }
 
 func (vm *VM) start(ctx context.Context, o *Options) error {
@@ -194,7 +195,7 @@ func (vm *VM) start(ctx context.Context, o *Options) error {
 		"-chardev", "socket,id=control,path="+control,
 		"-device", "virtio-serial-pci", "-device", "virtserialport,chardev=control,name="+guest.Port)
 	for i, n := range o.NICs {
-		w, netdev, err := newWire(vm.dir, "net"+strconv.Itoa(i))
+		w, netdev, err := NewWire(vm.dir, "net"+strconv.Itoa(i))
 		if err != nil {
 			return err
 		}
@@ -315,7 +316,7 @@ func (vm *VM) Close() error {
 		errs = append(errs, vm.end())
 	}
 	for _, w := range vm.Wires {
-		errs = append(errs, w.close())
+		errs = append(errs, w.Close())
 	}
 	return errors.Join(append(errs, os.RemoveAll(vm.dir))...)
 }

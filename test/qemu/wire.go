@@ -30,9 +30,9 @@ type Wire struct {
 
 const maxFrame = 1 << 16
 
-// newWire makes the socket of one of the machine's cards, and returns what
+// NewWire makes the socket of one of the machine's cards, and returns what
 // QEMU must be told.
-func newWire(dir, id string) (w *Wire, netdev string, err error) {
+func NewWire(dir, id string) (w *Wire, netdev string, err error) {
 	near, far := filepath.Join(dir, id+".near"), filepath.Join(dir, id+".far")
 	w = &Wire{far: &net.UnixAddr{Name: far, Net: "unixgram"}, came: make(chan struct{}, 1)}
 	if w.conn, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: near, Net: "unixgram"}); err != nil {
@@ -107,7 +107,8 @@ func (w *Wire) Take(n int, timeout time.Duration, want func(frame []byte) bool) 
 	}
 }
 
-func (w *Wire) close() error {
+// Close ends the wire.
+func (w *Wire) Close() error {
 	if err := w.conn.Close(); !errors.Is(err, net.ErrClosed) {
 		return err
 	}

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"vita/appliance-image/internal/block"
+	"vita/appliance-image/internal/logring"
+
+	"golang.org/x/sys/unix"
+)
+
+// consoles serves the menu at the serial port and at the screen. Whoever is
+// there is present: the menu asks for no password, and has no shell.
+func (a *appliance) consoles(ctx context.Context) {
+	for _, name := range []string{"/dev/ttyS0", "/dev/tty1"} {
+		f, err := os.OpenFile(name, os.O_RDWR|unix.O_NOCTTY, 0)
+		if err != nil {
+			continue // the machine has none
+		}
+		context.AfterFunc(ctx, func() { _ = f.Close() }) // which ends reading
+		go func() {
+			defer func() {
+				if r := recover(); r != nil {
+					a.say(logring.Critical, "console %s has failed: %v", name, r)
+				}
+			}()
+			a.menu(f)
+		}()
+	}
+}
+
+// maxAnswer is what is read of a line.
+const maxAnswer = 8 << 10
+
+// menu talks to whoever is at a console, until it is closed.
+func (a *appliance) menu(tty io.ReadWriter) {
+	c := &console{out: tty, in: bufio.NewReaderSize(tty, maxAnswer)}
+	for {
+		line, err := c.ask("")
+		if err != nil {
+			return
+		}
+		word, _, _ := strings.Cut(line, " ")
+		command, ok := commands[word]
+		if !ok {
+			c.help()
+			continue
+		}
+		if err := command.run(a, c); errors.Is(err, io.EOF) {
+			return
+		} else if err != nil {
+			c.printf("%v\n", err)
+		}
+	}
+}
+
+// console is one end of a terminal.
+type console struct {
+	out io.Writer
+	in  *bufio.Reader
+}
+
+func (c *console) printf(format string, args ...any) {
+	// The terminal may be gone: then reading says so.
+	_, _ = fmt.Fprintf(c.out, format, args...)
+}
+
+func (c *console) ask(question string) (string, error) {
+	c.printf("%s", question)
+	line, err := c.in.ReadSlice('\n')
+	if errors.Is(err, bufio.ErrBufferFull) {
+		for errors.Is(err, bufio.ErrBufferFull) {
+			_, err = c.in.ReadSlice('\n')
+		}
+		return "", errors.Join(err, errors.New("the line is too long"))
+	}
+	return strings.TrimSpace(string(line)), err
+}
+
+func (c *console) help() {
+	c.printf("\nVita appliance %s. Commands:\n", release)
+	for _, name := range order {
+		c.printf("  %-9s %s\n", name, commands[name].help)
+	}
+}
+
+type command struct {
+	help string
+	run  func(a *appliance, c *console) error
+}
+
+var order = []string{"status", "log", "setup", "reboot", "poweroff", "other", "erase"}
+
+var commands map[string]command
+
+func init() { // commands print commands
+	commands = map[string]command{
+		"status":   {"how the gateway does, and where it is managed", (*appliance).showStatus},
+		"log":      {"the last lines of the log", (*appliance).showLog},
+		"setup":    {"the first administrator, and the management network", (*appliance).wizard},
+		"reboot":   {"restart the machine", func(a *appliance, _ *console) error { a.finish(unix.LINUX_REBOOT_CMD_RESTART, "console"); return nil }},
+		"poweroff": {"turn the machine off", func(a *appliance, _ *console) error { a.finish(unix.LINUX_REBOOT_CMD_POWER_OFF, "console"); return nil }},
+		"other":    {"restart once with the other slot's image", (*appliance).bootOther},
+		"erase":    {"factory reset: configuration, users and keys are lost", (*appliance).factoryReset},
+	}
+}
+
+func (a *appliance) showStatus(c *console) error {
+	c.printf("version %s, slot %s of %s, up %.0f s, %s\n", release, a.slot, a.disk, uptime(), time.Now().UTC().Format(time.RFC3339))
+	if a.trial.Load() {
+		c.printf("this image is on trial\n")
+	}
+	c.printf("host %s, management %s\n", a.hostname(), a.reach())
+	for i, s := range a.services {
+		st := s.State()
+		how := "does not run"
+		if st.Running {
+			how = "runs"
+		}
+		c.printf("%s %s since %s, %d starts %s\n", a.names[i], how, st.Since.UTC().Format(time.RFC3339), st.Starts, st.Last)
+	}
+	return nil
+}
+
+func (a *appliance) showLog(c *console) error {
+	lines := a.log.After(0)
+	for _, l := range lines[max(0, len(lines)-40):] {
+		c.printf("%s %s: %s\n", l.At.UTC().Format("15:04:05.000"), l.Source, l.Text)
+	}
+	return nil
+}
+
+// wizard asks for what a zero-touch start would have brought along.
+func (a *appliance) wizard(c *console) error {
+	if _, err := os.Stat(stateDir + "/machine-id"); err != nil {
+		return errNoState
+	}
+	o := a.options
+	ask := func(key, question string) error {
+		for {
+			answer, err := c.ask(question + ": ")
+			if err != nil || answer == "" {
+				return err
+			}
+			if err := o.Strings([]string{"vita." + key + "=" + answer}); err != nil {
+				c.printf("%v\n", err)
+				continue
+			}
+			return nil
+		}
+	}
+	c.printf("An empty line leaves a thing as it is.\n")
+	o.Address, o.Gateway, o.DNS = nil, nil, nil
+	for _, q := range []struct{ key, question string }{
+		{"hostname", "host name"},
+		{"management", "management interface: name, MAC or PCI address"},
+		{"address", "its address with prefix length, or dhcp"},
+		{"gateway", "router"},
+		{"dns", "name servers"},
+		{"ntp", "time servers"},
+		{"admin", "name of the administrator"},
+		{"admin-key", "the administrator's public SSH key, one line"},
+	} {
+		if q.key == "admin" && a.enrolled() {
+			break
+		}
+		if err := ask(q.key, q.question); err != nil {
+			return err
+		}
+	}
+	a.options = o
+	if err := a.storeOptions(); err != nil {
+		return err
+	}
+	if !a.enrolled() && len(o.AdminKeys) > 0 {
+		if err := a.enrol(); err != nil {
+			return err
+		}
+	}
+	c.printf("stored; the network is as told after the next restart\n")
+	return nil
+}
+
+func (a *appliance) enrolled() bool {
+	_, err := os.Stat(vitaDir)
+	return err == nil
+}
+
+// factoryReset forgets everything. It can only be had here: over the network
+// nobody can be sure to be the owner of the machine.
+func (a *appliance) factoryReset(c *console) error {
+	p, err := a.partition(block.State)
+	if err != nil {
+		return err
+	}
+	answer, err := c.ask("This erases configuration, users and keys. Enter the host's name, " + a.hostname() + ", to go on: ")
+	if err != nil {
+		return err
+	}
+	if answer != a.hostname() {
+		c.printf("nothing is changed\n")
+		return nil
+	}
+	a.say(logring.Critical, "factory reset, from the console")
+	if err := erase(p.Device); err != nil {
+		return err
+	}
+	// What is still in memory of the old file system must not be written.
+	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART); err != nil {
+		return err
+	}
+	select {}
+}

@@ -1,0 +1,159 @@
+// Early is what the kernel starts first, from the memory file system inside the
+// unified kernel image. It loads the modules for the disk, finds the root
+// partition that the image's command line names by its hash, puts dm-verity
+// over it, and starts init from there. It reads nothing that anybody could have
+// changed but the top of a hash tree.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"vita/appliance-image/internal/block"
+	"vita/appliance-image/internal/devmapper"
+	"vita/appliance-image/internal/modules"
+	"vita/appliance-image/internal/verity"
+
+	"golang.org/x/sys/unix"
+)
+
+// always are the modules that no device asks for. The kernel cannot ask for the
+// checksum that others use, since nothing answers it here.
+var always = []string{"crc32c_generic", "dm_verity", "erofs", "sd_mod"}
+
+// patience is how long disks may take to appear.
+const patience = 60 * time.Second
+
+func main() {
+	err := start()
+	// The kernel panics when process 1 ends, and reboots after a while: the
+	// boot loader then counts a failed try of this image.
+	fmt.Println("vita: cannot start:", err)
+	os.Exit(1)
+}
+
+func start() error {
+	for _, m := range []struct{ kind, at, data string }{{"proc", "/proc", ""}, {"sysfs", "/sys", ""}, {"devtmpfs", "/dev", "mode=0755"}, {"tmpfs", "/run", "mode=0755"}} {
+		if err := os.MkdirAll(m.at, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount(m.kind, m.at, m.kind, unix.MS_NOSUID, m.data); err != nil && !errors.Is(err, unix.EBUSY) {
+			return fmt.Errorf("mount %s: %w", m.at, err)
+		}
+	}
+	line, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return err
+	}
+	root, err := rootOf(string(line))
+	if err != nil {
+		return err
+	}
+	set, err := modules.Open("/modules")
+	if err != nil {
+		return err
+	}
+	_ = set.Load("sha256_ssse3") // faster, where the processor has what it needs
+	for _, name := range always {
+		if err := set.Load(name); err != nil {
+			return err
+		}
+	}
+	p, err := find(root, set)
+	if err != nil {
+		return err
+	}
+	dev, err := devmapper.Create("/dev/mapper/control", "vita-root", "verity", root.Table(p.Device), root.Sectors())
+	if err != nil {
+		return err
+	}
+	const at = "/root"
+	if err := os.MkdirAll(at, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount(fmt.Sprintf("/dev/dm-%d", unix.Minor(dev)), at, "erofs", unix.MS_RDONLY|unix.MS_NODEV|unix.MS_NOSUID, ""); err != nil {
+		return fmt.Errorf("mount the root: %w", err)
+	}
+	if err := os.WriteFile("/run/vita-root", []byte(p.Disk+" "+p.Name+"\n"), 0o444); err != nil {
+		return err
+	}
+	return switchRoot(at)
+}
+
+// rootOf finds the word vita.root=HASH:BLOCKS in the kernel's command line. A
+// second one, which somebody may have added, is an error.
+func rootOf(line string) (root verity.Root, err error) {
+	n := 0
+	for word := range strings.FieldsSeq(line) {
+		if v, ok := strings.CutPrefix(word, "vita.root="); ok {
+			if root, err = verity.ParseRoot(v); err != nil {
+				return root, err
+			}
+			n++
+		}
+	}
+	if n != 1 {
+		return root, fmt.Errorf("the command line has %d words vita.root=, want one", n)
+	}
+	return root, nil
+}
+
+// find waits for the partition that a root names: in either slot, of any disk.
+func find(root verity.Root, set *modules.Set) (block.Partition, error) {
+	var troubles error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		troubles = errors.Join(troubles, set.Coldplug("/sys"))
+		all, err := block.Partitions("/sys")
+		if err != nil {
+			return block.Partition{}, err
+		}
+		for _, p := range all {
+			if p.Name != block.RootA && p.Name != block.RootB {
+				continue
+			}
+			f, err := os.Open(p.Device)
+			if err != nil {
+				continue
+			}
+			is := root.Is(f)
+			_ = f.Close() // only read
+			if is {
+				return p, nil
+			}
+		}
+	}
+	return block.Partition{}, errors.Join(fmt.Errorf("no partition %s or %s holds the root %s", block.RootA, block.RootB, root), troubles)
+}
+
+// switchRoot makes the folder at the root and starts init there.
+func switchRoot(at string) error {
+	for _, m := range []string{"/dev", "/proc", "/sys", "/run"} {
+		if err := unix.Mount(m, filepath.Join(at, m), "", unix.MS_MOVE, ""); err != nil {
+			return fmt.Errorf("move %s: %w", m, err)
+		}
+	}
+	// What lies in the memory file system would keep its memory for good.
+	for _, f := range []string{"/modules", "/init"} {
+		if err := os.RemoveAll(f); err != nil {
+			return err
+		}
+	}
+	if err := os.Chdir(at); err != nil {
+		return err
+	}
+	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
+		return fmt.Errorf("move the root: %w", err)
+	}
+	if err := unix.Chroot("."); err != nil {
+		return err
+	}
+	if err := os.Chdir("/"); err != nil {
+		return err
+	}
+	const init = "/usr/bin/vita-init"
+	return fmt.Errorf("start %s: %w", init, unix.Exec(init, []string{init}, os.Environ()))
+}

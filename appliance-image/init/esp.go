@@ -1,0 +1,272 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"vita/appliance-image/internal/block"
+	"vita/appliance-image/internal/logring"
+	"vita/appliance-image/internal/slots"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	espDir      = "/esp"
+	rollbackDir = stateDir + "/rollback" // the state as it was before a trial
+	failedDir   = stateDir + "/failed"   // the state of a trial that failed
+	upgradeFile = stateDir + "/upgrade.json"
+)
+
+// trialTime is how long a new image has to prove good.
+const trialTime = 5 * time.Minute
+
+// record is what is known of the last upgrade.
+type record struct {
+	Version string `json:"version"`
+	From    string `json:"from"`
+	Number  int    `json:"number"`
+	Result  string `json:"result"` // installed, trial, confirmed, or returned
+}
+
+func readRecord() (r record, err error) {
+	b, err := readSmall(upgradeFile, 64<<10)
+	if err != nil {
+		return r, err
+	}
+	return r, json.Unmarshal(b, &r)
+}
+
+func (r record) store() error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return writeDurably(upgradeFile, append(b, '\n'), 0o600)
+}
+
+// withESP calls a function while the EFI system partition is mounted. Two names
+// of one file, which a power cut in a change of names can leave, are no reason
+// to refuse writing.
+func withESP(device string, flags uintptr, f func(folder string) error) error {
+	if err := unix.Mount(device, espDir, "vfat", flags|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "errors=continue,umask=0077"); err != nil {
+		return fmt.Errorf("mount %s: %w", device, err)
+	}
+	err := f(filepath.Join(espDir, slots.Folder))
+	if flags&unix.MS_RDONLY == 0 {
+		d, openErr := os.Open(espDir)
+		if openErr == nil {
+			openErr = errors.Join(unix.Syncfs(int(d.Fd())), d.Close())
+		}
+		err = errors.Join(err, openErr)
+	}
+	return errors.Join(err, unix.Unmount(espDir, 0))
+}
+
+// images lists the kernel images of a folder.
+func images(folder string) (slots.Set, error) {
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return slots.Of(names), nil
+}
+
+// beginTrial looks whether the image that runs has proved good. If not, the
+// state is copied first, and the image gets some time. If an upgrade's image
+// has not proved good, and this is the old one again, the state is what it was.
+func (a *appliance) beginTrial() {
+	if err := a.lookAtTrial(); err != nil {
+		a.say(logring.Error, "upgrade: %v", err)
+	}
+}
+
+func (a *appliance) lookAtTrial() error {
+	p, err := a.partition(block.ESP)
+	if err != nil {
+		return err
+	}
+	var set slots.Set
+	if err := withESP(p.Device, unix.MS_RDONLY, func(folder string) (err error) { set, err = images(folder); return err }); err != nil {
+		return err
+	}
+	own, ok := set.In(a.slot)
+	if !ok {
+		return fmt.Errorf("no kernel image for slot %s", a.slot)
+	}
+	r, err := readRecord()
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		a.say(logring.Warning, "%s: %v", upgradeFile, err)
+	}
+	switch {
+	case own.Trial:
+		a.trial.Store(true)
+		a.say(logring.Notice, "version %s is on trial for %s", release, trialTime)
+		time.AfterFunc(trialTime, func() {
+			if a.trial.Load() {
+				a.finish(unix.LINUX_REBOOT_CMD_RESTART, "the new version has not proved good")
+			}
+		})
+		if err := keepState(); err != nil {
+			return fmt.Errorf("keep the state: %w", err)
+		}
+		r.Number, r.Version, r.Result = own.Number, release, "trial"
+		return r.store()
+	case r.Number == own.Number && r.Result != "confirmed" && r.Number != 0:
+		return a.settle(r) // confirmed, but the power was cut before all was said
+	case r.Number != own.Number && (r.Result == "installed" || r.Result == "trial"):
+		a.say(logring.Error, "the upgrade to version %s has failed: version %s is back", r.Version, release)
+		if err := returnState(); err != nil {
+			return fmt.Errorf("return the state: %w", err)
+		}
+		r.Result = "returned"
+		return r.store()
+	}
+	return returnState() // a return that was cut short
+}
+
+// confirm makes the image that runs the one that is started from now on.
+func (a *appliance) confirm() {
+	if !a.trial.Load() {
+		return
+	}
+	err := func() error {
+		p, err := a.partition(block.ESP)
+		if err != nil {
+			return err
+		}
+		if err := withESP(p.Device, 0, func(folder string) error {
+			set, err := images(folder)
+			if err != nil {
+				return err
+			}
+			own, ok := set.In(a.slot)
+			if !ok {
+				return fmt.Errorf("no kernel image for slot %s", a.slot)
+			}
+			return os.Rename(filepath.Join(folder, own.Name()), filepath.Join(folder, own.Good().Name()))
+		}); err != nil {
+			return err
+		}
+		a.trial.Store(false)
+		r, err := readRecord()
+		if err != nil {
+			return err
+		}
+		return a.settle(r)
+	}()
+	if err != nil {
+		a.say(logring.Error, "confirm the upgrade: %v", err)
+		return
+	}
+	a.say(logring.Notice, "version %s has proved good", release)
+}
+
+// settle ends an upgrade that has gone well.
+func (a *appliance) settle(r record) error {
+	r.Result = "confirmed"
+	return errors.Join(r.store(), os.RemoveAll(rollbackDir))
+}
+
+// keepState copies the gateway's state, unless that has been done.
+func keepState() error {
+	if _, err := os.Stat(rollbackDir); err == nil {
+		return nil
+	}
+	if _, err := os.Stat(vitaDir); errors.Is(err, os.ErrNotExist) {
+		return nil // there is nothing yet
+	}
+	fresh := rollbackDir + ".new"
+	if err := os.RemoveAll(fresh); err != nil {
+		return err
+	}
+	if err := copyFolder(vitaDir, fresh); err != nil {
+		return err
+	}
+	return errors.Join(os.Rename(fresh, rollbackDir), syncFolder(stateDir))
+}
+
+// returnState puts the copy back, if there is one. It can be cut short anywhere
+// and done again.
+func returnState() error {
+	if _, err := os.Stat(rollbackDir); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if _, err := os.Stat(vitaDir); err == nil {
+		if err := errors.Join(os.RemoveAll(failedDir), os.Rename(vitaDir, failedDir)); err != nil {
+			return err
+		}
+	}
+	return errors.Join(os.Rename(rollbackDir, vitaDir), syncFolder(stateDir), os.RemoveAll(failedDir))
+}
+
+// copyFolder copies plain files, durably.
+func copyFolder(from, to string) error {
+	if err := os.Mkdir(to, 0o700); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(from)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !e.Type().IsRegular() {
+			continue // sockets
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		in, err := os.Open(filepath.Join(from, e.Name()))
+		if err != nil {
+			return err
+		}
+		out, err := os.OpenFile(filepath.Join(to, e.Name()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, info.Mode().Perm())
+		if err != nil {
+			return errors.Join(err, in.Close())
+		}
+		_, err = io.Copy(out, in)
+		if err := errors.Join(err, out.Sync(), out.Close(), in.Close()); err != nil {
+			return err
+		}
+	}
+	return syncFolder(to)
+}
+
+// bootOther lets the other slot's image be tried once, from the console.
+func (a *appliance) bootOther(c *console) error {
+	p, err := a.partition(block.ESP)
+	if err != nil {
+		return err
+	}
+	err = withESP(p.Device, 0, func(folder string) error {
+		set, err := images(folder)
+		if err != nil {
+			return err
+		}
+		other, ok := set.In(a.slot.Other())
+		if !ok {
+			return fmt.Errorf("slot %s is empty", a.slot.Other())
+		}
+		next, err := set.Next(other.Slot)
+		if err != nil {
+			return err
+		}
+		return os.Rename(filepath.Join(folder, other.Name()), filepath.Join(folder, next.Name()))
+	})
+	if err != nil {
+		return err
+	}
+	c.printf("slot %s is tried once\n", a.slot.Other())
+	a.finish(unix.LINUX_REBOOT_CMD_RESTART, "console")
+	return nil
+}

@@ -1,0 +1,288 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"vita/appliance-image/internal/logring"
+	"vita/appliance-image/internal/supervise"
+
+	"golang.org/x/sys/unix"
+)
+
+// pids are those of the processes that init has started and waits for.
+type pids struct {
+	mu sync.Mutex
+	m  map[int]bool
+}
+
+var children = pids{m: make(map[int]bool)}
+
+func (p *pids) has(pid int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.m[pid]
+}
+
+// start starts a command, so that reap knows of it from the first moment on.
+func (p *pids) start(cmd *exec.Cmd) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	p.m[cmd.Process.Pid] = true
+	return nil
+}
+
+func (p *pids) wait(cmd *exec.Cmd) error {
+	err := cmd.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.m, cmd.Process.Pid)
+	return err
+}
+
+// process is a running program for the supervisor.
+type process struct{ cmd *exec.Cmd }
+
+func (p process) Wait() error { return children.wait(p.cmd) }
+func (p process) Ask()        { _ = p.cmd.Process.Signal(unix.SIGTERM) } // it may have ended
+func (p process) Kill()       { _ = p.cmd.Process.Kill() }
+
+// program returns the command of one of the image's programs, which logs into
+// the ring.
+func (a *appliance) program(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join("/usr/bin", name), args...)
+	cmd.Dir = "/"
+	cmd.Env = []string{"PATH=/usr/bin", "NOTIFY_SOCKET=" + notifySock, "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"}
+	w := a.log.Writer(name, logring.Info)
+	cmd.Stdout, cmd.Stderr = w, w
+	cmd.WaitDelay = 2 * time.Second // for a grandchild that holds its output open
+	return cmd
+}
+
+// serve keeps the engine and vitad running.
+//
+// The place to confine them is here: each gets its own user, capabilities,
+// Landlock and seccomp profile between program and start.
+func (a *appliance) serve(ctx context.Context, work *sync.WaitGroup) error {
+	a.keep(work, "notifications", func() { a.notifications(ctx) })
+	engine := supervise.Service{
+		Name: "vita-engine",
+		Start: func() (supervise.Process, error) {
+			args := []string{"--socket", engineSock}
+			if a.options.CPUs != "" {
+				args = append(args, "--cpus", a.options.CPUs)
+			}
+			if a.options.Hugepages > 0 {
+				args = append(args, "--hugepages")
+			}
+			cmd := a.program("vita-engine", args...)
+			if err := a.data.run(func() error { return children.start(cmd) }); err != nil {
+				return nil, err
+			}
+			return process{cmd}, a.isolate(cmd.Process.Pid)
+		},
+	}
+	vitad := supervise.Service{
+		Name: "vitad",
+		Before: func(ctx context.Context) error {
+			if err := awaitAdministrator(ctx); err != nil {
+				return err
+			}
+			return engineAnswers(ctx)
+		},
+		Start: func() (supervise.Process, error) {
+			a.ready.Store(false)
+			cmd := a.program("vitad", "run", "--state-dir", vitaDir, "--engine-socket", engineSock, "--keep-engine",
+				"--recovery", runDir+"/recovery.sock", "--netconf", "[::]:830", "--restconf", "[::]:443")
+			if err := children.start(cmd); err != nil {
+				return nil, err
+			}
+			return process{cmd}, nil
+		},
+	}
+	// vitad ends first: the engine must be there when it takes its leave.
+	engineCtx, stopEngine := context.WithCancel(context.WithoutCancel(ctx))
+	for _, s := range []struct {
+		supervise.Service
+		ctx  context.Context
+		then func()
+	}{{engine, engineCtx, func() {}}, {vitad, ctx, stopEngine}} {
+		s.Log = func(text string) { a.say(logring.Error, "%s", text) }
+		r := supervise.New(s.Service)
+		a.services, a.names = append(a.services, r), append(a.names, s.Name)
+		a.keep(work, s.Name, func() { r.Run(s.ctx); s.then() })
+	}
+	return nil
+}
+
+// awaitAdministrator waits until there is somebody who may configure: without
+// one there is no state that vitad could start with.
+func awaitAdministrator(ctx context.Context) error {
+	for {
+		if _, err := os.Stat(vitaDir); err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
+
+// engineAnswers waits for the engine's socket: without one, vitad would start
+// an engine itself, in the wrong place.
+func engineAnswers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for {
+		c, err := (&net.Dialer{}).DialContext(ctx, "unixpacket", engineSock)
+		if err == nil {
+			return c.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the engine does not answer: %w", err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// isolate gives the engine processors that no other program runs on.
+func (a *appliance) isolate(pid int) error {
+	const dir = "/sys/fs/cgroup/engine"
+	if a.options.CPUs == "" {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, w := range []struct{ file, value string }{
+		{"/sys/fs/cgroup/cgroup.subtree_control", "+cpuset"},
+		{dir + "/cpuset.cpus", a.options.CPUs},
+		{dir + "/cpuset.cpus.partition", "isolated"},
+		{dir + "/cgroup.procs", fmt.Sprint(pid)},
+	} {
+		if err := os.WriteFile(w.file, []byte(w.value), 0); err != nil {
+			// The engine runs all the same, beside others.
+			a.say(logring.Warning, "processors %s: %v", a.options.CPUs, err)
+			return nil
+		}
+	}
+	return nil
+}
+
+// notifications reads what vitad says by the protocol of sd_notify(3), of which
+// READY=1 and X_VITA_HEALTH=1 matter here.
+func (a *appliance) notifications(ctx context.Context) {
+	_ = os.Remove(notifySock) // there is none
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: notifySock, Net: "unixgram"})
+	if err != nil {
+		a.say(logring.Error, "notifications: %v", err)
+		return
+	}
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() }) // which ends Read
+	defer stop()
+	b := make([]byte, 4096)
+	for {
+		n, err := c.Read(b)
+		if err != nil {
+			return
+		}
+		lines := strings.Split(string(b[:n]), "\n")
+		if slices.Contains(lines, "READY=1") && !a.ready.Swap(true) {
+			a.say(logring.Notice, "netconf ready: %s, %.1f s after the kernel's start", a.reach(), uptime())
+		}
+		if slices.Contains(lines, "X_VITA_HEALTH=1") && !a.healthy.Swap(true) {
+			a.note("the gateway is healthy, %.1f s after the kernel's start", uptime())
+			a.confirm()
+		}
+	}
+}
+
+// uptime returns the seconds since the kernel's start.
+func uptime() float64 {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
+		return 0
+	}
+	return float64(t.Nano()) / 1e9
+}
+
+// firstBoot makes the first administrator, where there is none.
+func (a *appliance) firstBoot() error {
+	if _, err := os.Stat(vitaDir); err == nil {
+		return nil
+	}
+	if len(a.options.AdminKeys) == 0 {
+		a.say(logring.Notice, "no administrator: enter one at the console")
+		return nil // vitad waits for one
+	}
+	return a.enrol()
+}
+
+// enrol lets vitad make its state, whole or not at all.
+func (a *appliance) enrol() error {
+	const fresh = vitaDir + ".new"
+	if err := os.RemoveAll(fresh); err != nil {
+		return err
+	}
+	keys, err := os.CreateTemp("/tmp", "keys")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(keys.Name()) }() // in memory
+	if err := errors.Join(writeAll(keys, strings.Join(a.options.AdminKeys, "\n")+"\n"), keys.Close()); err != nil {
+		return err
+	}
+	admin := a.options.Admin
+	if admin == "" {
+		admin = "admin"
+	}
+	args := []string{"init", "--state-dir", fresh, "--admin", admin, "--ssh-key", keys.Name()}
+	if a.options.AdminPassword != "" {
+		password, err := os.CreateTemp("/tmp", "password")
+		if err != nil {
+			return err
+		}
+		defer func() { _ = os.Remove(password.Name()) }()
+		if err := errors.Join(writeAll(password, a.options.AdminPassword+"\n"), password.Close()); err != nil {
+			return err
+		}
+		args = append(args, "--password-file", password.Name())
+		a.options.AdminPassword = ""
+	}
+	cmd := a.program("vitad", args...)
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := children.start(cmd); err != nil {
+		return err
+	}
+	if err := children.wait(cmd); err != nil {
+		return fmt.Errorf("first administrator: %w: %s", err, out.String())
+	}
+	unix.Sync()
+	if err := errors.Join(os.Rename(fresh, vitaDir), syncFolder(stateDir)); err != nil {
+		return err
+	}
+	line, _, _ := strings.Cut(out.String(), "\n")
+	a.say(logring.Notice, "%s", line)
+	return nil
+}
+
+func writeAll(f *os.File, s string) error {
+	_, err := f.WriteString(s)
+	return err
+}

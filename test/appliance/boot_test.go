@@ -1,0 +1,83 @@
+package appliance
+
+import (
+	"flag"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+var imageDir = flag.String("image", "../../build/image", "folder with the image, as make image leaves it")
+
+// bootTime is what a start may take here, where all is interpreted and other
+// tests may run beside.
+const bootTime = 90 * time.Second
+
+// disk copies the image for a machine.
+func disk(t testing.TB, format string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := copyFile(filepath.Join(*imageDir, "vita."+format), filepath.Join(dir, "disk."+format)); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// config is that of a site, with a tunnel to another one. Its cards are named by
+// their places: the private one comes behind the management interface.
+func config(site, other int) string {
+	return fmt.Sprintf(`
+<private-interface4 xmlns="vita:esp-gateway"><ifname>enp0s3</ifname><ip>192.168.%[1]d.1</ip><nexthop-ip>192.168.%[1]d.254</nexthop-ip></private-interface4>
+<public-interface4 xmlns="vita:esp-gateway"><ip>203.0.113.%[1]d</ip><ifname>enp0s4</ifname><nexthop-ip>203.0.113.%[2]d</nexthop-ip></public-interface4>
+<route4 xmlns="vita:esp-gateway"><id>site%[2]d</id><net>192.168.%[2]d.0/24</net><spi>1001</spi><preshared-key>%[3]s</preshared-key>
+<gateway><ip>203.0.113.%[2]d</ip></gateway></route4>`, site, other, strings.Repeat("ab", 32))
+}
+
+// TestBoot: from the firmware to a gateway that is configured from outside, and
+// whose state is there after a restart.
+func TestBoot(t *testing.T) {
+	admin := NewAdmin(t)
+	dir := disk(t, "qcow2")
+	_, private, err := Cable(dir, "private", "virtio-net-pci", 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, public, err := Cable(dir, "public", "e1000e", 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Dir: dir, Disk: "disk.qcow2", Format: "qcow2", NICs: append(private, public...), OEM: []string{"vita.admin-key=" + admin.Line, "vita.hostname=gw1"}}
+	began := time.Now()
+	m := Start(t, o)
+	printed := m.Expect(t, `administrator admin, host key (\S+)\s`, bootTime)[1]
+	after := m.Expect(t, `netconf ready: enp\S+ 10\.0\.2\.15 .*, (\S+) s after the kernel's start`, bootTime)[1]
+	seconds, err := strconv.ParseFloat(after, 64)
+	t.Logf("netconf ready %s s after the kernel's start, %.1f s after power on", after, time.Since(began).Seconds())
+	if err != nil || seconds > 40 {
+		t.Errorf("ready after %s s, %v", after, err)
+	}
+	n := admin.Dial(t, m.SSH, bootTime)
+	if n.Host != printed {
+		t.Errorf("host key %s, on the console %s", n.Host, printed)
+	}
+	n.Configure(t, config(1, 2))
+	n.Close()
+	m.Type(t, "status")
+	m.Expect(t, `host gw1, management enp`, 10*time.Second)
+	m.Expect(t, `vita-engine runs .* 1 starts`, 10*time.Second)
+	m.Expect(t, `vitad runs .* 1 starts`, 10*time.Second)
+	m.Type(t, "reboot")
+	m.Expect(t, `netconf ready`, bootTime)
+	n = admin.Dial(t, m.SSH, bootTime)
+	if n.Host != printed {
+		t.Errorf("host key %s after the restart, was %s", n.Host, printed)
+	}
+	if got := n.Must(t, `<get-config><source><running/></source></get-config>`); !strings.Contains(got, "192.168.2.0/24") {
+		t.Errorf("the configuration is lost: %s", got)
+	}
+	m.Type(t, "poweroff")
+	m.Ended(t, 60*time.Second)
+}

@@ -1,0 +1,92 @@
+package appliance
+
+import (
+	"testing"
+	"time"
+)
+
+// site is a gateway with a host behind it.
+type site struct {
+	*Machine
+	options Options
+	host    *Host
+	admin   Admin
+}
+
+// sites makes two machines with a cable between their public cards, which boot
+// at the same time.
+func sites(t testing.TB, model string) (both [2]*site) {
+	t.Helper()
+	cables := t.TempDir()
+	var public [2][]string
+	public[0], public[1] = Between(cables, "public", model, [2]byte{0x13, 0x23})
+	for i := range both {
+		n := string('1' + byte(i))
+		admin := NewAdmin(t)
+		wire, private, err := Cable(cables, "private"+n, model, byte(0x12+0x10*i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = wire.Close() })
+		host := NewHost(wire, byte(i+1), "192.168."+n+".254", "192.168."+n+".1")
+		t.Cleanup(host.Close)
+		both[i] = &site{admin: admin, host: host, options: Options{
+			Dir: disk(t, "raw"), NICs: append(private, public[i]...), OEM: []string{"vita.admin-key=" + admin.Line, "vita.hostname=gw" + n},
+		}}
+		both[i].Machine = Start(t, both[i].options)
+	}
+	for i, s := range both {
+		s.Expect(t, `netconf ready`, 2*bootTime)
+		n := s.admin.Dial(t, s.SSH, bootTime)
+		n.Configure(t, config(i+1, 2-i))
+		n.Close()
+	}
+	return both
+}
+
+// flow sends n packets from one host to the other, with numbers from first on,
+// and returns how many have arrived.
+func flow(t testing.TB, from, to *Host, first uint32, n int) int {
+	t.Helper()
+	for i := range n {
+		if err := from.Send(to.ip, first+uint32(i), 64+(i*97)%1200); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline) && to.Got(first, first+uint32(n)) < n; time.Sleep(10 * time.Millisecond) {
+		continue
+	}
+	return to.Got(first, first+uint32(n))
+}
+
+// untilFlows sends packets until one arrives.
+func untilFlows(t testing.TB, from, to *Host, first uint32, patience time.Duration) {
+	t.Helper()
+	began := time.Now()
+	for n := uint32(0); to.Got(first, first+1<<20) == 0; n++ {
+		if time.Since(began) > patience {
+			t.Fatalf("no packet has arrived after %s", patience)
+		}
+		_ = from.Send(to.ip, first+n, 100) // the machine may not be there yet
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// TestForward: two appliances, configured from outside, carry traffic between
+// two hosts, both ways.
+func TestForward(t *testing.T) {
+	began := time.Now()
+	both := sites(t, "virtio-net-pci")
+	a, b := both[0].host, both[1].host
+	untilFlows(t, a, b, 1<<20, time.Minute)
+	untilFlows(t, b, a, 2<<20, time.Minute)
+	t.Logf("forwarding %.1f s after power on of both, configured from outside", time.Since(began).Seconds())
+	const n = 500
+	if got := flow(t, a, b, 1, n); got != n {
+		t.Errorf("%d of %d packets have arrived", got, n)
+	}
+	if got := flow(t, b, a, 1, n); got != n {
+		t.Errorf("%d of %d packets have arrived the other way", got, n)
+	}
+}
