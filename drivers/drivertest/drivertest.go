@@ -506,11 +506,11 @@ func counters(t *testing.T, r *rig) {
 // pollable checks that a worker that sleeps on Fd is woken, and not for nothing.
 func pollable(t *testing.T, r *rig) {
 	a, b := r.s[0], r.s[1]
-	fd := b.port.Fd()
-	if fd < 0 {
+	if b.port.Fd() < 0 {
 		return // the worker polls by calling Rx
 	}
 	readable := func(ms int) bool {
+		fd := b.port.Fd() // which may turn an interrupt on that turns itself off
 		for {
 			p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 			n, err := unix.Poll(p, ms)

@@ -61,6 +61,7 @@ type Device struct {
 	reg    [barSize / 4]uint32
 	config [256]byte
 	link   bool // the far end of the cable is there
+	frozen bool // until the next reset
 	module sfp
 	wide   wideStats
 	causes causes
@@ -117,6 +118,7 @@ func (d *Device) reset() {
 	d.wide.init()
 	d.causes.reset()
 	d.tx = [queues]txState{}
+	d.frozen = false
 	set := func(reg uint32, v uint32) { d.reg[reg/4] = v }
 	set(regSTATUS, statusMaster)
 	set(regESDP, esdpModule)
@@ -153,6 +155,14 @@ func (d *Device) SetLink(up bool) {
 	d.link = up
 	d.setLinks()
 	d.raiseOther(causeLSC)
+}
+
+// Freeze has the device hang: it sends nothing more, and reports nothing, until
+// it is reset.
+func (d *Device) Freeze() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.frozen = true
 }
 
 func (d *Device) setLinks() {

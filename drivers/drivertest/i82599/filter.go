@@ -150,7 +150,13 @@ func (d *Device) byVLAN(vlan int, hasTag bool) (pools uint64) {
 // queue returns which queue of a pool a frame goes to (section 7.1.2.2).
 func (d *Device) queue(pool int, k *packet) int {
 	mrqc := d.reg[regMRQC/4]
-	index := 0
+	for i := range 8 { // EtherType filters (section 7.1.2.3)
+		f, to := d.reg[regETQF/4+i], d.reg[regETQS/4+i]
+		if f&etqfEnable != 0 && to&etqsEnable != 0 && uint16(f) == k.etherType {
+			return int(to >> 16 & 0x7f)
+		}
+	}
+	index := 0 // what has no hash is the first queue's
 	if k.rssType != 0 {
 		i := k.hash & 127
 		index = int(d.reg[regRETA/4+i/4] >> (8 * (i % 4)) & 0xf)
@@ -173,11 +179,12 @@ func (d *Device) queue(pool int, k *packet) int {
 
 // packet is what the parser and the hash make of a frame.
 type packet struct {
-	kind    uint32 // packet type of the write-back descriptor, bits 16:4
-	rssType uint32
-	hash    uint32
-	checked uint32 // status bits: IPCS, L4CS
-	bad     uint32 // error bits: IPE, L4E
+	etherType uint16 // behind a tag
+	kind      uint32 // packet type of the write-back descriptor, bits 16:4
+	rssType   uint32
+	hash      uint32
+	checked   uint32 // status bits: IPCS, L4CS
+	bad       uint32 // error bits: IPE, L4E
 }
 
 // parse looks at the headers (section 7.1.6.2 has the packet types, section
@@ -187,6 +194,7 @@ func (d *Device) parse(f []byte) (k packet) {
 	if kind == typeVLAN && len(p) >= 4 {
 		kind, p = binary.BigEndian.Uint16(p[2:]), p[4:]
 	}
+	k.etherType = kind
 	const ipv4, ipv6, tcp, udp = 1 << 4, 1 << 6, 1 << 8, 1 << 9
 	var rest []byte
 	var proto byte

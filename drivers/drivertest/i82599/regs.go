@@ -68,6 +68,8 @@ const (
 	tdwbal      = 0x38
 	tdwbah      = 0x3C
 
+	regPFVFTE    = 0x08110 // 2
+	regMTQC      = 0x08120
 	regSECRXCTRL = 0x08D00
 	regSECRXSTAT = 0x08D04
 	regSECTXCTRL = 0x08800
@@ -79,6 +81,8 @@ const (
 	regRSSRK     = 0x0EB80 // 10
 	regMRQC      = 0x0EC80
 	regFDIRCTRL  = 0x0EE00
+	regETQF      = 0x05128 // 8
+	regETQS      = 0x0EC00 // 8
 	regPFVML2FLT = 0x0F000 // 64
 	regPFVLVF    = 0x0F100 // 64
 	regPFVLVFB   = 0x0F200 // 64 pairs
@@ -175,6 +179,9 @@ const (
 	vtEnable     = 1 << 0
 	vtNoDefault  = 1 << 29
 	vtReplicate  = 1 << 30
+	mtqcVT       = 1 << 1
+	etqfEnable   = 1 << 31
+	etqsEnable   = 1 << 31
 	l2fltAUPE    = 1 << 24
 	l2fltROMPE   = 1 << 25
 	l2fltBAM     = 1 << 27

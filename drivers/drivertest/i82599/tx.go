@@ -83,8 +83,14 @@ func (d *Device) writeTx(q, reg, v uint32) {
 // transmit works a ring off.
 func (d *Device) transmit(q int) {
 	r := func(reg uint32) *uint32 { return &d.reg[txQueue(uint32(q), reg)/4] }
-	if *r(txdctl)&queueEnable == 0 || d.reg[regDMATXCTL/4]&dmatxEnable == 0 || !d.busMaster() || *r(tdh) == *r(tdt) {
+	if *r(txdctl)&queueEnable == 0 || d.reg[regDMATXCTL/4]&dmatxEnable == 0 || !d.busMaster() || d.frozen || *r(tdh) == *r(tdt) {
 		return
+	}
+	if vt := d.reg[regVTCTL/4]&vtEnable != 0; vt != (d.reg[regMTQC/4]&mtqcVT != 0) {
+		d.fault("VT_CTL.VT_Ena is not MTQC.VT_Ena") // section 8.2.3.9.15
+		return
+	} else if send := uint64(d.reg[regPFVFTE/4]) | uint64(d.reg[regPFVFTE/4+1])<<32; vt && send>>(q/2)&1 == 0 {
+		return // the pool may not send (64 pools: two queues each)
 	}
 	n := *r(tdlen) / descLen
 	if *r(tdlen)%128 != 0 || n == 0 || *r(tdh) >= n || *r(tdt) >= n || *r(tdbal)%128 != 0 {
