@@ -10,6 +10,7 @@ const (
 	regCTRLEXT  = 0x0018
 	extEIAME    = 1 << 24 // an interrupt that is raised turns those in IAM off
 	extPBA      = 1 << 31
+	regICR      = 0x00c0
 	regIMS      = 0x00d0
 	regEIAC     = 0x00dc // causes that are cleared by being raised
 	regIAM      = 0x00e0
@@ -53,7 +54,7 @@ var family = gbe.Family{
 	Name:    "e1000e",
 	Queues:  func(pci.ID) int { return 2 },
 	RxQueue: rxQueue, TxQueue: txQueue, Stride: stride,
-	ICR: 0x00c0, IMC: 0x00d8,
+	ICR: regICR, IMC: 0x00d8,
 	RxErrors:  rxErrors,
 	RSS:       rssQueues,
 	RETAShift: 7, // 10.2.5.10
@@ -123,5 +124,6 @@ func arm(k *gbe.Card, queues []int, _ int) {
 	for _, q := range queues {
 		v |= causeRx0 << q
 	}
+	k.R.Write32(regICR, v) // of frames that were taken since it was raised
 	k.R.Write32(regIMS, v)
 }

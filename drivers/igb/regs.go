@@ -12,6 +12,7 @@ const (
 	gpieMSIX    = 1 << 4
 	gpieEIAME   = 1 << 30 // an interrupt that is raised turns itself off
 	gpiePBA     = 1 << 31
+	regEICR     = 0x1580 // causes; written ones are cleared
 	regEIMS     = 0x1524 // interrupts that are on, by vector
 	regEIMC     = 0x1528
 	regEIAC     = 0x152c // their causes are cleared by being raised
@@ -79,7 +80,10 @@ var family = gbe.Family{
 	StopRx: func(k *gbe.Card, q int) bool { return stop(k, rxQueue+q*stride) },
 	StopTx: func(k *gbe.Card, q int) bool { return stop(k, txQueue+q*stride) },
 	Route:  route,
-	Arm:    func(k *gbe.Card, _ []int, vector int) { k.R.Write32(regEIMS, 1<<vector) },
+	Arm: func(k *gbe.Card, _ []int, vector int) {
+		k.R.Write32(regEICR, 1<<vector) // of frames that were taken since it was raised
+		k.R.Write32(regEIMS, 1<<vector)
+	},
 	Dropped: func(k *gbe.Card, q int) uint64 {
 		if v := k.R.Read32(rxQueue + q*stride + qDropped); v != 1<<32-1 {
 			return uint64(v)

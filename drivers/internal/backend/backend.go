@@ -3,11 +3,11 @@
 package backend
 
 import (
-	"fmt"
 	"sync"
 
 	"vita/drivers"
 	"vita/drivers/internal/pci"
+	"vita/drivers/internal/vfio"
 )
 
 // Source is a device that can be opened.
@@ -48,6 +48,6 @@ func Find(c *drivers.Config) (name string, s Source, err error) {
 		return "", Source{}, err
 	}
 	return f.Address, Source{ID: f.ID, Open: func() (pci.Device, error) {
-		return nil, fmt.Errorf("%s: VFIO: %w", f.Address, drivers.ErrUnsupported)
+		return vfio.Open(f, vfio.Options{NoIOMMU: c.NoIOMMU, Log: c.Log})
 	}}, nil
 }

@@ -33,15 +33,33 @@ type Memory struct {
 	m Mapper
 }
 
-const page = 4096
+const (
+	page     = 4096
+	hugePage = 2 << 20
+)
 
 // Alloc returns memory for rings and the like, all zero, at a page's start.
 func Alloc(m Mapper, size int) (*Memory, error) {
 	if size <= 0 {
 		return nil, fmt.Errorf("memory for a device: size %d: want more than 0", size)
 	}
-	size = (size + page - 1) &^ (page - 1)
-	b, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
+	// A device that no IOMMU stands before needs it in one piece, which only a
+	// huge page is: that is tried where the first memory will not do.
+	var first error
+	for _, o := range []struct{ align, flags int }{{page, 0}, {hugePage, unix.MAP_HUGETLB}} {
+		x, err := alloc(m, (size+o.align-1)&^(o.align-1), o.flags)
+		if err == nil {
+			return x, nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return nil, first
+}
+
+func alloc(m Mapper, size, flags int) (*Memory, error) {
+	b, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE|flags)
 	if err != nil {
 		return nil, fmt.Errorf("memory for a device: %d bytes: %w", size, err)
 	}

@@ -1,0 +1,84 @@
+// Package vfio tests the drivers for network cards of our own on cards that
+// QEMU models, inside a guest, as on a machine: through the kernel's VFIO and an
+// IOMMU (that QEMU models as well).
+package vfio
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"vita/test/qemu"
+	"vita/test/qemu/guest"
+)
+
+// pair is two cards of a model that are joined by a hub of QEMU's.
+type pair struct {
+	driver string // ours
+	model  string // QEMU's
+	slot   int    // of the first; the second is two further on
+	loose  bool   // see drivertest.Wire
+}
+
+var pairs = []pair{
+	{"igb", "igb", 0x08, false},
+	{"e1000e", "e1000e", 0x04, true},
+}
+
+func (p *pair) address(i int) string { return fmt.Sprintf("0000:00:%02x.0", p.slot+2*i) }
+
+func (p *pair) args(hub int) (out []string) {
+	for i := range 2 {
+		out = append(out,
+			"-netdev", fmt.Sprintf("hubport,id=hub%d.%d,hubid=%d", hub, i, hub),
+			"-device", fmt.Sprintf("%s,netdev=hub%d.%d,addr=%02x.0,mac=52:54:00:00:%02x:%02x,romfile=", p.model, hub, i, p.slot+2*i, hub, 1+i))
+	}
+	return out
+}
+
+// iommu is what a machine needs to have an IOMMU, and its modules.
+var (
+	iommu   = []string{"-machine", "kernel-irqchip=split", "-device", "intel-iommu,intremap=on,caching-mode=on"}
+	modules = []string{"vfio_iommu_type1", "vfio_pci"}
+)
+
+// testProgram builds the tests of a package as a program for a guest.
+func testProgram(t *testing.T, pkg string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), filepath.Base(pkg)+".test")
+	build := exec.Command("go", "test", "-c", "-o", name, pkg)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", pkg, err, out)
+	}
+	return name
+}
+
+func TestSuite(t *testing.T) {
+	o := qemu.Options{
+		Init: "vita/test/qemu/guest/init", Modules: modules, Memory: 1024, Append: "intel_iommu=on",
+		Files: map[string]string{"/suite.test": testProgram(t, "vita/test/qemu/vfio/suite")}, Args: iommu,
+	}
+	for i := range pairs {
+		o.Args = append(o.Args, pairs[i].args(i)...)
+	}
+	vm := qemu.Start(t, o)
+	for _, p := range pairs {
+		t.Run(p.driver, func(t *testing.T) {
+			var r guest.Result
+			if err := vm.Call("Guest.Run", guest.Command{Args: []string{
+				"/suite.test", "-test.v", "-driver", p.driver,
+				"-cards", p.address(0) + "," + p.address(1), fmt.Sprintf("-loose=%v", p.loose),
+			}}, &r); err != nil {
+				t.Fatal(err)
+			}
+			if r.Error != "" || !strings.Contains(r.Output, "--- PASS: TestSuite/Counters") {
+				t.Fatalf("%s\n%s", r.Error, r.Output)
+			}
+			t.Log(r.Output)
+		})
+	}
+}
