@@ -25,7 +25,7 @@ func state(t *testing.T, k *Keeper) map[string]string {
 		if k.index[l.peerKey()] != l {
 			t.Fatalf("link %v is not found by %v", l.key, l.peerKey())
 		}
-		out[fmt.Sprint(l.key)] = fmt.Sprint(l.route, l.owner, l.local, l.remote, len(l.inbound), l.active != nil)
+		out[fmt.Sprint(l.key)] = fmt.Sprint(l.spi, l.psk, l.owner, l.local, l.remote, len(l.inbound), l.active != nil)
 	}
 	if len(k.links) != len(k.order) || len(k.index) != len(k.order) || len(k.timers) != len(k.order) {
 		t.Fatalf("%d links, %d in order, %d found, %d timers", len(k.links), len(k.order), len(k.index), len(k.timers))

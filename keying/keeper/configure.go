@@ -96,27 +96,23 @@ func (k *Keeper) dropRoute(id string, links []*link) {
 }
 
 // same reports whether SAs of one link are the other's as well.
-func (l *link) same(o *link) bool { return l.route.SPI == o.route.SPI && l.route.PSK == o.route.PSK }
+func (l *link) same(o *link) bool { return l.spi == o.spi && l.psk == o.psk }
 
 // peerKey returns what messages find a link by.
-func (l *link) peerKey() peerKey { return peerKey{l.key.queue, l.route.SPI, l.remote} }
+func (l *link) peerKey() peerKey { return peerKey{l.key.queue, l.spi, l.remote} }
 
 // linksOf returns the links that a route asks for, new ones.
 func (k *Keeper) linksOf(r Route) (links []*link) {
 	if k.c.DataPlane {
 		return nil
 	}
-	r.Gateways = slices.Clone(r.Gateways)
 	owner := ownerOf(r.PSK[:], r.SPI)
 	for _, q := range slices.Sorted(maps.Keys(k.c.Local)) {
 		remote, ok := gateway(r.Gateways, q)
 		if !ok {
 			continue
 		}
-		l := &link{k: k, key: linkKey{r.ID, q}, route: r, owner: owner, local: k.c.Local[q], remote: remote, askAfter: silence * int64(k.c.NegotiationTTL)}
-		for kind := range l.messages {
-			l.messages[kind] = newBucket(linkRate)
-		}
+		l := &link{k: k, key: linkKey{r.ID, q}, spi: r.SPI, psk: r.PSK, owner: owner, local: k.c.Local[q], remote: remote, askAfter: silence * int64(k.c.NegotiationTTL)}
 		links = append(links, l)
 	}
 	return links
@@ -146,7 +142,6 @@ func (k *Keeper) wanted(w *link, negotiationTTL, saTTL time.Duration) {
 	if k.c.SATTL != saTTL && l.active != nil {
 		l.active.rekey = l.rekeyAt(l.active.created)
 	}
-	l.route.Gateways = w.route.Gateways
 	k.timers.set(l, 0)
 }
 

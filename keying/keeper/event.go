@@ -26,6 +26,6 @@ type Event struct {
 
 func (l *link) tell(kind EventKind, inboundSPI, outboundSPI uint32) {
 	if l.k.event != nil {
-		l.k.event(Event{kind, l.route.ID, l.key.queue, l.remote, inboundSPI, outboundSPI})
+		l.k.event(Event{kind, l.key.route, l.key.queue, l.remote, inboundSPI, outboundSPI})
 	}
 }

@@ -320,7 +320,7 @@ func (k *Keeper) Rekey(route string) error {
 	}
 	found := false
 	for _, l := range k.order {
-		if l.route.ID == route {
+		if l.key.route == route {
 			l.forced, found = true, true
 			k.soon(l)
 		}
@@ -362,14 +362,14 @@ func (k *Keeper) SAs() []SA {
 	var out []SA
 	for _, l := range k.order {
 		for _, in := range l.inbound {
-			out = append(out, SA{l.route.ID, l.key.queue, in.spi, in.ref, RoleInbound, in.created, in.expires, 0})
+			out = append(out, SA{l.key.route, l.key.queue, in.spi, in.ref, RoleInbound, in.created, in.expires, 0})
 		}
 		for _, o := range []struct {
 			sa   *outbound
 			role Role
 		}{{l.active, RoleActive}, {l.queued, RoleQueued}, {l.standby, RoleStandby}} {
 			if o.sa != nil {
-				out = append(out, SA{l.route.ID, l.key.queue, o.sa.spi, o.sa.ref, o.role, o.sa.created, o.sa.expires, o.sa.rekey})
+				out = append(out, SA{l.key.route, l.key.queue, o.sa.spi, o.sa.ref, o.role, o.sa.created, o.sa.expires, o.sa.rekey})
 			}
 		}
 	}

@@ -426,7 +426,7 @@ func TestKeysAreWiped(t *testing.T) {
 	}
 	l := a.keeper.links[theLK]
 	a.keeper.Configure(Config{})
-	if l.route.PSK != ([32]byte{}) {
+	if l.psk != ([32]byte{}) {
 		t.Error("the pre-shared key of a removed route is still there")
 	}
 }

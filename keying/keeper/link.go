@@ -19,27 +19,28 @@ type linkKey struct {
 type link struct {
 	k             *Keeper
 	key           linkKey
-	route         Route
+	spi           uint32 // of the route
+	psk           [32]byte
 	owner         uint64 // see ownerOf
 	local, remote netip.Addr
-	messages      [exchange.NumKinds]bucket
-	due           int64 // when tick is to be called
-	timer         int   // place among the timers, from 1; 0: none
-	place         int   // in order
+	messages      *[exchange.NumKinds]bucket // made when the first comes: a gateway may have 100 000 routes
+	due           int64                      // when tick is to be called
+	timer         int                        // place among the timers, from 1; 0: none
+	place         int                        // in order
 
-	kex        exchange.Exchange
-	startAt    int64 // not before this
-	paced      bool  // startAt is what the pacer has given us
-	forced     bool  // begin an exchange whatever the active SA's age
-	unanswered bool  // our last exchange came to nothing
-	repeatAt   int64 // send the knock again then
-	proposed   int64 // when our last proposal was sent
-	certainAt  int64 // when we last completed an exchange of ours; 0: never
-	heard      int64 // when the last packet came, at the last look
-	sent       int64 // when the last one was sent
-	askAfter   int64 // how long we send and hear nothing before we ask
-	unheard    int64 // since when we send and hear nothing; 0: we do not
-	asking     bool  // the exchange under way is such a question
+	kex        exchange.Exchange // made when it is first needed; nil until then
+	startAt    int64             // not before this
+	repeatAt   int64             // send the knock again then
+	proposed   int64             // when our last proposal was sent
+	certainAt  int64             // when we last completed an exchange of ours; 0: never
+	heard      int64             // when the last packet came, at the last look
+	sent       int64             // when the last one was sent
+	askAfter   int64             // how long we send and hear nothing before we ask
+	unheard    int64             // since when we send and hear nothing; 0: we do not
+	paced      bool              // startAt is what the pacer has given us
+	forced     bool              // begin an exchange whatever the active SA's age
+	unanswered bool              // our last exchange came to nothing
+	asking     bool              // the exchange under way is the question whether the peer is there
 
 	active  *outbound
 	queued  *outbound
@@ -67,7 +68,7 @@ type outbound struct {
 }
 
 func (l *link) params() exchange.Params {
-	return exchange.Params{SPI: l.route.SPI, PSK: l.route.PSK, Local: l.local, Remote: l.remote}
+	return exchange.Params{SPI: l.spi, PSK: l.psk, Local: l.local, Remote: l.remote}
 }
 
 // resetHandshake forgets exchanges under way; SAs stay.
@@ -76,8 +77,27 @@ func (l *link) resetHandshake() {
 		l.kex.Stop()
 	}
 	l.release()
-	l.kex = l.k.protocol.New(l.params(), l.k.c.NegotiationTTL, l.k.random)
+	l.kex = nil
 	l.startAt, l.paced = 0, false
+}
+
+// protocol returns the link's exchange.
+func (l *link) protocol() exchange.Exchange {
+	if l.kex == nil {
+		l.kex = l.k.protocol.New(l.params(), l.k.c.NegotiationTTL, l.k.random)
+	}
+	return l.kex
+}
+
+// takes says whether a link takes another message of a kind now.
+func (l *link) takes(now int64, kind uint8) bool {
+	if l.messages == nil {
+		l.messages = new([exchange.NumKinds]bucket)
+		for k := range l.messages {
+			l.messages[k] = newBucket(linkRate)
+		}
+	}
+	return l.messages[kind].take(now)
 }
 
 // release gives back the SPI that an exchange has reserved.
@@ -100,7 +120,7 @@ func (l *link) rekeyAt(created int64) int64 {
 // send hands a message to the engine.
 func (l *link) send(to netip.AddrPort, m []byte) bool {
 	if err := l.k.engine.Send(client.Message{Queue: l.key.queue, Peer: to, Payload: m}); err != nil {
-		l.k.log.Debug("cannot send a key exchange message", "route", l.route.ID, "queue", l.key.queue, "error", err)
+		l.k.log.Debug("cannot send a key exchange message", "route", l.key.route, "queue", l.key.queue, "error", err)
 		return false
 	}
 	return true
@@ -120,12 +140,12 @@ func (l *link) add(now, begun int64, pair *exchange.Pair) (*inbound, *outbound, 
 	in := &inbound{spi: pair.InboundSPI, created: now, expires: now + int64(ttl+k.c.NegotiationTTL)}
 	o := &outbound{spi: pair.OutboundSPI, created: now, expires: begun + int64(ttl), rekey: l.rekeyAt(now)}
 	var err error
-	sa := client.SA{Route: l.route.ID, Queue: l.key.queue, Direction: client.Inbound, SPI: in.spi, Key: pair.Inbound.Key[:], Salt: pair.Inbound.Salt, HardTTL: time.Duration(in.expires - now), Owner: l.owner}
+	sa := client.SA{Route: l.key.route, Queue: l.key.queue, Direction: client.Inbound, SPI: in.spi, Key: pair.Inbound.Key[:], Salt: pair.Inbound.Salt, HardTTL: time.Duration(in.expires - now), Owner: l.owner}
 	if in.ref, err = k.install(sa); err != nil {
 		return nil, nil, err
 	}
 	sa = client.SA{
-		Route: l.route.ID, Queue: l.key.queue, Direction: client.Outbound, SPI: o.spi, Key: pair.Outbound.Key[:], Salt: pair.Outbound.Salt,
+		Route: l.key.route, Queue: l.key.queue, Direction: client.Outbound, SPI: o.spi, Key: pair.Outbound.Key[:], Salt: pair.Outbound.Salt,
 		HardTTL: time.Duration(o.expires - now), MaxPackets: 2 * softPackets, MaxBytes: 2 * softBytes, Owner: l.owner,
 	}
 	if o.ref, err = k.install(sa); err != nil {
@@ -209,8 +229,7 @@ func (l *link) end(o **outbound) {
 
 // drop ends all SAs and exchanges of the link.
 func (l *link) drop() {
-	l.kex.Stop()
-	l.release()
+	l.resetHandshake()
 	l.k.timers.remove(l)
 	delete(l.k.waiting, l)
 	for _, o := range []**outbound{&l.active, &l.queued, &l.standby} {
@@ -221,7 +240,7 @@ func (l *link) drop() {
 	for _, in := range slices.Clone(l.inbound) {
 		l.removeInbound(in)
 	}
-	l.route.PSK = [32]byte{}
+	l.psk = [32]byte{}
 }
 
 // tick does what is due and returns when something is due next.
@@ -263,7 +282,7 @@ func (l *link) expire(now int64) {
 				if l.queued == nil && l.standby == nil {
 					l.tell(Expired, 0, (*o).spi)
 				}
-				l.k.log.Warn("the outbound SA has expired: the peer does not answer", "route", l.route.ID, "queue", l.key.queue, "peer", l.remote)
+				l.k.log.Warn("the outbound SA has expired: the peer does not answer", "route", l.key.route, "queue", l.key.queue, "peer", l.remote)
 			}
 			l.k.counters.outboundSAExpired++
 			l.end(o)
@@ -286,7 +305,7 @@ func (l *link) settle(now int64) {
 // activate makes o the SA to send by. What is older is removed.
 func (l *link) activate(o *outbound) {
 	if err := l.k.engine.Activate(o.ref); err != nil {
-		l.k.log.Warn("cannot activate an SA", "route", l.route.ID, "queue", l.key.queue, "error", err)
+		l.k.log.Warn("cannot activate an SA", "route", l.key.route, "queue", l.key.queue, "error", err)
 		l.k.remove(o.ref)
 		return
 	}
@@ -298,7 +317,7 @@ func (l *link) activate(o *outbound) {
 	if old != nil {
 		l.k.remove(old.ref)
 	} else {
-		l.k.log.Info("the route has an outbound SA", "route", l.route.ID, "queue", l.key.queue, "peer", l.remote)
+		l.k.log.Info("the route has an outbound SA", "route", l.key.route, "queue", l.key.queue, "peer", l.remote)
 	}
 	for _, other := range []**outbound{&l.queued, &l.standby} {
 		if *other != nil && (*other).created < o.created {
@@ -311,7 +330,11 @@ func (l *link) activate(o *outbound) {
 // is needed. It returns when to look again.
 func (l *link) exchange(now int64) int64 {
 	const far = 1<<63 - 1
-	deadline, running := l.kex.Active()
+	var deadline int64
+	running := false
+	if l.kex != nil {
+		deadline, running = l.kex.Active()
+	}
 	if running && now < deadline {
 		if m := l.kex.Repeat(); m != nil {
 			if now >= l.repeatAt {
@@ -329,7 +352,7 @@ func (l *link) exchange(now int64) int64 {
 		if !l.unanswered {
 			l.tell(Unreachable, 0, 0)
 			if l.active != nil {
-				l.k.log.Warn("the peer does not answer", "route", l.route.ID, "queue", l.key.queue, "peer", l.remote)
+				l.k.log.Warn("the peer does not answer", "route", l.key.route, "queue", l.key.queue, "peer", l.remote)
 			}
 		}
 		l.unanswered = true
@@ -362,7 +385,7 @@ func (l *link) exchange(now int64) int64 {
 		l.k.reserved[l.key] = spi
 		l.k.use(l.key.queue, spi)
 	}
-	l.send(netip.AddrPortFrom(l.remote, l.k.c.Port), l.kex.Start(now, spi))
+	l.send(netip.AddrPortFrom(l.remote, l.k.c.Port), l.protocol().Start(now, spi))
 	l.k.counters.negotiationsInitiated++
 	l.repeatAt = now + int64(repeatInterval)
 	deadline, _ = l.kex.Active()

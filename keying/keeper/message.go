@@ -36,7 +36,7 @@ func (k *Keeper) Handle(m client.Message) {
 	}
 	k.count(err)
 	if k.logs.take(now) {
-		k.log.Warn("key exchange message not accepted", "route", l.route.ID, "queue", m.Queue, "peer", m.Peer, "message", head.Name, "error", err)
+		k.log.Warn("key exchange message not accepted", "route", l.key.route, "queue", m.Queue, "peer", m.Peer, "message", head.Name, "error", err)
 	}
 }
 
@@ -50,14 +50,14 @@ var (
 // uses up nothing that the right message will need.
 func (l *link) receive(now int64, head *exchange.Head, m *client.Message) error {
 	k := l.k
-	if !l.kex.Awaits(head.Kind) {
+	if !l.protocol().Awaits(head.Kind) {
 		return errUnexpected
 	}
 	all := &k.messages
 	if head.Kind == 0 {
 		all = &k.openings
 	}
-	if !l.messages[head.Kind].take(now) || !all.take(now) {
+	if !l.takes(now, head.Kind) || !all.take(now) {
 		return errExcess
 	}
 	defer k.settled(l, now)
@@ -126,7 +126,7 @@ func (l *link) responded(now int64, pair *exchange.Pair) bool {
 	k := l.k
 	in, o, err := l.add(now, now, pair)
 	if err != nil {
-		k.log.Warn("cannot install SAs", "route", l.route.ID, "queue", l.key.queue, "error", err)
+		k.log.Warn("cannot install SAs", "route", l.key.route, "queue", l.key.queue, "error", err)
 		return false // the peer will ask again
 	}
 	k.counters.keypairsNegotiated++
@@ -147,7 +147,7 @@ func (l *link) responded(now int64, pair *exchange.Pair) bool {
 			l.asking = true
 		}
 	}
-	k.log.Debug("SAs agreed", "route", l.route.ID, "queue", l.key.queue, "initiator", l.remote, "inbound spi", pair.InboundSPI, "outbound spi", pair.OutboundSPI)
+	k.log.Debug("SAs agreed", "route", l.key.route, "queue", l.key.queue, "initiator", l.remote, "inbound spi", pair.InboundSPI, "outbound spi", pair.OutboundSPI)
 	return true
 }
 
@@ -157,7 +157,7 @@ func (l *link) initiated(now int64, pair *exchange.Pair) {
 	l.release()
 	in, o, err := l.add(now, l.proposed, pair)
 	if err != nil {
-		k.log.Warn("cannot install SAs", "route", l.route.ID, "queue", l.key.queue, "error", err)
+		k.log.Warn("cannot install SAs", "route", l.key.route, "queue", l.key.queue, "error", err)
 		l.startAt = now + int64(k.c.NegotiationTTL)
 		return
 	}
@@ -183,6 +183,6 @@ func (l *link) initiated(now int64, pair *exchange.Pair) {
 	}
 	l.asking = false
 	l.queued = o
-	k.log.Debug("SAs agreed", "route", l.route.ID, "queue", l.key.queue, "initiator", l.local, "inbound spi", pair.InboundSPI, "outbound spi", pair.OutboundSPI)
+	k.log.Debug("SAs agreed", "route", l.key.route, "queue", l.key.queue, "initiator", l.local, "inbound spi", pair.InboundSPI, "outbound spi", pair.OutboundSPI)
 	l.settle(now)
 }
