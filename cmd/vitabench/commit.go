@@ -14,6 +14,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,6 +25,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"vita/forwarding/client"
+	"vita/internal/atrest"
 	"vita/keying/keeper"
 	"vita/keying/ske"
 	"vita/mgmt/access"
@@ -45,6 +48,8 @@ type CommitCmd struct {
 
 	Access string `default:"admin" enum:"off,admin,rules" help:"Access control: off; admin: on, asked by an administrator; rules: by a user whose rules are about other things than routes."`
 	JSON   bool   `name:"json" help:"Print one JSON object."`
+
+	Profile string `placeholder:"DIR" help:"Writes profiles into this folder: load.prof (processor) and heap.prof of the load."`
 }
 
 // commitResult is what is printed. Memory and processor time are those of
@@ -58,7 +63,8 @@ type commitResult struct {
 	Subtree       spread  `json:"get_one_subtree_ms"`
 	XPath         spread  `json:"get_one_xpath_ms"`
 	GetAllMBs     float64 `json:"get_all_mb_s"`
-	RSSMB         float64 `json:"rss_mb"`
+	RSSMB         float64 `json:"rss_mb"`      // at rest, with what is shared with the engine
+	PeakMB        float64 `json:"peak_rss_mb"` // at most, until then
 	SessionsPerS  float64 `json:"sessions_per_s"`
 	CPUPerCommitM float64 `json:"cpu_ms_per_commit"`
 	Bulk          spread  `json:"bulk_ms"`                  // a thousand routes made and deleted, each with a commit
@@ -143,6 +149,7 @@ func startPlane(control string, routes int) (*plane, error) {
 		cancel()
 		return nil, err
 	}
+	go atrest.FreeMemory(ctx, restLook) // as vitad does
 	ended := make(chan error, 2)
 	serve := func(fn func(context.Context, net.Listener) error) (string, error) {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -245,7 +252,7 @@ func (s *session) read() ([]byte, error) {
 
 // rpc carries out an operation; want is what its reply has to hold.
 func (s *session) rpc(op, want string) ([]byte, error) {
-	if _, err := io.WriteString(s.in, `<rpc message-id="1" xmlns="urn:ietf:params:xml:ns:netconf:base:1.0">`+op+`</rpc>`+endOfMessage); err != nil {
+	if err := s.send(op); err != nil {
 		return nil, err
 	}
 	reply, err := s.read()
@@ -253,6 +260,37 @@ func (s *session) rpc(op, want string) ([]byte, error) {
 		return nil, fmt.Errorf("reply without %s: %.500s", want, reply)
 	}
 	return reply, err
+}
+
+// drain carries out an operation with a large reply, and returns its size. The
+// reply is not kept, so that the memory that is measured is the server's.
+func (s *session) drain(op string) (size int, err error) {
+	if err := s.send(op); err != nil {
+		return 0, err
+	}
+	const end = "</data></rpc-reply>" + endOfMessage
+	chunk := make([]byte, 256<<10)
+	var tail []byte
+	for {
+		n, err := s.out.Read(chunk)
+		size += n
+		tail = append(tail, chunk[max(0, n-len(end)):n]...)
+		tail = append(tail[:0], tail[max(0, len(tail)-len(end)):]...)
+		if bytes.HasSuffix(tail, []byte(endOfMessage)) {
+			if string(tail) != end {
+				err = fmt.Errorf("the reply ends with %s", tail)
+			}
+			return size, err
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+}
+
+func (s *session) send(op string) error {
+	_, err := io.WriteString(s.in, `<rpc message-id="1" xmlns="urn:ietf:params:xml:ns:netconf:base:1.0">`+op+`</rpc>`+endOfMessage)
+	return err
 }
 
 func benchRoute(n int) string {
@@ -305,7 +343,7 @@ func (c *CommitCmd) Run() error {
 		return err
 	}
 	return (&common{JSON: c.JSON}).print(r,
-		fmt.Sprintf("%d routes loaded in %.2f s, %.0f MB resident", r.Routes, r.LoadS, r.RSSMB),
+		fmt.Sprintf("%d routes loaded in %.2f s, %.0f MB resident at rest, %.0f at most", r.Routes, r.LoadS, r.RSSMB, r.PeakMB),
 		fmt.Sprintf("edit-config and commit of one  %7.3f ms, p95 %.3f, processor %.3f", r.Commit.Median, r.Commit.P95, r.CPUPerCommitM),
 		fmt.Sprintf("RESTCONF PUT of one            %7.3f ms, p95 %.3f", r.Put.Median, r.Put.P95),
 		fmt.Sprintf("get one by subtree             %7.3f ms, p95 %.3f", r.Subtree.Median, r.Subtree.P95),
@@ -331,14 +369,23 @@ func (c *CommitCmd) measure(p *plane) (r commitResult, err error) {
 		all.WriteString(benchRoute(n))
 	}
 	const ok = "<ok/>"
+	load := edited(all.String())
+	all.Reset()
+	profiled, err := c.profileLoad()
+	if err != nil {
+		return r, err
+	}
 	start := time.Now()
-	if _, err = s.rpc(edited(all.String()), ok); err != nil {
+	if _, err = s.rpc(load, ok); err != nil {
 		return r, err
 	}
 	if _, err = s.rpc("<commit/>", ok); err != nil {
 		return r, err
 	}
 	r.LoadS = time.Since(start).Seconds()
+	if err := profiled(); err != nil {
+		return r, err
+	}
 
 	// The first commit waits until the load is in the second file as well.
 	if _, err = s.rpc(edited(`<mtu xmlns="vita:esp-gateway">1400</mtu>`), ok); err != nil {
@@ -375,12 +422,15 @@ func (c *CommitCmd) measure(p *plane) (r commitResult, err error) {
 		return r, err
 	}
 	start = time.Now()
-	reply, err := s.rpc(`<get-config><source><running/></source></get-config>`, "</data>")
+	size, err := s.drain(`<get-config><source><running/></source></get-config>`)
 	if err != nil {
 		return r, err
 	}
-	r.GetAllMBs = float64(len(reply)) / 1e6 / time.Since(start).Seconds()
-	r.RSSMB = resident()
+	r.GetAllMBs = float64(size) / 1e6 / time.Since(start).Seconds()
+	time.Sleep(4 * restLook)
+	if r.RSSMB, r.PeakMB, err = resident(); err != nil {
+		return r, err
+	}
 	start = time.Now()
 	for range c.Rounds {
 		one, err := p.connect()
@@ -397,6 +447,30 @@ func (c *CommitCmd) measure(p *plane) (r commitResult, err error) {
 		return r, err
 	}
 	return r, s.conn.Close()
+}
+
+// profileLoad begins the profiles that are asked for. The function that it
+// returns ends them.
+func (c *CommitCmd) profileLoad() (end func() error, err error) {
+	if c.Profile == "" {
+		return func() error { return nil }, nil
+	}
+	f, err := os.Create(filepath.Join(c.Profile, "load.prof"))
+	if err == nil {
+		err = pprof.StartCPUProfile(f)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		heap, err := os.Create(filepath.Join(c.Profile, "heap.prof"))
+		if err != nil {
+			return err
+		}
+		runtime.GC()
+		return errors.Join(f.Close(), pprof.WriteHeapProfile(heap), heap.Close())
+	}, nil
 }
 
 // bulkRoutes is how many routes a large commit makes or deletes.
@@ -495,15 +569,25 @@ func processorTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// resident is this process's memory in MB.
-func resident() float64 {
-	var pages, rss float64
-	text, err := os.ReadFile("/proc/self/statm")
+// restLook is how often the process looks whether it is at rest.
+const restLook = time.Second
+
+// resident is this process's memory in MB, now and at most.
+func resident() (now, most float64, err error) {
+	text, err := os.ReadFile("/proc/self/status")
 	if err != nil {
-		return 0
+		return 0, 0, err
 	}
-	if _, err := fmt.Sscan(string(text), &pages, &rss); err != nil {
-		return 0
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(line, ":")
+		to := map[string]*float64{"VmRSS": &now, "VmHWM": &most}[name]
+		if to == nil {
+			continue
+		}
+		if _, err := fmt.Sscan(value, to); err != nil {
+			return 0, 0, fmt.Errorf("%s: %w", strings.TrimSpace(line), err)
+		}
+		*to *= 1024. / 1e6
 	}
-	return rss * float64(os.Getpagesize()) / 1e6
+	return now, most, nil
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"vita/forwarding/client"
+	"vita/internal/atrest"
 	"vita/keying/keeper"
 	"vita/keying/ske"
 	"vita/mgmt/access"
@@ -121,6 +122,7 @@ func (c *runCmd) Run() error {
 	watch := monitor.New(store)
 	watch.Add(restconf.Streams(events))
 	g, ctx := errgroup.WithContext(ctx)
+	go atrest.FreeMemory(ctx, 5*time.Second)
 	g.Go(func() error { return unlessCanceled(keys.Run(ctx)) })
 	g.Go(func() error { return unlessCanceled(engine.Receive(ctx, keys.Handle)) })
 	g.Go(func() error { return unlessCanceled(state.Watch(ctx, engine, events)) })
