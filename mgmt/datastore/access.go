@@ -269,16 +269,15 @@ func (a accesses) blind(e *edit.Node, op edit.Op, had bool) bool {
 }
 
 func below(path string, e *edit.Node) string {
-	var b strings.Builder
-	b.WriteString(path + "/")
+	b := []byte(path + "/")
 	if path == "" || e.Schema.Parent == nil || e.Schema.Parent.Module != e.Schema.Module {
-		b.WriteString(e.Schema.Module + ":")
+		b = append(b, e.Schema.Module+":"...)
 	}
-	b.WriteString(e.Schema.Name)
+	b = append(b, e.Schema.Name...)
 	if e.Schema.Kind == schema.List {
-		schema.WriteKeys(&b, e.Schema, e.Keys)
+		b = schema.AppendKeys(b, e.Schema, e.Keys)
 	}
-	return b.String()
+	return string(b)
 }
 
 // concealed takes out of errors what a session cannot read. Whether a node that

@@ -15,8 +15,10 @@ import (
 // configuration, and c what waits to be confirmed from then on. The caller holds d.change, and puts candidate right if there
 // is an error: everything else is as it was then.
 func (d *Datastore) commit(ctx context.Context, j edit.Journal, by *Record, c *confirmation) error {
-	if len(j) == 0 { // a confirmation alone
-		return d.persist(ctx, j, by, c)
+	w := d.write(j, by, c) // beside what follows; it is no fact before it is told so
+	defer w.abort()        // unless it has become one
+	if len(j) == 0 {       // a confirmation alone
+		return w.persist(ctx)
 	}
 	step := d.o.OnStep
 
@@ -46,16 +48,14 @@ func (d *Datastore) commit(ctx context.Context, j edit.Journal, by *Record, c *c
 	}
 
 	step("persist") // one transaction: from here on the commit is a fact
-	if err := d.persist(ctx, j, by, c); err != nil {
+	if err := w.persist(ctx); err != nil {
 		step("abort")
 		prepared.Abort()
 		return err
 	}
 
 	step("publish")
-	d.running.Lock()
-	j.Redo(d.running.tree)
-	d.running.Unlock()
+	d.give(j)
 	prepared.Publish()
 	if rules != nil {
 		d.o.Access.Set(rules)
@@ -69,26 +69,52 @@ func (d *Datastore) commit(ctx context.Context, j edit.Journal, by *Record, c *c
 	return nil
 }
 
-// persist makes a commit durable.
-func (d *Datastore) persist(ctx context.Context, j edit.Journal, by *Record, c *confirmation) error {
+// give makes running what candidate is. Entries of lists at the top they have in
+// common from then on.
+func (d *Datastore) give(j edit.Journal) {
+	d.running.Lock()
+	defer d.running.Unlock()
+	var rest edit.Journal // of what is not shared
+	for i := range j {
+		if !d.draft.Give(d.running.tree, j[i].Place) {
+			rest = append(rest, j[i])
+		}
+	}
+	rest.Redo(d.running.tree)
+	d.draft.Given()
+}
+
+// writing is a commit on its way to the disk.
+type writing struct {
+	*transaction
+	d     *Datastore
+	after ahead // of startup, once it is there
+}
+
+// write begins to write a commit.
+func (d *Datastore) write(j edit.Journal, by *Record, c *confirmation) *writing {
+	x := extra{confirm: c.encode()}
+	if len(j) > 0 {
+		by.At = time.Now()
+		x.record = by.encode(j)
+	}
+	// A client of RESTCONF has no way to save running, nor has it to: that
+	// is done with its edit (RFC 8040 section 1.4).
+	after := d.ahead
+	after.add(j)
+	if d.o.Startup && by.saves && len(j) > 0 {
+		x.startup = after.saved(d.candidate.tree)
+		after = ahead{known: true}
+	}
+	return &writing{d.store.begin(j, x), d, after}
+}
+
+// persist makes a commit durable, or leaves everything as it was.
+func (w *writing) persist(ctx context.Context) error {
 	err := ctx.Err()
 	if err == nil {
-		var record []byte
-		if len(j) > 0 {
-			by.At = time.Now()
-			record = by.encode(j)
-		}
-		// A client of RESTCONF has no way to save running, nor has it to: that
-		// is done with its edit (RFC 8040 section 1.4).
-		x := extra{record: record, confirm: c.encode()}
-		after := d.ahead
-		after.add(j)
-		if d.o.Startup && by.saves && len(j) > 0 {
-			x.startup = after.saved(d.candidate.tree)
-			after = ahead{known: true}
-		}
-		if err = d.store.write(j, x); err == nil {
-			d.ahead = after
+		if err = w.commit(); err == nil {
+			w.d.ahead = w.after
 			return nil
 		}
 	}

@@ -170,18 +170,18 @@ func (d *Datastore) revert(by *Session, why string) error {
 	defer d.candidate.Unlock()
 	pending := d.pending
 	d.undo(pending)
-	inverse.Redo(d.candidate.tree)
+	inverse.Redo(d.draft)
 	d.checker.Touch(inverse)
 	err := d.commit(context.Background(), inverse, &Record{User: "vitad", Comment: "a confirmed commit was taken back: " + why}, nil)
 	if err != nil {
 		d.o.Log.Error("a confirmed commit cannot be taken back yet", "because", why, "err", err)
 		d.undo(inverse)
-		pending.Redo(d.candidate.tree)
+		pending.Redo(d.draft)
 		c.timer.Stop()
 		c.timer = time.AfterFunc(revertRetry, func() { d.expire(c) })
 	} else {
 		d.o.Log.Warn("a confirmed commit was taken back", "because", why)
-		d.pending = pending.Rebase(d.candidate.tree)
+		d.pending = pending.Rebase(d.draft)
 		d.await(nil)
 		d.changed(nil, inverse)
 		if by == nil {
@@ -214,7 +214,7 @@ func (d *Datastore) resume(stored []byte) error {
 	}
 	inverse := c.undo.Inverse()
 	rec := &Record{At: time.Now(), User: "vitad", Comment: "a confirmed commit was taken back: it was pending when the process ended"}
-	if err := d.store.write(inverse, extra{record: rec.encode(inverse)}); err != nil {
+	if err := d.store.write(inverse, extra{record: rec.encode(inverse)}, nil); err != nil {
 		return err
 	}
 	inverse.Redo(d.running.tree)

@@ -213,13 +213,13 @@ func (d *Datastore) Rollback(s *Session, n int) error {
 	d.undo(d.pending)
 	var back edit.Journal
 	for _, r := range all {
-		j := r.journal.Inverse().Rebase(d.candidate.tree)
+		j := r.journal.Inverse().Rebase(d.draft)
 		back = append(back, j...)
 		d.checker.Touch(j)
 	}
 	if err := d.writable(d.Access(s), net(back)); err != nil {
 		d.undo(back)
-		d.pending.Redo(d.candidate.tree)
+		d.pending.Redo(d.draft)
 		d.checker.Touch(d.pending)
 		return err
 	}

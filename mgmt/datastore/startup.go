@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -61,7 +59,8 @@ func (a *ahead) add(j edit.Journal) {
 // saved is a change of startup in the files.
 type saved struct {
 	j     edit.Journal
-	whole bool // j is all that startup has from then on
+	whole bool   // j is all that startup has from then on
+	batch *batch // of j; made when it is written
 }
 
 func (f *file) save(tx *bbolt.Tx, s *saved) error {
@@ -75,7 +74,7 @@ func (f *file) save(tx *bbolt.Tx, s *saved) error {
 	if err != nil {
 		return err
 	}
-	if err := putJournal(b, s.j, func(k, v []byte) { toggle(&f.startup, k, v) }); err != nil {
+	if err := s.batch.write(b, &f.startup); err != nil {
 		return err
 	}
 	return tx.Bucket(bucketMeta).Put(keyStartup, bytes.Clone(f.startup[:]))
@@ -89,9 +88,10 @@ func (f *file) loadStartup(tx *bbolt.Tx, tree *gen.Vita) (there bool, err error)
 		return false, nil
 	}
 	var have [sha256.Size]byte
+	digest := sha256.New()
 	if b != nil {
 		if err := b.ForEach(func(k, v []byte) error {
-			toggle(&have, k, v)
+			toggle(digest, &have, k, v)
 			return nil
 		}); err != nil {
 			return false, err
@@ -106,38 +106,6 @@ func (f *file) loadStartup(tx *bbolt.Tx, tree *gen.Vita) (there bool, err error)
 	}
 	var l loader
 	return true, b.ForEach(func(k, v []byte) error { return l.add(tree, string(k), string(v)) })
-}
-
-// putJournal brings changes into a bucket of leafs, in the order of the keys, since
-// bbolt moves what follows a new key, and splits nothing before the end of a
-// transaction. Changes of the same leaf stay in their order.
-func putJournal(b *bbolt.Bucket, j edit.Journal, toggle func(key, value []byte)) error {
-	type change struct {
-		path string
-		*edit.Change
-	}
-	sorted := make([]change, len(j))
-	for i := range j {
-		sorted[i] = change{j[i].Path(), &j[i]}
-	}
-	slices.SortStableFunc(sorted, func(a, b change) int { return strings.Compare(a.path, b.path) })
-	for _, c := range sorted {
-		key := []byte(c.path)
-		if old := b.Get(key); old != nil {
-			toggle(key, old)
-		}
-		if !c.HasNew {
-			if err := b.Delete(key); err != nil {
-				return err
-			}
-			continue
-		}
-		toggle(key, []byte(c.New))
-		if err := b.Put(key, []byte(c.New)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // startup reads the startup configuration.
@@ -163,7 +131,7 @@ func (d *Datastore) boot(tree *gen.Vita) error {
 	case err != nil:
 		return err
 	case !there:
-		err := d.save(&saved{edit.Export(tree), true})
+		err := d.save(&saved{j: edit.Export(tree), whole: true})
 		d.ahead = ahead{known: err == nil}
 		return err
 	}
@@ -179,7 +147,7 @@ func (d *Datastore) boot(tree *gen.Vita) error {
 	}
 	d.o.Log.Info("running begins with the startup configuration", "changes", len(j))
 	rec := &Record{At: time.Now(), User: "vitad", Comment: "the gateway has started with its startup configuration"}
-	if err := d.store.write(j, extra{record: rec.encode(j)}); err != nil {
+	if err := d.store.write(j, extra{record: rec.encode(j)}, nil); err != nil {
 		return err
 	}
 	d.await(nil) // what was to be confirmed is not running any more
@@ -190,7 +158,7 @@ func (d *Datastore) boot(tree *gen.Vita) error {
 // save writes startup, and keeps what waits to be confirmed. How running differs
 // from it then the caller has to know.
 func (d *Datastore) save(s *saved) error {
-	if err := d.store.write(nil, extra{confirm: d.confirm.encode(), startup: s}); err != nil {
+	if err := d.store.write(nil, extra{confirm: d.confirm.encode(), startup: s}, nil); err != nil {
 		return &rpcerr.Error{Type: rpcerr.Application, Tag: "operation-failed", Message: "the startup configuration could not be stored: " + err.Error()}
 	}
 	d.ahead = ahead{}
@@ -215,7 +183,7 @@ func (a *ahead) saved(running *gen.Vita) *saved {
 	if a.known {
 		return &saved{j: net(a.j)}
 	}
-	return &saved{edit.Export(running), true}
+	return &saved{j: edit.Export(running), whole: true}
 }
 
 // readStartup returns the startup configuration as a tree of its own.

@@ -211,7 +211,7 @@ func createFile(path string, j edit.Journal, seq uint64, from *file) (*file, err
 			if err := meta.Put(keyFormat, []byte(format)); err != nil {
 				return err
 			}
-			if err := f.put(tx, j, seq, extra{}); err != nil || from == nil {
+			if err := f.put(tx, newBatch(j), seq, extra{}); err != nil || from == nil {
 				return err
 			}
 			return from.db.View(func(old *bbolt.Tx) error { return copyExtra(tx, old) })
@@ -243,8 +243,23 @@ func syncDir(dir string) error {
 	return d.Sync()
 }
 
+const (
+	// mapped is how much of a file is mapped from the start. A file that outgrows
+	// its mapping in the middle of a transaction makes bbolt copy all that the
+	// transaction has read and written, which was a fifth of the time of a large
+	// commit. It is address space alone: memory is what is looked at.
+	mapped = 1 << 30
+
+	// headroom is by how much a file grows beyond what is needed, for the next ones.
+	headroom = 64 << 10
+)
+
 func openBolt(path string) (*bbolt.DB, error) {
-	return bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 2 * time.Second})
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 2 * time.Second, InitialMmapSize: mapped})
+	if err == nil {
+		db.AllocSize = headroom
+	}
+	return db, err
 }
 
 // guard turns panics and memory faults, as a damaged file causes them within
@@ -304,8 +319,9 @@ func (f *file) load(tx *bbolt.Tx, tree *gen.Vita) error {
 		return fmt.Errorf("%w: no checksum in it", ErrCorrupt)
 	}
 	f.seq = binary.BigEndian.Uint64(seq)
+	digest := sha256.New()
 	err := config.ForEach(func(k, v []byte) error {
-		f.toggle(k, v)
+		toggle(digest, &f.sum, k, v)
 		return nil
 	})
 	if err != nil {
@@ -319,21 +335,6 @@ func (f *file) load(tx *bbolt.Tx, tree *gen.Vita) error {
 	}
 	var l loader
 	return config.ForEach(func(k, v []byte) error { return l.add(tree, string(k), string(v)) })
-}
-
-func (f *file) toggle(key, value []byte) { toggle(&f.sum, key, value) }
-
-// toggle adds an entry to a checksum, or takes it out.
-func toggle(sum *[sha256.Size]byte, key, value []byte) {
-	h := sha256.New()
-	var n [8]byte
-	binary.BigEndian.PutUint64(n[:], uint64(len(key)))
-	h.Write(n[:])
-	h.Write(key)
-	h.Write(value)
-	for i, b := range h.Sum(nil) {
-		sum[i] ^= b
-	}
 }
 
 // loader puts leafs into a tree. Neighbours in the file are mostly in the same
@@ -364,9 +365,9 @@ func unknown(path string, err error) error {
 }
 
 // put writes changes, the commit's number and the checksum.
-func (f *file) put(tx *bbolt.Tx, j edit.Journal, seq uint64, x extra) error {
+func (f *file) put(tx *bbolt.Tx, b *batch, seq uint64, x extra) error {
 	config, meta := tx.Bucket(bucketConfig), tx.Bucket(bucketMeta)
-	if err := putJournal(config, j, f.toggle); err != nil {
+	if err := b.write(config, &f.sum); err != nil {
 		return err
 	}
 	var n [8]byte
@@ -380,11 +381,23 @@ func (f *file) put(tx *bbolt.Tx, j edit.Journal, seq uint64, x extra) error {
 	return x.put(f, tx, seq)
 }
 
-// write makes a commit durable in the file, or leaves it as it was.
-func (f *file) write(j edit.Journal, seq uint64, x extra) error {
+// errAborted ends a transaction that is not to be.
+var errAborted = errors.New("the commit was given up")
+
+// write makes a commit durable in the file, or leaves it as it was. Whether it is
+// to be it asks when all else is done; nil says yes.
+func (f *file) write(b *batch, seq uint64, x extra, really func() bool) error {
 	sum, startup := f.sum, f.startup
 	err := guard(func() error {
-		return f.db.Update(func(tx *bbolt.Tx) error { return f.put(tx, j, seq, x) })
+		return f.db.Update(func(tx *bbolt.Tx) error {
+			if err := f.put(tx, b, seq, x); err != nil {
+				return err
+			}
+			if really != nil && !really() {
+				return errAborted
+			}
+			return nil
+		})
 	})
 	if err != nil {
 		f.sum, f.startup = sum, startup
@@ -394,13 +407,54 @@ func (f *file) write(j edit.Journal, seq uint64, x extra) error {
 	return nil
 }
 
-// write makes a commit durable. When it returns without an error the commit is
-// in the primary file, and on its way to the mirror. The journal must not be
-// changed any more.
-func (s *store) write(j edit.Journal, x extra) error {
+// largeBatch is how many changes leave so much garbage that it goes back to the
+// system at once. Else a gateway that was configured in one large step holds on to
+// several times what it needs for minutes, and to half of that for good.
+const largeBatch = 20000
+
+// transaction is a commit that is being written while it is still being examined.
+type transaction struct {
+	really chan bool
+	result chan error
+	ended  bool
+}
+
+// begin begins to write a commit: nothing of it counts before the transaction is
+// committed. It is to be committed or aborted before the next one begins, and the
+// journal must not be changed until then.
+func (s *store) begin(j edit.Journal, x extra) *transaction {
+	t := &transaction{really: make(chan bool, 1), result: make(chan error, 1)}
+	go func() { t.result <- s.write(j, x, func() bool { return <-t.really }) }()
+	return t
+}
+
+// commit makes the commit durable. When it returns without an error the commit is
+// in the primary file, and on its way to the mirror.
+func (t *transaction) commit() error {
+	t.ended = true
+	t.really <- true
+	return <-t.result
+}
+
+// abort leaves everything as it was. After commit it does nothing.
+func (t *transaction) abort() {
+	if t.ended {
+		return
+	}
+	t.ended = true
+	t.really <- false
+	<-t.result // whatever it is: nothing has become of the commit
+}
+
+// write makes a commit durable, if it really is to be; nil says yes.
+func (s *store) write(j edit.Journal, x extra, really func() bool) error {
+	b := newBatch(j)
+	if x.startup != nil {
+		x.startup.batch = newBatch(x.startup.j)
+	}
 	<-s.mirrored
 	seq := s.primary.seq + 1
-	if err := s.primary.write(j, seq, x); err != nil {
+	if err := s.primary.write(b, seq, x, really); err != nil {
 		return err
 	}
 	if s.mirror == nil {
@@ -409,10 +463,14 @@ func (s *store) write(j edit.Journal, x extra) error {
 	s.mirrored = make(chan struct{})
 	go func() {
 		defer close(s.mirrored)
-		if err := s.mirror.write(j, seq, x); err != nil {
+		if err := s.mirror.write(b, seq, x, nil); err != nil {
 			s.log.Error("the second database file cannot be written any more: the configuration is in the first alone", "err", err)
 			_ = guard(s.mirror.db.Close) // it is given up; the next start makes it anew
 			s.mirror = nil
+		}
+		if len(b.puts) > largeBatch {
+			b = nil
+			debug.FreeOSMemory()
 		}
 	}()
 	return nil

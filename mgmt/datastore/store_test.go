@@ -2,6 +2,7 @@ package datastore
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"os"
@@ -235,11 +236,11 @@ func TestOtherVersion(t *testing.T) {
 	}
 	err = f.db.Update(func(tx *bbolt.Tx) error {
 		key, value := []byte("/vita-esp-gateway:flux-capacitor"), []byte("on")
-		f.toggle(key, value)
+		toggle(sha256.New(), &f.sum, key, value)
 		if err := tx.Bucket(bucketConfig).Put(key, value); err != nil {
 			return err
 		}
-		return f.put(tx, nil, f.seq+1, extra{})
+		return f.put(tx, newBatch(nil), f.seq+1, extra{})
 	})
 	if err != nil {
 		t.Fatal(err)

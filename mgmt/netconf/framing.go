@@ -162,18 +162,27 @@ func (f *framer) chunkHeader() (int, error) {
 	}
 }
 
+// largeMessage is from which length on a message is not copied to be sent.
+const largeMessage = 64 << 10
+
 // write sends one message.
 func (f *framer) write(msg []byte) error {
 	f.writing.Lock()
 	defer f.writing.Unlock()
-	if !f.chunked {
-		_, err := f.w.Write(append(msg, endOfMessage...))
+	var head []byte
+	tail := endOfMessage
+	if f.chunked {
+		head = append(strconv.AppendInt([]byte("\n#"), int64(len(msg)), 10), '\n')
+		tail = "\n##\n"
+	}
+	if len(msg) < largeMessage { // in one packet
+		_, err := f.w.Write(append(append(append(make([]byte, 0, len(head)+len(msg)+len(tail)), head...), msg...), tail...))
 		return err
 	}
-	head := strconv.AppendInt([]byte("\n#"), int64(len(msg)), 10)
-	head = append(head, '\n')
-	out := make([]byte, 0, len(head)+len(msg)+4)
-	out = append(append(append(out, head...), msg...), "\n##\n"...)
-	_, err := f.w.Write(out)
-	return err
+	for _, part := range [][]byte{head, msg, []byte(tail)} {
+		if _, err := f.w.Write(part); err != nil {
+			return err
+		}
+	}
+	return nil
 }

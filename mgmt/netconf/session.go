@@ -181,7 +181,7 @@ func (n *session) run(ctx context.Context) error {
 		msg, err := n.f.read()
 		if errors.Is(err, errTooLarge) {
 			// What follows cannot be told from the rest of it: the session ends.
-			_ = n.f.write(reply(nil, nil, &rpcerr.Error{
+			_ = n.f.write(refusal(nil, &rpcerr.Error{
 				Type: "transport", Tag: "too-big",
 				Message: fmt.Sprintf("message is larger than %d bytes: the session ends", n.f.limit),
 			}))
@@ -223,22 +223,22 @@ func (n *session) answer(ctx context.Context, msg []byte) ([]byte, error) {
 		if !n.f.chunked {
 			return nil, fmt.Errorf("message: %w", err)
 		}
-		return reply(nil, nil, &rpcerr.Error{Type: "rpc", Tag: "malformed-message", Message: err.Error()}), nil
+		return refusal(nil, &rpcerr.Error{Type: "rpc", Tag: "malformed-message", Message: err.Error()}), nil
 	}
 	if rpc.Name != (xml.Name{Space: nsBase, Local: "rpc"}) {
-		return reply(nil, nil, &rpcerr.Error{
+		return refusal(nil, &rpcerr.Error{
 			Type: "rpc", Tag: "unknown-element", BadElement: rpc.Name.Local,
 			Message: fmt.Sprintf("a client's message is <rpc> in namespace %s", nsBase),
 		}), nil
 	}
 	if !slices.ContainsFunc(rpc.Attrs, func(a xml.Attr) bool { return a.Name == xml.Name{Local: "message-id"} }) {
-		return reply(rpc, nil, &rpcerr.Error{
+		return refusal(rpc, &rpcerr.Error{
 			Type: "rpc", Tag: "missing-attribute", BadAttribute: "message-id", BadElement: "rpc",
 			Message: "<rpc> needs the attribute message-id",
 		}), nil
 	}
 	if len(rpc.Children) != 1 {
-		return reply(rpc, nil, &rpcerr.Error{
+		return refusal(rpc, &rpcerr.Error{
 			Type: "rpc", Tag: "operation-failed",
 			Message: fmt.Sprintf("<rpc> holds %d operations, want 1", len(rpc.Children)),
 		}), nil
@@ -246,11 +246,17 @@ func (n *session) answer(ctx context.Context, msg []byte) ([]byte, error) {
 	good = true
 	n.watch.RPC()
 	var out bytes.Buffer
+	beginReply(&out, rpc)
+	body := out.Len()
 	if err := n.guarded(ctx, rpc.Children[0], &out); err != nil {
 		n.watch.Refused()
-		return reply(rpc, nil, err), nil
+		out.Truncate(body)
+		writeErrors(&out, err)
+	} else if out.Len() == body {
+		out.WriteString("<ok/>")
 	}
-	return reply(rpc, out.Bytes(), nil), nil
+	out.WriteString(endReply)
+	return out.Bytes(), nil
 }
 
 // guarded is operate, whose panics become an error and a line in the log: a
@@ -265,24 +271,23 @@ func (n *session) guarded(ctx context.Context, op *xmltree.Element, out *bytes.B
 	return n.operate(ctx, op, out)
 }
 
-// reply wraps a body, or an error, with the rpc's own attributes (RFC 6241
-// section 4.2). An empty body is <ok/>.
-func reply(rpc *xmltree.Element, body []byte, err error) []byte {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, `<rpc-reply xmlns="%s"`, nsBase)
+const endReply = "</rpc-reply>"
+
+// beginReply begins a reply with the rpc's own attributes (RFC 6241 section 4.2).
+func beginReply(b *bytes.Buffer, rpc *xmltree.Element) {
+	fmt.Fprintf(b, `<rpc-reply xmlns="%s"`, nsBase)
 	if rpc != nil {
-		writeAttrs(&b, rpc.Attrs)
+		writeAttrs(b, rpc.Attrs)
 	}
 	b.WriteByte('>')
-	switch {
-	case err != nil:
-		writeErrors(&b, err)
-	case len(body) == 0:
-		b.WriteString("<ok/>")
-	default:
-		b.Write(body)
-	}
-	b.WriteString("</rpc-reply>")
+}
+
+// refusal is a reply that says nothing but an error.
+func refusal(rpc *xmltree.Element, err error) []byte {
+	var b bytes.Buffer
+	beginReply(&b, rpc)
+	writeErrors(&b, err)
+	b.WriteString(endReply)
 	return b.Bytes()
 }
 

@@ -169,7 +169,7 @@ func (k *check) referrers(m *constraints, change *edit.Change) {
 }
 
 func (k *check) revisit(h uint64) {
-	for _, one := range k.hints[h] {
+	for one := range k.under(h) {
 		k.visit(one.p.Entry())
 	}
 }
@@ -209,7 +209,7 @@ func (k *check) resolves(m *constraints, p *data.Place, t *schema.Type, at xpath
 // found looks for a value among the leafs that a path without predicates leads to
 // from a leaf at a place.
 func (k *check) found(ref *reference, p *data.Place, value string) bool {
-	for _, one := range k.hints[k.refHash(target, ref, p, value)] {
+	for one := range k.under(k.refHash(target, ref, p, value)) {
 		if one.leaf != ref.target || !sameIn(ref.common, one.p, p) {
 			continue
 		}

@@ -80,7 +80,7 @@ func (k *check) unique(p *data.Place, entry data.Struct) {
 		if !ok {
 			continue
 		}
-		for _, other := range k.hints[h] {
+		for other := range k.under(h) {
 			if other.p.Same(p) || other.p.Node != p.Node || !other.p.Parent.Same(p.Parent) {
 				continue
 			}

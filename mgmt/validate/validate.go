@@ -12,6 +12,7 @@ package validate
 import (
 	"cmp"
 	"hash/maphash"
+	"iter"
 	"slices"
 	"strings"
 
@@ -41,9 +42,10 @@ type Checker struct {
 	// leafs, leafs by what they refer to, and what they may refer to by its value.
 	// Every place is under its present values, but what is found may be out of date
 	// and is checked against the tree.
-	hints map[uint64][]hint
-	added int // to hints since they were made
-	size  int // of hints when they were made
+	hints map[uint64]hint
+	more  map[uint64][]hint // under the same value as one of hints, beside that
+	added int               // to hints since they were made
+	size  int               // of hints when they were made
 }
 
 // hint is a list entry, or a leaf in a place.
@@ -60,7 +62,7 @@ func New(tree data.Tree) *Checker {
 }
 
 func (c *Checker) rebuild() {
-	c.hints = map[uint64][]hint{}
+	c.hints, c.more = map[uint64]hint{}, map[uint64][]hint{}
 	c.added = 0
 	c.index(edit.Export(c.tree))
 	c.size, c.added = c.added, 0
@@ -102,20 +104,43 @@ func (c *Checker) index(j edit.Journal) {
 }
 
 func (c *Checker) add(h uint64, one hint) {
-	list := c.hints[h]
+	first, ok := c.hints[h]
+	if !ok {
+		c.hints[h] = one
+		c.added++
+		return
+	}
+	if first.leaf == one.leaf && first.p.Same(one.p) {
+		return
+	}
+	list := c.more[h]
 	// Where many refer to the same, what is there twice is left to the next rebuild.
 	for _, other := range list[max(0, len(list)-mostCompared):] {
 		if other.leaf == one.leaf && other.p.Same(one.p) {
 			return
 		}
 	}
-	c.hints[h] = append(list, one)
+	c.more[h] = append(list, one)
 	c.added++
+}
+
+// under returns the hints under a value.
+func (c *Checker) under(h uint64) iter.Seq[hint] {
+	return func(yield func(hint) bool) {
+		first, ok := c.hints[h]
+		if !ok || !yield(first) {
+			return
+		}
+		for _, one := range c.more[h] {
+			if !yield(one) {
+				return
+			}
+		}
+	}
 }
 
 const mostCompared = 16
 
-// check is one run of Check.
 // check is one run of Check.
 type check struct {
 	*Checker

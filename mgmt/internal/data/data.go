@@ -21,11 +21,17 @@ import (
 // written to. The zero Struct is none.
 type Struct struct{ v reflect.Value }
 
-// Tree is the root of a tree: a *gen.Vita, or in tests what schema.Use gives.
+// Tree is the root of a tree: a *gen.Vita, in tests what schema.Use gives, or a
+// Sharing of one.
 type Tree any
 
 // Root returns the root of a tree.
-func Root(tree Tree) Struct { return Struct{reflect.ValueOf(tree).Elem()} }
+func Root(tree Tree) Struct {
+	if s, ok := tree.(*Sharing); ok {
+		tree = s.tree
+	}
+	return Struct{reflect.ValueOf(tree).Elem()}
+}
 
 // Exists says whether s is a struct at all.
 func (s Struct) Exists() bool { return s.v.IsValid() }
@@ -203,28 +209,69 @@ func (s Struct) Sorted(list *schema.Node) []Struct {
 	if list.Rank != nil {
 		return s.ranked(list)
 	}
-	type keyed struct {
-		keys []string
-		s    Struct
-	}
-	all := make([]keyed, 0, s.Len(list))
+	all := make([]sortable, 0, s.Len(list))
+	first := list.Keys[0]
 	s.Entries(list, func(e Struct) bool {
-		all = append(all, keyed{e.Keys(list), e})
+		key, _ := e.Leaf(first) // an entry has its keys
+		all = append(all, sortable{prefix(first.Type, key), key, e})
 		return true
 	})
-	slices.SortFunc(all, func(a, b keyed) int {
-		for i, k := range list.Keys {
-			if c := k.Type.Compare(a.keys[i], b.keys[i]); c != 0 {
+	slices.SortFunc(all, func(a, b sortable) int {
+		if c := cmp.Compare(a.prefix, b.prefix); c != 0 {
+			return c
+		}
+		if c := first.Type.Compare(a.key, b.key); c != 0 || len(list.Keys) == 1 {
+			return c
+		}
+		for _, k := range list.Keys[1:] {
+			x, _ := a.s.Leaf(k)
+			y, _ := b.s.Leaf(k)
+			if c := k.Type.Compare(x, y); c != 0 {
 				return c
 			}
 		}
 		return 0
 	})
 	out := make([]Struct, len(all))
-	for i, k := range all {
-		out[i] = k.s
+	for i := range all {
+		out[i] = all[i].s
 	}
 	return out
+}
+
+// sortable is an entry of a list that is being sorted: a list may have 100 000, and
+// most comparisons end with the first bytes of the first key.
+type sortable struct {
+	prefix uint64
+	key    string
+	s      Struct
+}
+
+// prefix returns a number by which values of a type compare as by Compare, but for
+// those that have the same one.
+func prefix(t *schema.Type, v string) uint64 {
+	var p uint64
+	switch t.Base {
+	case schema.Int:
+		return 0
+	case schema.Uint:
+		p = uint64(len(v)) // the longer, the larger
+		for i := range 7 {
+			p = p<<8 | uint64(byteAt(v, i))
+		}
+	default:
+		for i := range 8 {
+			p = p<<8 | uint64(byteAt(v, i))
+		}
+	}
+	return p
+}
+
+func byteAt(s string, i int) byte {
+	if i < len(s) {
+		return s[i]
+	}
+	return 0
 }
 
 // ranked returns entries in the order of their ranks, those of the same rank,
@@ -343,7 +390,7 @@ func set(leaf *schema.Node, v reflect.Value, value string) {
 	case reflect.Bool:
 		v.SetBool(value == "true" || leaf.Type.Base == schema.Empty)
 	case reflect.String:
-		v.SetString(strings.Clone(value)) // do not keep a whole message alive
+		v.SetString(value) // those who read messages see to it that no value keeps one alive
 	case reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		if leaf.Numbers != nil {
 			v.SetInt(leaf.Numbers[value])

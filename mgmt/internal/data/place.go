@@ -2,7 +2,6 @@ package data
 
 import (
 	"slices"
-	"strings"
 
 	"vita/mgmt/internal/schema"
 )
@@ -117,20 +116,20 @@ func (p *Place) Path() string {
 	if p == nil {
 		return ""
 	}
-	var b strings.Builder
-	p.write(&b)
-	return b.String()
+	var room [128]byte
+	return string(p.AppendPath(room[:0]))
 }
 
-func (p *Place) write(b *strings.Builder) {
+// AppendPath appends what Path returns.
+func (p *Place) AppendPath(b []byte) []byte {
 	if p == nil {
-		return
+		return b
 	}
-	p.Parent.write(b)
-	b.WriteByte('/')
-	b.WriteString(p.Node.QName())
-	schema.WriteKeys(b, p.Node, p.Keys)
+	return p.Node.AppendStep(p.Parent.AppendPath(b), p.Keys)
 }
 
 // Child returns the instance path of a child of the place.
-func (p *Place) Child(n *schema.Node) string { return p.Path() + "/" + n.QName() }
+func (p *Place) Child(n *schema.Node) string {
+	var room [128]byte
+	return string(n.AppendStep(p.AppendPath(room[:0]), nil))
+}

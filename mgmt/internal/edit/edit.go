@@ -70,11 +70,26 @@ const (
 // Apply carries out an edit, whole or not at all. Errors are *rpcerr.Error.
 func Apply(tree data.Tree, e *Node, def Op) (Journal, error) {
 	ed := editor{tree: tree}
+	if n := e.size(); n > 1000 {
+		ed.journal = make(Journal, 0, n)
+	}
 	if err := ed.root(e, Inherit(e.Op, def)); err != nil {
 		ed.journal.Undo(tree)
 		return nil, err
 	}
 	return ed.journal, nil
+}
+
+// size returns how many leafs an edit names, keys among them.
+func (e *Node) size() int {
+	n := len(e.Keys)
+	if e.Schema.HasValue() {
+		n = 1
+	}
+	for _, c := range e.Children {
+		n += c.size()
+	}
+	return n
 }
 
 // Inherit returns the operation of a node: its own, or the one of what is above.
@@ -201,6 +216,7 @@ func (ed *editor) appear(p *data.Place, s data.Struct, c *schema.Node) data.Stru
 
 func (ed *editor) entry(e *Node, p *data.Place, s data.Struct, op Op) error {
 	at := &data.Place{Parent: p, Node: e.Schema, Keys: e.Keys}
+	data.Own(ed.tree, at)
 	entry := s.Entry(e.Schema, e.Keys)
 	had := entry.Exists()
 	switch {
@@ -210,7 +226,7 @@ func (ed *editor) entry(e *Node, p *data.Place, s data.Struct, op Op) error {
 		return missing(at.Path())
 	case op == Delete || op == Remove:
 		if had {
-			ed.removeEntry(at, s, entry)
+			ed.removeEntry(at, s)
 		}
 		return nil
 	case !had:
@@ -302,7 +318,7 @@ func (ed *editor) remove(p *data.Place, s data.Struct, n *schema.Node) {
 		}
 	case schema.List:
 		for _, entry := range s.Sorted(n) {
-			ed.removeEntry(&data.Place{Parent: p, Node: n, Keys: entry.Keys(n)}, s, entry)
+			ed.removeEntry(&data.Place{Parent: p, Node: n, Keys: entry.Keys(n)}, s)
 		}
 	}
 }
@@ -318,7 +334,9 @@ func (ed *editor) removeWithin(p *data.Place, node *schema.Node, s data.Struct) 
 
 // removeEntry removes a list entry. Its keys come last in the journal, so
 // that they are the first to come back when it is taken back.
-func (ed *editor) removeEntry(at *data.Place, s, entry data.Struct) {
+func (ed *editor) removeEntry(at *data.Place, s data.Struct) {
+	data.Own(ed.tree, at)
+	entry := s.Entry(at.Node, at.Keys)
 	ed.removeWithin(at, at.Node, entry)
 	if at.Node.Rank != nil {
 		ed.setRank(at, s, entry, 0)
@@ -349,7 +367,7 @@ func (ed *editor) removeOthers(e *Node, p *data.Place, s data.Struct) {
 		case c.Kind == schema.List:
 			for _, entry := range s.Sorted(c) {
 				if k := entry.Keys(c); !keys[joined(k)] {
-					ed.removeEntry(&data.Place{Parent: p, Node: c, Keys: k}, s, entry)
+					ed.removeEntry(&data.Place{Parent: p, Node: c, Keys: k}, s)
 				}
 			}
 		}

@@ -41,6 +41,7 @@ func (j Journal) Undo(tree data.Tree) {
 }
 
 func put(tree data.Tree, p *data.Place, leaf *schema.Node, value string, has bool) {
+	data.Own(tree, p)
 	switch {
 	case has && leaf.IsKey:
 		p.Ensure(tree)
@@ -150,6 +151,7 @@ func (j Journal) Rebase(tree data.Tree) Journal {
 	ed := editor{tree: tree}
 	for i := range j {
 		c := &j[i]
+		data.Own(tree, c.Place)
 		switch {
 		case c.HasNew && c.Leaf.IsKey:
 			ed.ensure(c.Place)
@@ -163,8 +165,8 @@ func (j Journal) Rebase(tree data.Tree) Journal {
 		case c.HasNew:
 			ed.set(c.Place, ed.ensure(c.Place), c.Leaf, c.New)
 		case c.Leaf.IsKey:
-			if entry := c.Place.Find(tree); entry.Exists() {
-				ed.removeEntry(c.Place, c.Place.Parent.Find(tree), entry)
+			if c.Place.Find(tree).Exists() {
+				ed.removeEntry(c.Place, c.Place.Parent.Find(tree))
 				c.Place.Parent.Prune(tree)
 			}
 		case IsRank(c.Leaf): // goes with its entry

@@ -86,13 +86,10 @@ func (p *plain) path() string {
 }
 
 func step(n *schema.Node, keys []string, value string) string {
-	var b strings.Builder
-	b.WriteString(n.QName())
 	if n.Kind == schema.LeafList {
 		keys = []string{value}
 	}
-	schema.WriteKeys(&b, n, keys)
-	return b.String()
+	return string(schema.AppendKeys([]byte(n.QName()), n, keys))
 }
 
 func (p *plain) clone(up *plain) *plain {

@@ -170,7 +170,9 @@ func (ed *editor) renumber(p *data.Place, list *schema.Node, s data.Struct) {
 	sorted := s.Sorted(list)
 	for i, entry := range sorted {
 		rank := 1<<63 + (uint64(i)-uint64(len(sorted)/2))*gap
-		ed.setRank(&data.Place{Parent: p, Node: list, Keys: entry.Keys(list)}, s, entry, rank)
+		at := &data.Place{Parent: p, Node: list, Keys: entry.Keys(list)}
+		data.Own(ed.tree, at)
+		ed.setRank(at, s, s.Entry(list, at.Keys), rank)
 	}
 }
 

@@ -177,10 +177,11 @@ func (s *settler) changed(c *Change) {
 
 // check looks at a node in a place, at all of its entries or values.
 func (s *settler) check(n *schema.Node, in *data.Place) error {
-	st := in.Find(s.ed.tree)
-	if !st.Exists() || !st.Has(n) {
+	if st := in.Find(s.ed.tree); !st.Exists() || !st.Has(n) {
 		return nil
 	}
+	data.Own(s.ed.tree, in)
+	st := in.Find(s.ed.tree)
 	context := nav.At(s.ed.tree, in, nav.Everything())
 	if context == nil {
 		return nil
@@ -210,7 +211,7 @@ func (s *settler) check(n *schema.Node, in *data.Place) error {
 			if s.touched(n, in, "", at.Keys) {
 				return notThere(at.Path(), n)
 			}
-			s.ed.removeEntry(at, st, e)
+			s.ed.removeEntry(at, st)
 		}
 	default:
 		if context.Applies(n) {

@@ -19,28 +19,41 @@ func ParseInstance(root *Node, s string, in Form) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var b strings.Builder
+	var b []byte
 	for _, st := range steps {
-		b.WriteByte('/')
-		b.WriteString(st.Node.QName())
-		WriteKeys(&b, st.Node, st.Keys)
+		b = st.Node.AppendStep(b, st.Keys)
 	}
-	return b.String(), nil
+	return string(b), nil
 }
 
-// WriteKeys writes the predicates of a list entry or of a leaf-list's value.
-func WriteKeys(b *strings.Builder, n *Node, keys []string) {
-	for i, k := range keys {
-		b.WriteByte('[')
-		if n.Kind == LeafList {
-			b.WriteByte('.')
-		} else {
-			b.WriteString(n.Keys[i].Name)
-		}
-		b.WriteByte('=')
-		b.WriteString(Quote(k))
-		b.WriteByte(']')
+// AppendStep appends a step of an instance path to the path before it: the name,
+// and the keys of a list entry or the value of a leaf-list, if there are any.
+func (n *Node) AppendStep(b []byte, keys []string) []byte {
+	b = append(b, '/')
+	if n.Parent != nil && n.Parent.Module != n.Module {
+		b = append(append(b, n.Module...), ':')
 	}
+	return AppendKeys(append(b, n.Name...), n, keys)
+}
+
+// AppendKeys appends the predicates of a list entry or of a leaf-list's value.
+func AppendKeys(b []byte, n *Node, keys []string) []byte {
+	for i, k := range keys {
+		b = append(b, '[')
+		if n.Kind == LeafList {
+			b = append(b, '.')
+		} else {
+			b = append(b, n.Keys[i].Name...)
+		}
+		b = append(b, '=')
+		if strings.Contains(k, "'") {
+			b = append(b, Quote(k)...)
+		} else {
+			b = append(append(append(b, '\''), k...), '\'')
+		}
+		b = append(b, ']')
+	}
+	return b
 }
 
 // Quote puts a value between quotes as XPath has them. XPath 1.0 cannot write

@@ -12,26 +12,63 @@ import (
 // builder makes the nodes of an edit for both encodings, checks their values,
 // and finds what comes twice or does not go together.
 type builder struct {
-	node     *edit.Node
-	base     string                           // instance path of node without its keys
-	path     string                           // and with them, once they are known
-	keys     []string                         // of a list entry, by the order of its keys
-	hasKey   []bool                           // which of them were seen
-	seen     map[*schema.Node]bool            // leafs and containers within node
-	entries  map[*schema.Node]map[string]bool // list entries within node
-	deleting bool                             // node or one above it is deleted: values do not matter
+	node       *edit.Node
+	above      *builder       // of the node around it; nil for the outermost
+	base       string         // instance path of the outermost
+	keys       []string       // of a list entry, by the order of its keys
+	identified bool           // all of them are known
+	seen       []*schema.Node // keys, leafs and containers within node
+	entries    []listed       // within node, of each list
+	deleting   bool           // node or one above it is deleted: values do not matter
 }
 
-func newBuilder(n *edit.Node, path string, deleting bool) *builder {
-	b := &builder{node: n, base: path, path: path, deleting: deleting}
+// listed are the entries of a list, or the values of a leaf-list, that were seen. Most
+// lists within lists have one.
+type listed struct {
+	list  *schema.Node
+	first string
+	more  map[string]bool
+}
+
+// newBuilder returns the builder of the outermost node, whose instance path is
+// given.
+func newBuilder(n *edit.Node, path string) *builder {
+	b := &builder{node: n, base: path}
 	if n.Schema.Kind == schema.List {
 		b.keys = make([]string, len(n.Schema.Keys))
-		b.hasKey = make([]bool, len(n.Schema.Keys))
 	}
 	return b
 }
 
-func (b *builder) child(n *schema.Node) string { return b.path + "/" + n.QName() }
+// within returns the builder of a node within b's.
+func (b *builder) within(n *edit.Node) *builder {
+	c := newBuilder(n, "")
+	c.above, c.deleting = b, b.deleting
+	return c
+}
+
+// path returns the instance path of the builder's node, without keys until all are
+// known. It is for errors alone.
+func (b *builder) path() string {
+	if b.above == nil && !b.identified {
+		return b.base
+	}
+	var room [128]byte
+	return string(b.appendPath(room[:0]))
+}
+
+func (b *builder) appendPath(p []byte) []byte {
+	var keys []string
+	if b.identified {
+		keys = b.keys
+	}
+	if b.above == nil {
+		return schema.AppendKeys(append(p, b.base...), b.node.Schema, keys)
+	}
+	return b.node.Schema.AppendStep(b.above.appendPath(p), keys)
+}
+
+func (b *builder) child(n *schema.Node) string { return b.path() + "/" + n.QName() }
 
 // fail returns an error of the request about an element or member.
 func fail(tag, path, element, message string) error {
@@ -40,10 +77,11 @@ func fail(tag, path, element, message string) error {
 
 func (b *builder) unknown(name string) error {
 	where := "at the top of the model"
-	if b.path != "" {
-		where = "in " + b.path
+	path := b.path()
+	if path != "" {
+		where = "in " + path
 	}
-	return fail("unknown-element", b.path, name, "there is no "+name+" "+where)
+	return fail("unknown-element", path, name, "there is no "+name+" "+where)
 }
 
 // admit checks that a child may be in an edit, and may be here once more.
@@ -54,13 +92,13 @@ func (b *builder) admit(n *schema.Node) error {
 	if n.Kind == schema.List || n.Kind == schema.LeafList {
 		return nil
 	}
-	if b.seen[n] {
+	if slices.Contains(b.seen, n) {
 		return fail("bad-element", b.child(n), n.Name, n.Name+" comes twice")
 	}
 	if b.seen == nil {
-		b.seen = map[*schema.Node]bool{}
+		b.seen = make([]*schema.Node, 0, 8)
 	}
-	b.seen[n] = true
+	b.seen = append(b.seen, n)
 	return nil
 }
 
@@ -85,27 +123,26 @@ func (b *builder) leaf(n *schema.Node, op edit.Op, text string, in schema.Form) 
 		b.node.Children = append(b.node.Children, e)
 		return e, nil
 	}
-	for i, k := range b.node.Schema.Keys {
-		if k == n {
-			b.keys[i], b.hasKey[i] = value, true
-		}
-	}
+	b.keys[slices.Index(b.node.Schema.Keys, n)] = value
 	return nil, nil //nolint:nilnil // keys are no nodes of an edit
 }
 
 // once refuses an entry or a value that comes twice.
 func (b *builder) once(n *schema.Node, key string) error {
-	if b.entries == nil {
-		b.entries = map[*schema.Node]map[string]bool{}
+	i := slices.IndexFunc(b.entries, func(e listed) bool { return e.list == n })
+	if i < 0 {
+		b.entries = append(b.entries, listed{list: n, first: key})
+		return nil
 	}
-	if b.entries[n] == nil {
-		b.entries[n] = map[string]bool{}
+	of := &b.entries[i]
+	if key == of.first || of.more[key] {
+		path := n.AppendStep([]byte(b.path()), strings.Split(key, schema.Separator))
+		return fail("bad-element", string(path), n.Name, "the entry comes twice")
 	}
-	if b.entries[n][key] {
-		keys := strings.Split(key, schema.Separator)
-		return fail("bad-element", entryPath(b.child(n), n, keys), n.Name, "the entry comes twice")
+	if of.more == nil {
+		of.more = map[string]bool{}
 	}
-	b.entries[n][key] = true
+	of.more[key] = true
 	return nil
 }
 
@@ -122,11 +159,11 @@ func (b *builder) finish() error {
 	n := b.node.Schema
 	for i, k := range n.Keys {
 		switch {
-		case b.hasKey[i]:
+		case slices.Contains(b.seen, k):
 		case len(k.Default) == 1: // Vita lets such keys be left out
 			b.keys[i] = k.Default[0]
 		default:
-			return fail("missing-element", b.path, k.Name, "an entry of "+n.Name+" needs its key "+k.Name)
+			return fail("missing-element", b.path(), k.Name, "an entry of "+n.Name+" needs its key "+k.Name)
 		}
 	}
 	b.node.Keys = b.keys
@@ -167,17 +204,8 @@ func (b *builder) add(c *builder) error {
 	return nil
 }
 
-// identify adds the keys of a list entry to its path, if all were seen, so
-// that errors of what is in it name the entry.
+// identify notes whether all keys of a list entry were seen: errors of what is in
+// it name the entry then.
 func (b *builder) identify() {
-	if n := b.node.Schema; n.Kind == schema.List && !slices.Contains(b.hasKey, false) {
-		b.path = entryPath(b.base, n, b.keys)
-	}
-}
-
-func entryPath(base string, list *schema.Node, keys []string) string {
-	var s strings.Builder
-	s.WriteString(base)
-	schema.WriteKeys(&s, list, keys)
-	return s.String()
+	b.identified = !slices.ContainsFunc(b.node.Schema.Keys, func(k *schema.Node) bool { return !slices.Contains(b.seen, k) })
 }

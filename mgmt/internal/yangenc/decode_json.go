@@ -127,13 +127,13 @@ func DecodeJSON(text []byte, at Path) (*edit.Node, error) {
 		return nil, err
 	}
 	root := &edit.Node{Schema: schema.Root()}
-	return root, newBuilder(root, "", false).jsonObject(v)
+	return root, newBuilder(root, "").jsonObject(v)
 }
 
 // jsonObject reads the members of an object as children of the builder's node.
 func (b *builder) jsonObject(v value) error {
 	if v.kind != '{' {
-		return fail("invalid-value", b.path, b.node.Schema.Name, "want a JSON object")
+		return fail("invalid-value", b.path(), b.node.Schema.Name, "want a JSON object")
 	}
 	nodes := make([]*schema.Node, len(v.members))
 	for i, m := range v.members {
@@ -202,7 +202,7 @@ func (b *builder) jsonChild(n *schema.Node, v value) error {
 }
 
 func (b *builder) jsonNode(n *schema.Node, v value) error {
-	c := newBuilder(&edit.Node{Schema: n}, b.child(n), false)
+	c := b.within(&edit.Node{Schema: n})
 	if err := c.jsonObject(v); err != nil {
 		return err
 	}
@@ -276,7 +276,7 @@ func DecodeResourceJSON(text []byte, at Path) (*edit.Node, error) {
 		if m.name != "ietf-restconf:data" {
 			return nil, badPath("unknown-element", m.name, "body: want {\"ietf-restconf:data\": ...}")
 		}
-		return root, newBuilder(root, "", false).jsonObject(m.value)
+		return root, newBuilder(root, "").jsonObject(m.value)
 	}
 	n := at.Schema()
 	if m.name != n.Module+":"+n.Name {
@@ -319,7 +319,7 @@ func single(v value) (member, error) {
 // at parent.
 func jsonInto(m member, parent Path) (*builder, error) {
 	n := &edit.Node{Schema: parent.Schema()}
-	b := newBuilder(n, strings.TrimSuffix(parent.String(), "/"), false)
+	b := newBuilder(n, strings.TrimSuffix(parent.String(), "/"))
 	module, local, qualified := strings.Cut(m.name, ":")
 	var c *schema.Node
 	if qualified && !n.Schema.HasValue() {

@@ -20,7 +20,7 @@ const (
 // attributes.
 func DecodeXML(config *xmltree.Element) (*edit.Node, error) {
 	root := &edit.Node{Schema: schema.Root()}
-	b := newBuilder(root, "", false)
+	b := newBuilder(root, "")
 	if err := b.xmlChildren(config, true); err != nil {
 		return nil, err
 	}
@@ -31,7 +31,7 @@ func DecodeXML(config *xmltree.Element) (*edit.Node, error) {
 // ops says whether operation attributes are allowed.
 func (b *builder) xmlChildren(e *xmltree.Element, ops bool) error {
 	if strings.TrimSpace(e.Text) != "" {
-		return fail("bad-element", b.path, e.Name.Local, "text where "+e.Name.Local+" has elements")
+		return fail("bad-element", b.path(), e.Name.Local, "text where "+e.Name.Local+" has elements")
 	}
 	// Keys first, wherever they are, so that errors name the entry.
 	for _, c := range e.Children {
@@ -47,7 +47,7 @@ func (b *builder) xmlChildren(e *xmltree.Element, ops bool) error {
 		switch {
 		case n == nil && schema.Module(c.Name.Space) == "":
 			return &rpcerr.Error{
-				Type: rpcerr.Application, Tag: "unknown-namespace", Path: b.path, BadElement: c.Name.Local, BadNamespace: c.Name.Space,
+				Type: rpcerr.Application, Tag: "unknown-namespace", Path: b.path(), BadElement: c.Name.Local, BadNamespace: c.Name.Space,
 				Message: "element " + c.Name.Local + ": namespace \"" + c.Name.Space + "\" is unknown",
 			}
 		case n == nil:
@@ -92,7 +92,8 @@ func (b *builder) xmlChild(n *schema.Node, e *xmltree.Element, ops bool) error {
 		return b.insert(leaf, n, e)
 	}
 	node := &edit.Node{Schema: n, Op: op}
-	c := newBuilder(node, b.child(n), b.deleting || op == edit.Delete || op == edit.Remove)
+	c := b.within(node)
+	c.deleting = c.deleting || op == edit.Delete || op == edit.Remove
 	if err := c.xmlChildren(e, ops); err != nil {
 		return err
 	}
@@ -189,7 +190,7 @@ func DecodeResourceXML(e *xmltree.Element, at Path) (*edit.Node, error) {
 		if e.Name != (xml.Name{Space: nsRESTCONF, Local: "data"}) {
 			return nil, badPath("unknown-element", e.Name.Local, "body: want <data> of module ietf-restconf")
 		}
-		return root, newBuilder(root, "", false).xmlChildren(e, false)
+		return root, newBuilder(root, "").xmlChildren(e, false)
 	}
 	n := at.Schema()
 	if e.Name != (xml.Name{Space: n.Namespace, Local: n.Name}) {
@@ -215,7 +216,7 @@ func DecodeChildXML(e *xmltree.Element, parent Path) (root *edit.Node, created P
 // xmlInto reads an element as a child of the node at parent.
 func (p Path) xmlInto(e *xmltree.Element, parent Path) (*builder, error) {
 	n := &edit.Node{Schema: parent.Schema()}
-	b := newBuilder(n, strings.TrimSuffix(parent.String(), "/"), false)
+	b := newBuilder(n, strings.TrimSuffix(parent.String(), "/"))
 	c := b.lookup(e)
 	if n.Schema.HasValue() || c == nil {
 		return nil, b.unknown(e.Name.Local)

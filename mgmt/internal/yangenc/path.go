@@ -257,15 +257,11 @@ func (p Path) String() string {
 	if len(p) == 0 {
 		return "/"
 	}
-	var b strings.Builder
+	var b []byte
 	for _, s := range p {
-		b.WriteByte('/')
-		b.WriteString(s.Schema.QName())
-		if s.Keys != nil {
-			schema.WriteKeys(&b, s.Schema, s.Keys)
-		}
+		b = s.Schema.AppendStep(b, s.Keys)
 	}
-	return b.String()
+	return string(b)
 }
 
 // RESTCONF returns the path as ParseRESTCONF reads it.

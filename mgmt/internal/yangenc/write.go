@@ -28,7 +28,7 @@ func (x *xmlWriter) tag(n *schema.Node, attrs string) {
 	_, _ = x.w.WriteString(n.Name)
 	if len(x.ns) == 0 || x.ns[len(x.ns)-1] != n.Namespace {
 		_, _ = x.w.WriteString(` xmlns="`)
-		_ = xml.EscapeText(x.w, []byte(n.Namespace))
+		x.text(n.Namespace)
 		_ = x.w.WriteByte('"')
 	}
 	_, _ = x.w.WriteString(attrs)
@@ -89,12 +89,21 @@ func (x *xmlWriter) element(n *schema.Node, value, attrs string) {
 		attrs += declaration(m)
 	}
 	x.tag(n, attrs)
-	if strings.ContainsAny(value, "<>&\"'\t\r\n") {
-		_ = xml.EscapeText(x.w, []byte(value))
-	} else {
-		_, _ = x.w.WriteString(value)
-	}
+	x.text(value)
 	x.endTag(n)
+}
+
+// special are the characters that are not written as they are.
+var special = [256]bool{'<': true, '>': true, '&': true, '"': true, '\'': true, '\t': true, '\r': true, '\n': true}
+
+func (x *xmlWriter) text(value string) {
+	for i := range len(value) {
+		if special[value[i]] {
+			_ = xml.EscapeText(x.w, []byte(value))
+			return
+		}
+	}
+	_, _ = x.w.WriteString(value)
 }
 
 // declaration declares a module's name as a prefix.
