@@ -53,7 +53,7 @@ func TestFields(t *testing.T) {
 		{"softbench --seconds 0.3", soft},
 		{"softbench --direction inbound --size 576 --family 6 --seconds 0.3", soft},
 		{"lpm --prefixes 1000", []string{"ns_per_lookup", "bart_ns_per_lookup", "min_ns_per_lookup", "build_ms", "update_us", "update_p999_us", "update_max_us", "bytes"}},
-		{"commit --routes 20 --rounds 3", []string{"routes", "data_plane", "load_s", "netconf_commit_ms", "restconf_put_ms", "get_one_subtree_ms", "get_one_xpath_ms", "get_all_mb_s", "rss_mb", "sessions_per_s", "cpu_ms_per_commit", "bulk_ms", "bulk_with_one_subscriber"}},
+		{"commit --routes 20 --rounds 3", []string{"routes", "data_plane", "load_s", "netconf_commit_ms", "restconf_put_ms", "get_one_subtree_ms", "get_one_xpath_ms", "get_all_mb_s", "rss_mb", "peak_rss_mb", "sessions_per_s", "cpu_ms_per_commit", "bulk_ms", "bulk_with_one_subscriber"}},
 		{"aead --op open --key 256 --sizes 64 --batch 8 --rounds 3 --peer go", []string{"op", "key", "batch", "tier", "registers", "results"}},
 	} {
 		out, errs, err := vitabench(t, append(strings.Fields(c.args), "--json")...)

@@ -443,7 +443,7 @@ func (t *transaction) abort() {
 	}
 	t.ended = true
 	t.really <- false
-	_ = <-t.result // whatever it is: nothing has become of the commit
+	<-t.result //nolint:errcheck // whatever it is: nothing has become of the commit
 }
 
 // write makes a commit durable, if it really is to be; nil says yes.
