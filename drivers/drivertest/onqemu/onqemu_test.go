@@ -12,6 +12,7 @@ import (
 	"vita/drivers/internal/backend"
 	"vita/drivers/internal/pci"
 	"vita/drivers/internal/qtest"
+	"vita/drivers/virtio"
 	"vita/test/qemu"
 )
 
@@ -23,6 +24,8 @@ var models = []struct {
 }{
 	{"igb", igb.Open, false},
 	{"e1000e", e1000e.Open, true},
+	{"virtio-net-pci-non-transitional", virtio.Open, true},
+	{"virtio-net-pci,event_idx=off", virtio.Open, true}, // one of before 1.0 as well
 }
 
 func TestSuite(t *testing.T) {

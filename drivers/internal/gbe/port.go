@@ -83,6 +83,7 @@ func (p *Port) open(c *drivers.Config) error {
 		return fmt.Errorf("MTU %d needs %d bytes a frame, a buffer has %d: %w", k.mtu, k.Max, p.buffer, drivers.ErrUnsupported)
 	}
 	p.buffer = min(p.buffer, 15<<10)
+	p.part, p.joined = k.recovery.Join(), true // before the lock, which a reset takes
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err := k.receive(p); err != nil {
@@ -107,7 +108,6 @@ func (p *Port) open(c *drivers.Config) error {
 	}
 	p.vector, p.event = k.events.Take()
 	k.ports = append(k.ports, p)
-	p.part, p.joined = k.recovery.Join(), true
 	p.start()
 	k.spread()
 	p.look()
@@ -326,7 +326,10 @@ func (p *Port) Close() error {
 	k := p.card
 	var errs []error
 	if p.joined {
-		errs = append(errs, p.stop())
+		err := p.stop()
+		if errs = append(errs, err); err != nil {
+			k.recovery.Ask() // which ends what the device still does
+		}
 		p.part.Leave(p)
 	}
 	k.mu.Lock()
@@ -367,7 +370,6 @@ func (p *Port) stop() error {
 		stopped = k.F.StopRx(k, q) && stopped
 	}
 	if !stopped && k.R.Read32(regSTATUS) != allOnes && len(k.ports) > 0 {
-		k.recovery.Ask() // which ends what it still does
 		return fmt.Errorf("queues %v do not stop: the device is being reset", p.share.Queues)
 	}
 	return nil

@@ -113,6 +113,14 @@ func SetMaster(d Device, on bool) error {
 	return d.WriteConfig(Command, 2, v)
 }
 
+// Physical reports whether a device sees memory at the machine's own addresses,
+// with no IOMMU in between. A backend where that is so says it by a method of
+// this name.
+func Physical(d Device) bool {
+	p, ok := d.(interface{ Physical() bool })
+	return ok && p.Physical()
+}
+
 // Gone reports whether a device has been taken away: nobody answers for its
 // configuration space then, and all bits read one.
 func Gone(d Device) bool {

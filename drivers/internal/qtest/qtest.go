@@ -311,6 +311,9 @@ func (d *Device) Address() string {
 // ID returns what the device is.
 func (d *Device) ID() pci.ID { return d.id }
 
+// Physical says that there is no IOMMU.
+func (d *Device) Physical() bool { return true }
+
 // Node returns no NUMA node.
 func (d *Device) Node() int { return -1 }
 

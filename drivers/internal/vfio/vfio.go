@@ -257,6 +257,12 @@ func (d *Device) ID() pci.ID { return d.f.ID }
 // Node returns the device's NUMA node.
 func (d *Device) Node() int { return d.f.Node }
 
+// Physical reports whether no IOMMU stands between the device and memory.
+func (d *Device) Physical() bool {
+	_, ok := d.iommu.(*noIOMMU)
+	return ok
+}
+
 // Vectors returns how many MSI-X vectors the device has.
 func (d *Device) Vectors() int { return d.vectors }
 

@@ -26,6 +26,7 @@ type pair struct {
 var pairs = []pair{
 	{"igb", "igb", 0x08, false},
 	{"e1000e", "e1000e", 0x04, true},
+	{"virtio", "virtio-net-pci-non-transitional,iommu_platform=on", 0x0c, true},
 }
 
 func (p *pair) address(i int) string { return fmt.Sprintf("0000:00:%02x.0", p.slot+2*i) }

@@ -13,6 +13,7 @@ import (
 	"vita/drivers/drivertest"
 	"vita/drivers/e1000e"
 	"vita/drivers/igb"
+	"vita/drivers/virtio"
 )
 
 var (
@@ -25,6 +26,7 @@ var (
 var open = map[string]drivers.Opener{
 	"igb":    igb.Open,
 	"e1000e": e1000e.Open,
+	"virtio": virtio.Open,
 }
 
 func TestMain(m *testing.M) {
