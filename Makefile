@@ -9,7 +9,7 @@ EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1735689600)
 GOFLAGS_BUILD := -trimpath -ldflags '-s -w'
 
 .DEFAULT_GOAL := build
-.PHONY: help build image image-pin image-test demo test check fmt lint generate generate-check race fuzz pgo bench soak clean setup
+.PHONY: help build image image-pin image-test package demo test check fmt lint generate generate-check race fuzz pgo bench soak clean setup
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -25,7 +25,10 @@ image-pin: ## which Debian packages the image is made of, anew
 	$(GO) run ./appliance-image/build -pin
 
 image-test: setup image ## all tests of the appliance, in virtual machines
-	$(GO) test -timeout 2h -count 1 -v ./test/appliance
+	$(GO) test -timeout 2h -count 1 -v ./appliance-image/test
+
+package: ## a Debian package of the programs, into build/image
+	$(GO) run ./appliance-image/build -deb -out build/image -version $(VERSION) -epoch $(EPOCH)
 
 setup: ## installs what demo and test need (Debian packages; needs root once)
 	@test/setup.sh
@@ -35,17 +38,17 @@ demo: setup build ## two gateways on this machine, configured, forwarding, rekey
 
 test: export CI = 1# so that nothing is skipped for want of a peer
 test: setup build image lint generate-check ## everything that must pass before a change lands (needs root)
-	$(GO) test -timeout 20m $(shell $(GO) list ./... | grep -vE '/test/(appliance|e2e|qemu|interop)')
+	$(GO) test -timeout 20m $(shell $(GO) list ./... | grep -vE '/(test/(e2e|qemu|interop)|appliance-image/test)')
 	$(GO) test -timeout 20m -count 1 -run TestMutatedFrames ./forwarding -frames 10000000
 	$(GO) test -timeout 20m -count 1 -run TestEveryLength ./asm/aesgcm -whole
 	$(GO) test -timeout 20m -count 1 -run TestUpdatesAgainstLinearScan ./asm/lpm -updates 1000000
 	$(GO) test -timeout 20m -count 1 -run TestReference ./mgmt/internal/edit -edits 100000
 	$(GO) test -timeout 20m -count 1 -run 'TestEveryConstruct|TestOwnModels' ./mgmt/validate -documents 5000
-	$(GO) test -timeout 20m -count 1 -p 1 ./test/e2e ./test/qemu/... ./test/interop/... ./test/appliance
+	$(GO) test -timeout 20m -count 1 -p 1 ./test/e2e ./test/qemu/... ./test/interop/... ./appliance-image/test
 	$(MAKE) race
 
 check: ## the quick loop: build, vet and the tests that need no root and no peer
-	$(GO) build ./... && $(GO) vet ./... && $(GO) test $(shell $(GO) list ./... | grep -vE '/(test/(appliance|e2e|mgmt|qemu|qemu/vfio|interop)|drivers/(afxdp|afpacket|drivertest/.+)|internal/testnet)$$')
+	$(GO) build ./... && $(GO) vet ./... && $(GO) test $(shell $(GO) list ./... | grep -vE '/(appliance-image/test|test/(e2e|mgmt|qemu|qemu/vfio|interop)|drivers/(afxdp|afpacket|drivertest/.+)|internal/testnet)$$')
 
 fmt: ## formats all Go files
 	$(GO) run $(LINT) fmt

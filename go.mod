@@ -30,6 +30,7 @@ require (
 )
 
 require (
+	aead.dev/minisign v0.3.0 // indirect
 	github.com/anchore/go-lzo v0.1.0 // indirect
 	github.com/creack/pty v1.1.23 // indirect
 	github.com/djherbis/times v1.6.0 // indirect

@@ -37,6 +37,7 @@ var layers = map[string][]string{
 	"cmd":                     {"cmd", "mgmt", "keying", "forwarding/client", "forwarding/tables", "gen", "yang", "internal"},
 	"cmd/vita-engine":         {"forwarding", "drivers", "internal"},
 	"appliance-image":         {"appliance-image", "internal"},
+	"appliance-image/test":    {"appliance-image", "internal", "test"},
 	"cmd/vitabench":           {"asm", "drivers", "forwarding", "internal", "keying", "mgmt"},
 }
 

@@ -7,7 +7,7 @@ set -euo pipefail
 declare -A package=(
 	[ip]=iproute2 [ping]=iputils-ping [traceroute]=traceroute [curl]=curl
 	[ethtool]=ethtool [sysctl]=procps [iperf3]=iperf3 [yanglint]=libyang2-tools [yangcli]=yangcli
-	[tshark]=tshark [zsh]=zsh
+	[tshark]=tshark [zsh]=zsh [mformat]=mtools
 )
 missing=()
 for tool in "${!package[@]}"; do

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -360,6 +361,52 @@ func TestSBOM(t *testing.T) {
 		if !ids[r.From] || !ids[r.To] {
 			t.Errorf("%+v", r)
 		}
+	}
+}
+
+// TestDeb lets dpkg read the package.
+func TestDeb(t *testing.T) {
+	b := &build{version: "1.2.3", epoch: time.Unix(1790000000, 0)}
+	files := map[string][]byte{"/usr/sbin/vitad": []byte("#!/bin/sh\necho it runs\n"), "/lib/systemd/system/vitad.service": []byte("[Unit]\n"), "/usr/share/doc/vita/copyright": []byte("x")}
+	data, err := b.makeDeb(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := b.makeDeb(files); err != nil || !bytes.Equal(again, data) {
+		t.Error("not the same bytes", err)
+	}
+	deb := filepath.Join(t.TempDir(), "vita.deb")
+	if err := os.WriteFile(deb, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	to := t.TempDir()
+	run := func(words ...string) string {
+		t.Helper()
+		out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %v: %s", words, err, out)
+		}
+		return string(out)
+	}
+	if got := run("dpkg-deb", "--field", deb, "Package", "Version", "Architecture"); got != "Package: vita\nVersion: 1.2.3\nArchitecture: amd64\n" {
+		t.Errorf("%q", got)
+	}
+	run("dpkg-deb", "--raw-extract", deb, to)
+	for name, want := range files {
+		if got, err := os.ReadFile(filepath.Join(to, name)); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	if got := run(filepath.Join(to, "usr/sbin/vitad")); got != "it runs\n" {
+		t.Errorf("%q", got)
+	}
+	for _, script := range []string{"postinst", "postrm", "prerm"} {
+		run("sh", "-n", filepath.Join(to, "DEBIAN", script))
+	}
+	check := exec.Command("md5sum", "--check", "--quiet", "DEBIAN/md5sums")
+	check.Dir = to
+	if out, err := check.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 

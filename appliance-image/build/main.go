@@ -8,6 +8,7 @@
 package main
 
 import (
+	"crypto/rand"
 	"errors"
 	"flag"
 	"fmt"
@@ -16,6 +17,10 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"vita/appliance-image/internal/bundle"
+
+	"aead.dev/minisign"
 )
 
 // Sizes of the image. The limits are those of the project.
@@ -33,6 +38,8 @@ func main() {
 	version := flag.String("version", "0.0.0", "of the image")
 	epoch := flag.Int64("epoch", 1735689600, "time of the sources, in seconds since 1970: the clock of an appliance does not begin before it")
 	kernelDir := flag.String("kernel", "appliance-image/kernel", "folder with packages.lock and modules.list")
+	key := flag.String("key", "build/upgrade.key", "minisign's secret key that signs upgrades, without a password; made where there is none. The image takes upgrades that it has signed")
+	deb := flag.Bool("deb", false, "only make a Debian package of the programs")
 	pinOnly := flag.Bool("pin", false, "only write packages.lock anew, from the packages that the machine's mirrors have now")
 	flag.Parse()
 	lock := filepath.Join(*kernelDir, "packages.lock")
@@ -40,7 +47,10 @@ func main() {
 		if *pinOnly {
 			return repin(lock)
 		}
-		b := &build{out: *out, version: *version, epoch: time.Unix(*epoch, 0), lock: lock, list: filepath.Join(*kernelDir, "modules.list")}
+		b := &build{out: *out, version: *version, epoch: time.Unix(*epoch, 0), keyFile: *key, lock: lock, list: filepath.Join(*kernelDir, "modules.list")}
+		if *deb {
+			return b.debian()
+		}
 		return b.run()
 	}()
 	if err != nil {
@@ -51,9 +61,10 @@ func main() {
 
 // build is one run.
 type build struct {
-	out, version, lock, list string
-	epoch                    time.Time
+	out, version, lock, list, keyFile string
+	epoch                             time.Time
 
+	key      minisign.PrivateKey
 	work     string
 	debs     map[string]string // of packages, by name
 	pins     []pin
@@ -69,6 +80,9 @@ func (b *build) run() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.work)) }()
+	if b.key, err = signingKey(b.keyFile); err != nil {
+		return fmt.Errorf("--key: %w", err)
+	}
 	if err := b.packages(); err != nil {
 		return err
 	}
@@ -95,10 +109,15 @@ func (b *build) run() (err error) {
 	if err := errors.Join(writeQcow2(qcow, disk), qcow.Close()); err != nil {
 		return err
 	}
+	upgrade, err := os.Create(filepath.Join(b.out, "vita.upgrade"))
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(bundle.Write(upgrade, b.version, uki, root.image, b.key), upgrade.Close()); err != nil {
+		return err
+	}
 	if err := errors.Join(
 		writeSparse(filepath.Join(b.out, "vita.raw"), disk),
-		os.WriteFile(filepath.Join(b.out, "vita.efi"), uki, 0o644),
-		os.WriteFile(filepath.Join(b.out, "vita.root"), root.image, 0o644),
 		os.WriteFile(filepath.Join(b.out, "vita.spdx.json"), list, 0o644),
 	); err != nil {
 		return err
@@ -106,6 +125,29 @@ func (b *build) run() (err error) {
 	fmt.Printf("%s: image %d MiB, root %d KiB, kernel image %d KiB, version %s\n",
 		filepath.Join(b.out, "vita.raw"), len(disk)/mib, len(root.image)/1024, len(uki)/1024, b.version)
 	return nil
+}
+
+// signingKey reads the key for upgrades, or makes one.
+func signingKey(file string) (key minisign.PrivateKey, err error) {
+	b, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		if _, key, err = minisign.GenerateKey(rand.Reader); err != nil {
+			return key, err
+		}
+		text, err := key.MarshalText()
+		if err != nil {
+			return key, err
+		}
+		fmt.Fprintf(os.Stderr, "build: a new key for upgrades is in %s: keep it, and keep it secret\n", file)
+		return key, errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, text, 0o600))
+	}
+	if err != nil {
+		return key, err
+	}
+	if minisign.IsEncrypted(b) {
+		return key, fmt.Errorf("%s has a password: take it off for the time of the build", file)
+	}
+	return key, key.UnmarshalText(b)
 }
 
 // packages fetches all that is pinned.

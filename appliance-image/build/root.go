@@ -3,7 +3,6 @@ package main
 import (
 	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +16,8 @@ import (
 	"vita/appliance-image/internal/gpt"
 	"vita/appliance-image/internal/verity"
 	"vita/internal/cpio"
+
+	"aead.dev/minisign"
 )
 
 // root is a root partition.
@@ -72,6 +73,13 @@ func (b *build) makeRoot() (*root, error) {
 		"etc/hosts":            []byte("127.0.0.1 localhost\n::1 localhost\n"),
 		"etc/nsswitch.conf":    []byte("hosts: files dns\n"),
 		"usr/share/vita/epoch": []byte(strconv.FormatInt(b.epoch.Unix(), 10) + "\n"),
+	}
+	public, ok := b.key.Public().(minisign.PublicKey)
+	if !ok {
+		return nil, errors.New("the key for upgrades has no public part")
+	}
+	if files["usr/share/vita/upgrade.pub"], err = public.MarshalText(); err != nil {
+		return nil, err
 	}
 	for name, data := range mods {
 		files[filepath.Join("usr/lib/modules", name)] = data
@@ -189,14 +197,7 @@ func (b *build) stateTemplate() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var z bytes.Buffer
-	w, err := gzip.NewWriterLevel(&z, gzip.BestCompression)
-	if err != nil {
-		return nil, err
-	}
-	_, err = w.Write(data)
-	err = errors.Join(err, w.Close())
-	return z.Bytes(), err
+	return zip(data)
 }
 
 // certificates are those of the authorities that Mozilla trusts, for upgrades

@@ -3,6 +3,8 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -118,6 +120,9 @@ func (a *appliance) showStatus(c *console) error {
 		c.printf("this image is on trial\n")
 	}
 	c.printf("host %s, management %s\n", a.hostname(), a.reach())
+	if sum, err := fingerprint(vitaDir + "/tls.crt"); err == nil {
+		c.printf("certificate of RESTCONF: sha256 %s\n", sum)
+	}
 	for i, s := range a.services {
 		st := s.State()
 		how := "does not run"
@@ -127,6 +132,20 @@ func (a *appliance) showStatus(c *console) error {
 		c.printf("%s %s since %s, %d starts %s\n", a.names[i], how, st.Since.UTC().Format(time.RFC3339), st.Starts, st.Last)
 	}
 	return nil
+}
+
+// fingerprint is a certificate's, as openssl prints it.
+func fingerprint(file string) (string, error) {
+	b, err := readSmall(file, 64<<10)
+	if err != nil {
+		return "", err
+	}
+	p, _ := pem.Decode(b)
+	if p == nil {
+		return "", errors.New("no certificate")
+	}
+	sum := sha256.Sum256(p.Bytes)
+	return strings.ToUpper(strings.ReplaceAll(fmt.Sprintf("% x", sum), " ", ":")), nil
 }
 
 func (a *appliance) showLog(c *console) error {

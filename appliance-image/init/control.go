@@ -2,9 +2,162 @@ package main
 
 import (
 	"context"
-	"io"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"vita/appliance-image/internal/logring"
+	ctl "vita/internal/appliance"
+
+	"golang.org/x/sys/unix"
 )
 
-func (a *appliance) control(ctx context.Context) { <-ctx.Done() }
+// control serves what vitad may ask for, at a socket that only root reaches.
+func (a *appliance) control(ctx context.Context) {
+	_ = os.Remove(controlAt) // there is none
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: controlAt, Net: "unix"})
+	if err != nil {
+		a.say(logring.Error, "control socket: %v", err)
+		return
+	}
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() }) // which ends Accept
+	defer stop()
+	for {
+		c, err := l.AcceptUnix()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer func() {
+				if r := recover(); r != nil {
+					a.say(logring.Critical, "control socket: %v", r)
+				}
+			}()
+			a.answer(ctx, c)
+		}()
+	}
+}
 
-func upgrade(in io.Reader, out io.Writer) int { return 1 }
+// requestTime is how long a client may take for its request.
+const requestTime = 10 * time.Second
+
+// answer serves one connection.
+func (a *appliance) answer(ctx context.Context, c *net.UnixConn) {
+	defer func() { _ = c.Close() }()
+	q, err := readRequest(c)
+	if err != nil {
+		reply(c, ctl.Answer{Error: err.Error()})
+		return
+	}
+	switch q.Do {
+	case ctl.Status:
+		reply(c, a.status())
+	case ctl.Restart:
+		reply(c, ctl.Answer{})
+		a.finish(unix.LINUX_REBOOT_CMD_RESTART, "asked for over the network")
+	case ctl.Upgrade:
+		a.upgrade(ctx, c, q)
+	default:
+		reply(c, ctl.Answer{Error: fmt.Sprintf("init cannot %.40q", q.Do)})
+	}
+}
+
+// readRequest reads a line byte by byte: what follows is for somebody else.
+func readRequest(c *net.UnixConn) (q ctl.Request, err error) {
+	if err := c.SetReadDeadline(time.Now().Add(requestTime)); err != nil {
+		return q, err
+	}
+	var line []byte
+	for b := make([]byte, 1); ; {
+		if _, err := c.Read(b); err != nil {
+			return q, err
+		}
+		if b[0] == '\n' {
+			break
+		}
+		if line = append(line, b[0]); len(line) > ctl.MaxLine {
+			return q, errors.New("the request is too long")
+		}
+	}
+	if err := json.Unmarshal(line, &q); err != nil {
+		return q, fmt.Errorf("the request: %w", err)
+	}
+	return q, c.SetReadDeadline(time.Time{})
+}
+
+func reply(c *net.UnixConn, an ctl.Answer) {
+	b, err := json.Marshal(an)
+	if err == nil {
+		_, _ = c.Write(append(b, '\n')) // who does not listen is not told
+	}
+}
+
+func (a *appliance) status() ctl.Answer {
+	an := ctl.Answer{Version: release, Slot: string(a.slot), Trial: a.trial.Load()}
+	if r, err := readRecord(); err == nil {
+		an.Upgraded, an.Result = r.Version, r.Result
+	}
+	return an
+}
+
+// upgrading is true while an upgrade comes in: there is one idle slot.
+var upgrading atomic.Bool
+
+// upgrade lets a process of its own read the bundle and write it, so that
+// whatever comes cannot harm process 1. It answers the client itself.
+func (a *appliance) upgrade(ctx context.Context, c *net.UnixConn, q ctl.Request) {
+	if a.trial.Load() {
+		reply(c, ctl.Answer{Error: "version " + release + " is still on trial: try again when it has proved good"})
+		return
+	}
+	if !upgrading.CompareAndSwap(false, true) {
+		reply(c, ctl.Answer{Error: "another upgrade is under way"})
+		return
+	}
+	defer upgrading.Store(false)
+	f, err := c.File()
+	if err != nil {
+		reply(c, ctl.Answer{Error: err.Error()})
+		return
+	}
+	defer func() { _ = f.Close() }()
+	args := []string{"upgrade", a.disk, string(a.slot)}
+	if q.Downgrade {
+		args = append(args, "downgrade")
+	}
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
+	cmd.Dir = "/"
+	cmd.Env = []string{"PATH=/usr/bin"}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = f, f, a.log.Writer("upgrade", logring.Info)
+	if err := children.start(cmd); err != nil {
+		reply(c, ctl.Answer{Error: err.Error()})
+		return
+	}
+	if err := children.wait(cmd); err != nil {
+		a.say(logring.Error, "the upgrade was not installed: %v%s", err, lastOf(a.log, "upgrade"))
+		return
+	}
+	r, err := readRecord()
+	if err != nil {
+		a.say(logring.Error, "the upgrade: %v", err)
+		return
+	}
+	a.say(logring.Notice, "version %s is installed, and is tried after a restart", r.Version)
+}
+
+// lastOf returns the last line that a program has logged.
+func lastOf(log *logring.Ring, source string) string {
+	lines := log.After(0)
+	for i := len(lines) - 1; i >= 0 && i > len(lines)-10; i-- {
+		if lines[i].Source == source {
+			return ": " + strings.TrimSpace(lines[i].Text)
+		}
+	}
+	return ""
+}

@@ -23,8 +23,15 @@ const (
 	upgradeFile = stateDir + "/upgrade.json"
 )
 
-// trialTime is how long a new image has to prove good.
+// trialTime is how long a new image has to prove good, unless the options say.
 const trialTime = 5 * time.Minute
+
+func (a *appliance) trialTime() time.Duration {
+	if a.options.TrialSeconds > 0 {
+		return time.Duration(a.options.TrialSeconds) * time.Second
+	}
+	return trialTime
+}
 
 // record is what is known of the last upgrade.
 type record struct {
@@ -110,8 +117,8 @@ func (a *appliance) lookAtTrial() error {
 	switch {
 	case own.Trial:
 		a.trial.Store(true)
-		a.say(logring.Notice, "version %s is on trial for %s", release, trialTime)
-		time.AfterFunc(trialTime, func() {
+		a.say(logring.Notice, "version %s is on trial for %s", release, a.trialTime())
+		time.AfterFunc(a.trialTime(), func() {
 			if a.trial.Load() {
 				a.finish(unix.LINUX_REBOOT_CMD_RESTART, "the new version has not proved good")
 			}

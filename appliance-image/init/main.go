@@ -74,7 +74,7 @@ type ending struct {
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "upgrade" {
-		os.Exit(upgrade(os.Stdin, os.Stdout))
+		os.Exit(runUpgrade(os.Args[2:], os.Stdin, os.Stdout))
 	}
 	a := &appliance{log: logring.New(ringSize, time.Now), end: make(chan ending, 1)}
 	if os.Getpid() != 1 {
@@ -138,6 +138,7 @@ func (a *appliance) start(ctx context.Context, work *sync.WaitGroup) error {
 	if err := a.readOptions(); err != nil {
 		a.say(logring.Warning, "options: %v", err)
 	}
+	a.hugepages()
 	if err := a.identity(); err != nil {
 		return err
 	}

@@ -105,7 +105,7 @@ func (a *appliance) serve(ctx context.Context, work *sync.WaitGroup) error {
 		Start: func() (supervise.Process, error) {
 			a.ready.Store(false)
 			cmd := a.program("vitad", "run", "--state-dir", vitaDir, "--engine-socket", engineSock, "--keep-engine",
-				"--recovery", runDir+"/recovery.sock", "--netconf", "[::]:830", "--restconf", "[::]:443")
+				"--recovery", runDir+"/recovery.sock", "--appliance", controlAt, "--netconf", "[::]:830", "--restconf", "[::]:443")
 			if err := children.start(cmd); err != nil {
 				return nil, err
 			}

@@ -52,13 +52,29 @@ func (a *appliance) harden() {
 	for name, value := range map[string]string{
 		"kernel/kptr_restrict": "2", "kernel/dmesg_restrict": "1", "kernel/yama/ptrace_scope": "2", "kernel/sysrq": "0",
 		"kernel/unprivileged_bpf_disabled": "1", "net/core/bpf_jit_harden": "2", "kernel/kexec_load_disabled": "1",
-		"fs/suid_dumpable": "0", "kernel/core_pattern": "|/none", "kernel/panic_on_oops": "1", "kernel/modprobe": "",
+		"fs/suid_dumpable": "0", "kernel/core_pattern": "|/none", "kernel/panic_on_oops": "1", "kernel/modprobe": "\n", // no module but those that init loads
 		"net/ipv4/ip_forward": "0", "net/ipv4/conf/all/rp_filter": "1", "net/ipv4/conf/all/accept_redirects": "0", "net/ipv4/conf/all/accept_source_route": "0",
 		"net/ipv6/conf/all/forwarding": "0", "net/ipv6/conf/all/accept_redirects": "0", "vm/overcommit_memory": "0",
 	} {
 		if err := os.WriteFile(filepath.Join("/proc/sys", name), []byte(value), 0); err != nil {
 			a.note("%s: %v", name, err)
 		}
+	}
+}
+
+// hugepages reserves what the options ask for, while memory is still whole.
+func (a *appliance) hugepages() {
+	if a.options.Hugepages == 0 {
+		return
+	}
+	const file = "/proc/sys/vm/nr_hugepages"
+	want := strconv.Itoa(a.options.Hugepages)
+	if err := os.WriteFile(file, []byte(want), 0); err != nil {
+		a.say(logring.Error, "huge pages: %v", err)
+		return
+	}
+	if b, err := os.ReadFile(file); err == nil && strings.TrimSpace(string(b)) != want {
+		a.say(logring.Warning, "huge pages: only %s of %s", strings.TrimSpace(string(b)), want)
 	}
 }
 

@@ -34,6 +34,7 @@ type cli struct {
 	Rekey    rekeyCmd    `cmd:"" help:"Begin a key exchange for a route now."`
 	Clear    clearCmd    `cmd:"" help:"Make all counters begin at zero."`
 	Shutdown shutdownCmd `cmd:"" help:"End the gateway in good order."`
+	Upgrade  upgradeCmd  `cmd:"" help:"Upgrade an appliance, or tell what came of it."`
 	Keygen   keygenCmd   `cmd:"" help:"Print a fresh pre-shared key."`
 
 	Completion   completionCmd   `cmd:"" help:"Print what makes a shell complete vitactl's command lines."`

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"vita/forwarding/client"
+	"vita/internal/appliance"
 	"vita/internal/atrest"
 	"vita/keying/keeper"
 	"vita/keying/ske"
@@ -28,6 +29,7 @@ import (
 	"vita/mgmt/setup"
 	"vita/mgmt/state"
 	"vita/mgmt/translate"
+	"vita/mgmt/upgrade"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/crypto/ssh"
@@ -44,6 +46,7 @@ type runCmd struct {
 	Engine       string `help:"The vita-engine program. Default: the one beside vitad, then the one in PATH." placeholder:"FILE"`
 	Recovery     string `help:"Unix socket at which this machine's root has RESTCONF without password and rules. Default: recovery.sock in the state directory." placeholder:"FILE"`
 	EngineSocket string `help:"Socket of the engine. Default: engine.sock in the state directory." placeholder:"FILE"`
+	Appliance    string `help:"Unix socket of the init of an appliance, which installs upgrades. Default: this is no appliance." placeholder:"FILE"`
 	LogLevel     level  `default:"info" help:"Lowest level that is logged: debug, info, warn or error." placeholder:"L"`
 }
 
@@ -115,7 +118,8 @@ func (c *runCmd) Run() error {
 	if users.Len() == 0 {
 		log.Warn("no user exists: nobody can log in but root at the recovery socket", "socket", c.recovery())
 	}
-	operations, err := operation.Gateway{Store: store, Rekey: keys.Rekey, Clear: clearCounters, Shutdown: stop}.Operations()
+	upgrades := &upgrade.Upgrader{Init: appliance.Client{Socket: c.Appliance}}
+	operations, err := operation.Gateway{Store: store, Rekey: keys.Rekey, Clear: clearCounters, Shutdown: stop, Upgrade: upgrades}.Operations()
 	if err != nil {
 		return err
 	}
@@ -126,11 +130,19 @@ func (c *runCmd) Run() error {
 	g.Go(func() error { return unlessCanceled(keys.Run(ctx)) })
 	g.Go(func() error { return unlessCanceled(engine.Receive(ctx, keys.Handle)) })
 	g.Go(func() error { return unlessCanceled(state.Watch(ctx, engine, events)) })
-	g.Go(func() error { return c.apply(ctx, store, log) })
+	g.Go(func() error {
+		if err := c.apply(ctx, store, log); err != nil || ctx.Err() != nil {
+			return err
+		}
+		if state.WaitForRoutes(ctx, c.routesUp(), keys.SAs) == nil {
+			sdNotify(log, "X_VITA_HEALTH=1") // to the init of an appliance, which has waited for it to keep an upgrade
+		}
+		return nil
+	})
 	g.Go(func() error {
 		return netconf.New(netconf.Options{Datastore: store, Monitor: watch, Events: events, Operations: operations, Users: users, HostKey: host, Log: log}).Serve(ctx, nc)
 	})
-	rest := restconf.New(restconf.Options{Datastore: store, Monitor: watch, Events: events, Operations: operations, Users: users, Certificate: cert, ClientCA: clientCA, Log: log, Captures: capture.New(engine)})
+	rest := restconf.New(restconf.Options{Datastore: store, Monitor: watch, Events: events, Operations: operations, Users: users, Certificate: cert, ClientCA: clientCA, Log: log, Captures: capture.New(engine), Upgrades: upgrades})
 	g.Go(func() error { return rest.Serve(ctx, rc) })
 	g.Go(func() error { return rest.ServeLocal(ctx, recovery) })
 	g.Go(func() error {
@@ -142,6 +154,9 @@ func (c *runCmd) Run() error {
 		}
 	})
 	err = g.Wait()
+	if err := state.SaveRoutes(c.routesUp(), keys.SAs()); err != nil {
+		log.Warn("at the end", "error", err)
+	}
 	sdNotify(log, daemon.SdNotifyStopping)
 	applier.Wait()
 	if !c.KeepEngine && !errors.Is(err, errEngineGone) {
@@ -205,6 +220,9 @@ func (c *runCmd) recovery() string {
 	}
 	return filepath.Join(c.StateDir, "recovery.sock")
 }
+
+// routesUp is the file with the routes that could be sent over when vitad ended.
+func (c *runCmd) routesUp() string { return filepath.Join(c.StateDir, "routes.up") }
 
 // socket returns where the engine listens.
 func (c *runCmd) socket() string {

@@ -7,7 +7,9 @@ import (
 	"strconv"
 
 	"vita/mgmt/datastore"
+	"vita/mgmt/internal/rpcerr"
 	op "vita/mgmt/operational"
+	"vita/mgmt/upgrade"
 )
 
 // Gateway is what the gateway's own operations act on.
@@ -16,6 +18,7 @@ type Gateway struct {
 	Rekey    func(route string) error // begins an exchange on all queues of a route
 	Clear    func()                   // makes all counters begin at zero
 	Shutdown func()                   // ends the gateway in good order, soon
+	Upgrade  *upgrade.Upgrader        // of an appliance
 }
 
 // Operations returns the operations of vita-esp-gateway-ext.
@@ -41,7 +44,9 @@ func (g Gateway) Operations() (*Set, error) {
 			g.Shutdown()
 			return nil, nil
 		},
-		module + "history": g.history,
+		module + "upgrade":        g.upgrade,
+		module + "upgrade-status": g.upgradeStatus,
+		module + "history":        g.history,
 		module + "rollback": func(_ context.Context, who *datastore.Session, in Input) ([]*op.Node, error) {
 			n, err := strconv.Atoi(in["commits"])
 			if err != nil {
@@ -50,6 +55,31 @@ func (g Gateway) Operations() (*Set, error) {
 			return nil, g.Store.Rollback(who, n)
 		},
 	})
+}
+
+func (g Gateway) upgrade(ctx context.Context, _ *datastore.Session, in Input) ([]*op.Node, error) {
+	version, err := g.Upgrade.Fetch(ctx, in["url"], upgrade.Options{Downgrade: in["downgrade"] == "true", Restart: in["restart"] == "true"})
+	if err != nil {
+		return nil, failed(err)
+	}
+	return []*op.Node{op.Text("version", version)}, nil
+}
+
+func (g Gateway) upgradeStatus(ctx context.Context, _ *datastore.Session, _ Input) ([]*op.Node, error) {
+	a, err := g.Upgrade.Status(ctx)
+	if err != nil {
+		return nil, failed(err)
+	}
+	out := []*op.Node{op.Text("version", a.Version), op.Text("slot", a.Slot), op.Bool("trial", a.Trial)}
+	if a.Upgraded != "" {
+		out = append(out, op.Text("upgraded", a.Upgraded), op.Text("result", a.Result))
+	}
+	return out, nil
+}
+
+// failed is an operation that was understood and did not succeed.
+func failed(err error) error {
+	return &rpcerr.Error{Type: rpcerr.Application, Tag: "operation-failed", Message: err.Error()}
 }
 
 func (g Gateway) history(_ context.Context, who *datastore.Session, in Input) ([]*op.Node, error) {

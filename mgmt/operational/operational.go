@@ -103,6 +103,11 @@ func Number(name string, value uint32) *Node {
 	return &Node{Name: name, Kind: Leaf, Type: Bare, Value: strconv.FormatUint(uint64(value), 10)}
 }
 
+// Bool returns a leaf of type boolean.
+func Bool(name string, value bool) *Node {
+	return &Node{Name: name, Kind: Leaf, Type: Bare, Value: strconv.FormatBool(value)}
+}
+
 // Time returns a leaf of type date-and-time.
 func Time(name string, t time.Time) *Node { return Text(name, t.UTC().Format(time.RFC3339Nano)) }
 

@@ -85,7 +85,7 @@ func serve(t testing.TB) *client {
 	done := make(chan error, 1)
 	engine := &captures{ended: make(chan struct{}, 10)}
 	go func() {
-		done <- New(Options{Datastore: d, Users: users, Certificate: cert, MaxBody: 1 << 20, Captures: capture.New(engine)}).Serve(ctx, ln)
+		done <- New(Options{Datastore: d, Users: users, Certificate: cert, MaxBody: 1 << 20, Captures: capture.New(engine), Upgrades: upgrades{}}).Serve(ctx, ln)
 	}()
 	pem, err := os.ReadFile(filepath.Join(dir, "tls.crt"))
 	if err != nil {

@@ -51,6 +51,7 @@ type Options struct {
 	Events      *notify.Hub      // nil: nothing is told
 	Operations  *operation.Set   // beyond commit and discard; nil: none
 	Captures    Captures         // nil: no packet captures
+	Upgrades    Upgrades         // nil: none
 	Log         *slog.Logger
 	MaxBody     int64 // bytes of one request body; default 64 MiB
 	MaxRequests int   // requests at once; default 64
@@ -203,10 +204,13 @@ func (s *Server) handler() http.Handler {
 		api.HandleFunc(prefix, s.onData(prefix, store))
 		api.HandleFunc(prefix+"/{path:.*}", s.onData(prefix, store))
 	}
+	own := r.PathPrefix(ownRoot).Subrouter()
+	own.Use(s.authenticate)
 	if s.o.Captures != nil {
-		own := r.PathPrefix(ownRoot).Subrouter()
-		own.Use(s.authenticate)
 		own.HandleFunc("/capture", only(s.capture, http.MethodGet))
+	}
+	if s.o.Upgrades != nil {
+		own.HandleFunc("/upgrade", only(s.upgrade, http.MethodPost))
 	}
 	r.NotFoundHandler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, r, http.StatusNotFound, fmt.Errorf("no resource %s: have %s/data and %s/operations", r.URL.Path, root, root))

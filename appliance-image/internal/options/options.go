@@ -28,10 +28,11 @@ type Options struct {
 	Address       []netip.Prefix `key:"address"`        // 192.0.2.1/24 or dhcp, which is the default
 	Gateway       []netip.Addr   `key:"gateway"`        // 192.0.2.254
 	DNS           []netip.Addr   `key:"dns"`
-	NTP           []string       `key:"ntp"`       // names or addresses
-	Syslog        []string       `key:"syslog"`    // ADDRESS[:PORT]
-	Hugepages     int            `key:"hugepages"` // of 2 MiB
-	CPUs          string         `key:"cpus"`      // for the engine, taken from all others: 2-3
+	NTP           []string       `key:"ntp"`           // names or addresses
+	Syslog        []string       `key:"syslog"`        // ADDRESS[:PORT]
+	Hugepages     int            `key:"hugepages"`     // of 2 MiB
+	TrialSeconds  int            `key:"trial-seconds"` // in which an upgrade must prove good; default 300
+	CPUs          string         `key:"cpus"`          // for the engine, taken from all others: 2-3
 }
 
 // Most that is read of anything.
@@ -94,6 +95,10 @@ func (o *Options) set(key, value string) error {
 	case "hugepages":
 		if o.Hugepages, err = strconv.Atoi(value); err == nil && (o.Hugepages < 0 || o.Hugepages > 1<<16) {
 			err = errors.New("want 0..65536")
+		}
+	case "trial-seconds":
+		if o.TrialSeconds, err = strconv.Atoi(value); err == nil && (o.TrialSeconds < 10 || o.TrialSeconds > 3600) {
+			err = errors.New("want 10..3600")
 		}
 	case "cpus":
 		if o.CPUs = value; strings.Trim(value, "0123456789,-") != "" || len(value) > 100 {

@@ -14,12 +14,12 @@ func TestSources(t *testing.T) {
 		Hostname: "gw1", Admin: "ann", AdminKeys: []string{key}, Management: "52:54:00:12:34:56",
 		Address: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("2001:db8::1/64")},
 		Gateway: []netip.Addr{netip.MustParseAddr("192.0.2.254")}, DNS: []netip.Addr{netip.MustParseAddr("192.0.2.53")},
-		NTP: []string{"ntp.example.net"}, Syslog: []string{"192.0.2.5:514"}, Hugepages: 64, CPUs: "1-3,5",
+		NTP: []string{"ntp.example.net"}, Syslog: []string{"192.0.2.5:514"}, Hugepages: 64, TrialSeconds: 600, CPUs: "1-3,5",
 	}
 	sources := map[string]func(o *Options) error{
 		"command line": func(o *Options) error {
 			return o.CommandLine(`console=ttyS0 vita.root=00:1 "vita.admin-key=` + key + `" vita.admin=ann vita.hostname=gw1 vita.management=52:54:00:12:34:56 ` +
-				"vita.address=192.0.2.1/24,2001:db8::1/64 vita.gateway=192.0.2.254 vita.dns=192.0.2.53 vita.ntp=ntp.example.net vita.syslog=192.0.2.5:514 vita.hugepages=64 vita.cpus=1-3,5 quiet\n")
+				"vita.address=192.0.2.1/24,2001:db8::1/64 vita.gateway=192.0.2.254 vita.dns=192.0.2.53 vita.ntp=ntp.example.net vita.syslog=192.0.2.5:514 vita.hugepages=64 vita.trial-seconds=600 vita.cpus=1-3,5 quiet\n")
 		},
 		"quotes behind =": func(o *Options) error {
 			if err := o.CommandLine(`vita.admin-key="` + key + `"`); err != nil {
@@ -27,7 +27,7 @@ func TestSources(t *testing.T) {
 			}
 			return o.Strings([]string{
 				"other=1", "vita.admin=ann", "vita.hostname=gw1", "vita.management=52:54:00:12:34:56", "vita.address=192.0.2.1/24", "vita.address=2001:db8::1/64",
-				"vita.gateway=192.0.2.254", "vita.dns=192.0.2.53", "vita.ntp=ntp.example.net", "vita.syslog=192.0.2.5:514", "vita.hugepages=64", "vita.cpus=1-3,5",
+				"vita.gateway=192.0.2.254", "vita.dns=192.0.2.53", "vita.ntp=ntp.example.net", "vita.syslog=192.0.2.5:514", "vita.hugepages=64", "vita.trial-seconds=600", "vita.cpus=1-3,5",
 			})
 		},
 		"file": func(o *Options) error { return o.File(strings.NewReader("\ufeff# made by hand\r\n\r\n" + want.Text())) },
@@ -43,7 +43,7 @@ func TestSources(t *testing.T) {
 // TestWhatIsWrong: what cannot be taken is named, and the rest is taken.
 func TestWhatIsWrong(t *testing.T) {
 	for _, bad := range []string{
-		"address = 192.0.2.1", "address = dhcp6", "gateway = none", "dns = 1.2.3", "hostname = a b", "hostname = -x", "hugepages = -1", "hugepages = many",
+		"address = 192.0.2.1", "address = dhcp6", "gateway = none", "dns = 1.2.3", "hostname = a b", "hostname = -x", "hugepages = -1", "hugepages = many", "trial-seconds = 9", "trial-seconds = 1h",
 		"cpus = all", "ntp = a b", "unknown = 1", "no value", "management = ../x", "admin = ", "admin-key = a\x01b", "admin-key = " + strings.Repeat("x", maxValue+1),
 	} {
 		var o Options

@@ -1,4 +1,4 @@
-package appliance
+package test
 
 import (
 	"testing"
@@ -31,7 +31,7 @@ func sites(t testing.TB, model string) (both [2]*site) {
 		host := NewHost(wire, byte(i+1), "192.168."+n+".254", "192.168."+n+".1")
 		t.Cleanup(host.Close)
 		both[i] = &site{admin: admin, host: host, options: Options{
-			Dir: disk(t, "raw"), NICs: append(private, public[i]...), OEM: []string{"vita.admin-key=" + admin.Line, "vita.hostname=gw" + n},
+			Dir: disk(t, "raw"), NICs: append(private, public[i]...), OEM: []string{"vita.admin-key=" + admin.Line, "vita.hostname=gw" + n, "vita.admin-password=" + password},
 		}}
 		both[i].Machine = Start(t, both[i].options)
 	}

@@ -1,7 +1,7 @@
-// Package appliance boots the appliance's image as an operator's hypervisor
+// Package test boots the appliance's image as an operator's hypervisor
 // would: by firmware, from a disk, with cables at its cards and somebody at its
 // serial console. What the image is tested for is in its tests.
-package appliance
+package test
 
 import (
 	"bytes"
