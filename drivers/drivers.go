@@ -11,6 +11,7 @@ package drivers
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"vita/internal/pktbuf"
 )
@@ -121,7 +122,15 @@ var (
 	ErrNoInterface = errors.New("no such interface")
 	ErrBusy        = errors.New("interface or queue is in use")
 	ErrUnsupported = errors.New("not supported by this interface")
+	// ErrUnknownDevice says that a driver does not know a PCI device.
+	ErrUnknownDevice = errors.New("no driver for the device")
 )
+
+// Chip is a PCI device that a driver knows.
+type Chip struct {
+	Vendor, Device uint16
+	Name           string // as the data sheet calls it
+}
 
 // Opener opens a port of one driver.
 type Opener func(Config) (Port, error)
@@ -132,6 +141,7 @@ type Registry struct {
 	names   []string
 	openers []Opener
 	links   []Link
+	chips   [][]Chip
 }
 
 // Link is the way an interface is named.
@@ -143,16 +153,41 @@ const (
 	LinkPCI                // by PCI address
 )
 
-// Register adds a driver for interfaces named by link.
-func (r *Registry) Register(name string, link Link, o Opener) {
+// Register adds a driver for interfaces named by link; chips are the PCI devices
+// that it knows.
+func (r *Registry) Register(name string, link Link, o Opener, chips ...Chip) {
+	r.chips = append(r.chips, chips)
 	r.names = append(r.names, name)
 	r.links = append(r.links, link)
 	r.openers = append(r.openers, o)
 }
 
+// Find returns the driver for a PCI device, and what the device is called.
+func (r *Registry) Find(vendor, device uint16) (driver, name string, ok bool) {
+	for i, chips := range r.chips {
+		for _, c := range chips {
+			if c.Vendor == vendor && c.Device == device {
+				return r.names[i], c.Name, true
+			}
+		}
+	}
+	return "", "", false
+}
+
+// known lists the PCI devices that drivers know.
+func (r *Registry) known() string {
+	var out []string
+	for i, chips := range r.chips {
+		for _, c := range chips {
+			out = append(out, fmt.Sprintf("%s (%04x:%04x, %s)", c.Name, c.Vendor, c.Device, r.names[i]))
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
 // Open opens a port by the named driver, or by the first registered one that
 // takes it: ErrUnsupported sends the search on to the next, any other error
-// ends it.
+// ends it. Of PCI devices that a driver knows, that driver has the last word.
 func (r *Registry) Open(c Config) (Port, error) {
 	link, name := LinkIfname, c.Ifname
 	if c.PCI != "" {
@@ -170,7 +205,14 @@ func (r *Registry) Open(c Config) (Port, error) {
 		if err == nil {
 			return p, nil
 		}
+		if errors.Is(err, ErrUnknownDevice) && c.Driver == "" {
+			last = fmt.Errorf("%s: %w: have drivers for %s", name, err, r.known())
+			continue
+		}
 		last = fmt.Errorf("%s: %s: %w", name, r.names[i], err)
+		if link == LinkPCI {
+			return nil, last
+		}
 		if !errors.Is(err, ErrUnsupported) || c.Driver != "" {
 			return nil, last
 		}

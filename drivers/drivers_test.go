@@ -102,3 +102,31 @@ func TestQueuesOf(t *testing.T) {
 		}
 	}
 }
+
+// TestRegistryKnowsDevices has drivers for PCI devices: one that knows a device
+// has the last word, and a device that none knows is refused with a list.
+func TestRegistryKnowsDevices(t *testing.T) {
+	var r Registry
+	answer := map[string]error{"a": ErrUnknownDevice, "b": ErrUnsupported}
+	for _, n := range []string{"a", "b", "c"} {
+		r.Register(n, LinkPCI, func(Config) (Port, error) { return port{n}, answer[n] }, Chip{1, uint16(n[0]), "chip " + n})
+	}
+	if _, err := r.Open(Config{PCI: "x"}); !errors.Is(err, ErrUnsupported) || !strings.HasPrefix(err.Error(), "x: b: ") {
+		t.Errorf("%v", err)
+	}
+	answer["b"] = ErrUnknownDevice
+	if p, err := r.Open(Config{PCI: "x"}); err != nil || p.Info().Name != "c" {
+		t.Errorf("%v, %v", p, err)
+	}
+	answer["c"] = ErrUnknownDevice
+	if _, err := r.Open(Config{PCI: "x"}); !errors.Is(err, ErrUnknownDevice) ||
+		!strings.HasSuffix(err.Error(), "have drivers for chip a (0001:0061, a), chip b (0001:0062, b), chip c (0001:0063, c)") {
+		t.Errorf("%v", err)
+	}
+	if driver, name, ok := r.Find(1, 'b'); !ok || driver != "b" || name != "chip b" {
+		t.Errorf("%v %v %v", driver, name, ok)
+	}
+	if _, _, ok := r.Find(2, 'b'); ok {
+		t.Error("an unknown device was found")
+	}
+}

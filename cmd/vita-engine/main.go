@@ -19,6 +19,10 @@ import (
 	"vita/drivers"
 	"vita/drivers/afpacket"
 	"vita/drivers/afxdp"
+	"vita/drivers/devices"
+	"vita/drivers/e1000e"
+	"vita/drivers/igb"
+	"vita/drivers/ixgbe"
 	"vita/forwarding"
 	"vita/internal/cpu"
 )
@@ -53,6 +57,8 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	huge := fs.Bool("hugepages", false, "ask for huge pages for packet buffers")
 	idle := fs.String("idle", "sleep", "what workers without packets do: sleep, after a while that adapts to the traffic, or poll, which keeps their processors busy and saves packets the waking up")
 	level := fs.String("log-level", "info", "debug, info, warn or error")
+	noIOMMU := fs.Bool("no-iommu", false, "take network cards although no IOMMU keeps them from writing to any memory of the machine; needs a kernel that allows it, and huge pages")
+	list := fs.Bool("devices", false, "list this machine's network cards, with what keeps the engine from driving each, and end")
 	version := fs.Bool("version", false, "print the version and end")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -63,6 +69,9 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	}
 	if fs.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	if *list {
+		return devices.Write(os.Stdout, "/sys", registry(false))
 	}
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(*level)); err != nil {
@@ -87,7 +96,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	runtime.GOMAXPROCS(runtime.NumCPU() + 2)
 
 	e, err := forwarding.New(forwarding.Options{
-		Socket: *socket, Registry: registry(), CPUs: cpus, Hugepages: *huge, BusyPoll: *idle == "poll", Release: release,
+		Socket: *socket, Registry: registry(*noIOMMU), CPUs: cpus, Hugepages: *huge, BusyPoll: *idle == "poll", Release: release,
 		Log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: l})),
 	})
 	if err != nil {
@@ -97,9 +106,18 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 }
 
 // registry lists the drivers of this program, the best first.
-func registry() *drivers.Registry {
+func registry(noIOMMU bool) *drivers.Registry {
+	own := func(open drivers.Opener) drivers.Opener {
+		return func(c drivers.Config) (drivers.Port, error) {
+			c.NoIOMMU = noIOMMU
+			return open(c)
+		}
+	}
 	r := new(drivers.Registry)
 	r.Register("af-xdp", drivers.LinkIfname, afxdp.Open)
 	r.Register("af-packet", drivers.LinkIfname, afpacket.Open)
+	r.Register("igb", drivers.LinkPCI, own(igb.Open), igb.Chips()...)
+	r.Register("e1000e", drivers.LinkPCI, own(e1000e.Open), e1000e.Chips()...)
+	r.Register("ixgbe", drivers.LinkPCI, own(ixgbe.Open), ixgbe.Chips()...)
 	return r
 }

@@ -35,6 +35,7 @@ type cli struct {
 	Clear    clearCmd    `cmd:"" help:"Make all counters begin at zero."`
 	Shutdown shutdownCmd `cmd:"" help:"End the gateway in good order."`
 	Upgrade  upgradeCmd  `cmd:"" help:"Upgrade an appliance, or tell what came of it."`
+	Devices  devicesCmd  `cmd:"" help:"List this machine's network cards, and whether the gateway could drive them."`
 	Keygen   keygenCmd   `cmd:"" help:"Print a fresh pre-shared key."`
 
 	Completion   completionCmd   `cmd:"" help:"Print what makes a shell complete vitactl's command lines."`

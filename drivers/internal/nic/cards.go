@@ -17,7 +17,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -37,19 +36,7 @@ type Card interface {
 }
 
 // Chip is a device that a driver knows.
-type Chip struct {
-	Vendor, Device uint16
-	Name           string // as the data sheet calls it
-}
-
-// Known writes chips for people: "82576 (8086:10c9), ...".
-func Known(chips []Chip) string {
-	var out []string
-	for _, c := range chips {
-		out = append(out, fmt.Sprintf("%s (%04x:%04x)", c.Name, c.Vendor, c.Device))
-	}
-	return strings.Join(out, ", ")
-}
+type Chip = drivers.Chip
 
 // Cards holds the open devices of one driver.
 type Cards[C Card] struct {
@@ -98,14 +85,14 @@ func QueuesOf(c *drivers.Config) []int {
 
 // Acquire gives a port its share of the device that c.PCI names, and opens the
 // device if it is the first. A device of which the driver knows nothing is
-// drivers.ErrUnsupported.
+// drivers.ErrUnknownDevice.
 func (t *Cards[C]) Acquire(c *drivers.Config) (*Share[C], error) {
 	name, source, err := backend.Find(c)
 	if err != nil {
 		return nil, err
 	}
 	if !slices.ContainsFunc(t.Chips, func(k Chip) bool { return k.Vendor == source.ID.Vendor && k.Device == source.ID.Device }) {
-		return nil, fmt.Errorf("device %v is none of %s: %w", source.ID, Known(t.Chips), drivers.ErrUnsupported)
+		return nil, fmt.Errorf("device %v: %w", source.ID, drivers.ErrUnknownDevice)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

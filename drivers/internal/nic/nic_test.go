@@ -49,7 +49,7 @@ func cards(t *testing.T, o model.Options) (*Cards[*tiny], *model.Device) {
 	}
 	d := model.New(o)
 	t.Cleanup(backend.Provide(o.Address, backend.Source{ID: o.ID, Open: d.Open}))
-	return &Cards[*tiny]{Chips: []Chip{{0x1af4, 1, "tiny"}}, Open: openTiny}, d
+	return &Cards[*tiny]{Chips: []Chip{{Vendor: 0x1af4, Device: 1, Name: "tiny"}}, Open: openTiny}, d
 }
 
 func newPool(t *testing.T) *pktbuf.Pool {
@@ -110,7 +110,7 @@ func TestAcquireRefuses(t *testing.T) {
 		err     error
 		says    string
 	}{
-		{"another device", model.Options{ID: pci.ID{Vendor: 0x8086, Device: 0x1234}}, drivers.Config{}, drivers.ErrUnsupported, "8086:1234 is none of tiny (1af4:0001)"},
+		{"another device", model.Options{ID: pci.ID{Vendor: 0x8086, Device: 0x1234}}, drivers.Config{}, drivers.ErrUnknownDevice, "device 8086:1234"},
 		{"too many queues", model.Options{}, drivers.Config{Queues: []int{3}}, drivers.ErrUnsupported, "queue 4: the device has 3"},
 		{"a queue twice", model.Options{}, drivers.Config{Queues: []int{0, 0}}, drivers.ErrBusy, ""},
 		{"no memory for the device", model.Options{MapFail: errors.New("out of it")}, drivers.Config{}, nil, "out of it"},

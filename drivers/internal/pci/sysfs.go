@@ -151,7 +151,7 @@ func (s Sysfs) List() ([]*Function, error) {
 
 // write writes a word to a file of the kernel, which must be there.
 func write(name, value string) error {
-	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_TRUNC, 0)
 	if err != nil {
 		return err
 	}

@@ -82,12 +82,22 @@ func Open(f *pci.Function, o Options) (*Device, error) {
 	return d, nil
 }
 
-func (d *Device) open(o *Options) error {
-	f := d.f
+// Usable says what keeps a device from being opened, as far as that is known
+// without touching it.
+func Usable(f *pci.Function, o Options) error {
 	if f.Group == "" && !o.NoIOMMU {
 		return fmt.Errorf("no IOMMU confines the device, which could write anywhere: turn it on in the firmware (VT-d, AMD-Vi) and by intel_iommu=on on the kernel's command line: %w", drivers.ErrUnsupported)
 	}
-	if err := o.unused(f); err != nil {
+	if others := o.users(f); len(others) > 0 {
+		return fmt.Errorf("its IOMMU group %s has other devices, which Linux uses: %s: bind these to vfio-pci as well, or put the card into another slot: %w",
+			f.Group, strings.Join(others, ", "), drivers.ErrUnsupported)
+	}
+	return o.unused(f)
+}
+
+func (d *Device) open(o *Options) error {
+	f := d.f
+	if err := Usable(f, *o); err != nil {
 		return err
 	}
 	if _, err := os.Stat(filepath.Join(o.Dev, "vfio/vfio")); errors.Is(err, fs.ErrNotExist) {
@@ -183,8 +193,7 @@ func (d *Device) attachGroup(o *Options) error {
 		return fmt.Errorf("state of IOMMU group %s: %w", d.f.Group, err)
 	}
 	if status.flags&groupViable == 0 {
-		return fmt.Errorf("%w: its IOMMU group %s has other devices, which Linux uses: %s: bind these to vfio-pci as well, or put the card into another slot",
-			drivers.ErrUnsupported, d.f.Group, strings.Join(o.users(d.f), ", "))
+		return fmt.Errorf("%w: its IOMMU group %s has devices that Linux uses, among %s", drivers.ErrUnsupported, d.f.Group, strings.Join(d.f.Shares, ", "))
 	}
 	container, err := openContainer(o.Dev)
 	if err != nil {
@@ -223,9 +232,6 @@ func (o *Options) users(f *pci.Function) []string {
 		if driver := filepath.Base(to); driver != "vfio-pci" && driver != "pci-stub" && driver != "pcieport" {
 			out = append(out, fmt.Sprintf("%s (%s)", a, driver))
 		}
-	}
-	if len(out) == 0 {
-		return f.Shares
 	}
 	return out
 }
