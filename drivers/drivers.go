@@ -123,7 +123,7 @@ var (
 	ErrBusy        = errors.New("interface or queue is in use")
 	ErrUnsupported = errors.New("not supported by this interface")
 	// ErrUnknownDevice says that a driver does not know a PCI device.
-	ErrUnknownDevice = errors.New("no driver for the device")
+	ErrUnknownDevice = fmt.Errorf("no driver for the device: %w", ErrUnsupported)
 )
 
 // Chip is a PCI device that a driver knows.

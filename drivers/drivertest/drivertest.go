@@ -30,6 +30,13 @@ type Wire struct {
 	// Loose says that the wire keeps frames in order only as long as the receiver
 	// has room for them. None comes twice in any case.
 	Loose bool
+	// Cable pulls the cable, or plugs it in again; nil: it cannot be pulled.
+	Cable func(in bool)
+	// Queues is how many ports of a queue each side 0 can have that frames are
+	// spread over by hash; 0: it is not.
+	Queues int
+	// Many is how many frames are sent in a row; 0: 20 000.
+	Many int
 }
 
 const (
@@ -56,6 +63,9 @@ func Run(t *testing.T, fresh func(t *testing.T) Wire) {
 		{"Poll", pollable},
 		{"EmptyBatches", emptyBatches},
 		{"NoAllocation", noAllocation},
+		{"Link", link},
+		{"Spread", spread},
+		{"Many", many},
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			r := newRig(t, fresh(t))

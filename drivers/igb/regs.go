@@ -64,6 +64,7 @@ var family = gbe.Family{
 	RxErrors:  rxErr,
 	TxCommand: dtypData | dext, TxPayload: payloadMask, // 7.2.2.3
 	RSS:     rssQueues,
+	NoHash:  true,
 	Vectors: maxVectors,
 	Setup:   setup,
 	StartRx: func(k *gbe.Card, q, buffer int) {

@@ -26,6 +26,7 @@ type Family struct {
 	RxErrors                 uint64 // bits of a receive descriptor's second word
 	TxCommand, TxPayload     uint64 // see intel.TxOptions
 	RSS                      uint32 // MRQC: hash, and spread by it
+	NoHash                   bool   // MRQC says which queue frames without a hash go to
 	RETAShift                uint   // where a byte of the redirection table has the queue
 	RxControl                uint32 // RCTL: what descriptors and buffers are like
 	Vectors                  int    // interrupts that it can use
@@ -190,7 +191,7 @@ func (k *Card) setup() {
 	for i := range drivers.RSSKeyLen / 4 {
 		k.R.Write32(regRSSRK+4*i, binary.LittleEndian.Uint32(k.rss.Key[4*i:]))
 	}
-	k.R.Write32(regMRQC, k.F.RSS|mrqcTCP4|mrqcIPv4|mrqcIPv6)
+	k.R.Write32(regMRQC, k.mrqc(0))
 	k.F.Setup(k)
 	for reg := 0x4000; reg < 0x4100; reg += 4 { // what was counted before
 		_ = k.R.Read32(reg)
@@ -300,6 +301,19 @@ func (k *Card) spread() {
 	for i := 0; i < retaSize; i += 4 {
 		k.R.Write32(regRETA+i, binary.LittleEndian.Uint32(table[i:]))
 	}
+	if len(open) > 0 {
+		k.R.Write32(regMRQC, k.mrqc(open[0]))
+	}
+}
+
+// mrqc returns what MRQC is to be. What has no hash, as ARP, goes to the lowest
+// queue that is open, where the chip can be told.
+func (k *Card) mrqc(first int) uint32 {
+	v := k.F.RSS | mrqcTCP4 | mrqcIPv4 | mrqcIPv6
+	if k.F.NoHash && first <= mrqcMostFirst {
+		v |= uint32(first) << mrqcFirst
+	}
+	return v
 }
 
 // lost notes that the device is gone.

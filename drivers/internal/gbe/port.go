@@ -24,7 +24,6 @@ type Port struct {
 	mac     [6]byte // zero: the device's own
 	vector  int
 	event   *nic.Event
-	armed   bool
 	halted  bool // the card is being reset
 	joined  bool
 	rings   []*intel.RxRing // rx, also while halted
@@ -35,6 +34,7 @@ type Port struct {
 	changes int
 	stuck   uint32 // what the sender had done when Sync last looked
 	waited  bool   // there was something to send then already
+	skipped bool   // a receive descriptor was passed over then already
 }
 
 const (
@@ -133,7 +133,7 @@ func (p *Port) start() {
 	k.place(k.F.TxQueue+q*k.F.Stride, at, n)
 	k.F.StartTx(k, q)
 	p.rx, p.tx = p.rings, p.out
-	p.armed, p.halted, p.waited = false, false, false
+	p.halted, p.waited, p.skipped = false, false, false
 }
 
 // place tells a queue where its ring is.
@@ -235,14 +235,23 @@ func (p *Port) look() bool {
 	return true
 }
 
-// watch asks for a reset where the link is up and the device has sent nothing
-// of what waits since Sync was last called.
+// watch asks for a reset where, since Sync was last called, the device has sent
+// nothing of what waits though the link is up, or has passed over a descriptor
+// for receiving.
 func (p *Port) watch() {
 	waits, done := p.tx.Waiting() > 0, p.tx.Done()
 	if waits && p.waited && done == p.stuck && p.link {
 		p.card.recovery.Ask()
 	}
 	p.waited, p.stuck = waits, done
+	skipped := false
+	for _, r := range p.rx {
+		skipped = skipped || !r.Ready(0) && r.Ready(1)
+	}
+	if skipped && p.skipped {
+		p.card.recovery.Ask()
+	}
+	p.skipped = skipped
 }
 
 // count adds what the device has counted since it was last read.

@@ -47,6 +47,8 @@ const (
 	rahValid        = 1 << 31
 	addresses       = 16
 	regMRQC         = 0x5818
+	mrqcFirst       = 3 // Def.Q, three bits
+	mrqcMostFirst   = 7
 	mrqcTCP4        = 1 << 16
 	mrqcIPv4        = 1 << 17
 	mrqcIPv6        = 1 << 20
