@@ -3,6 +3,7 @@ package drivertest
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -190,6 +191,114 @@ func spread(t *testing.T, r *rig) {
 					t.Fatalf("with %d queues a frame does not come", q)
 				}
 			}
+		}
+	}
+	r.open(t, 0)
+}
+
+// pools opens side 0 with ports that have an address and a queue each, and checks
+// who gets what.
+func pools(t *testing.T, r *rig) {
+	n := min(r.wire.Pools, 4)
+	if n == 0 {
+		return
+	}
+	r.closeSide(t, 0)
+	ports := make([]*side, n)
+	address := func(q int) [6]byte { return [6]byte{2, 0, 0, 0, 1, byte(q)} }
+	for q := range ports {
+		pool, err := pktbuf.NewPool(pktbuf.Options{Frames: 512, FrameSize: r.s[0].pool.FrameSize()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &side{pool: pool, batch: make([]pktbuf.Packet, 64)}
+		ports[q] = s
+		if s.port, err = r.wire.Open(0, drivers.Config{Pool: pool, Stats: &s.stats, Queues: []int{q}, MAC: address(q)}); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if s.port == nil {
+				_ = pool.Close()
+			}
+		})
+	}
+	r.s[0].port = ports[0].port
+	r.awaitLink(t)
+	sender := r.s[1]
+	seq := uint32(0)
+	look := func(to [6]byte, want ...int) {
+		t.Helper()
+		sender.far = to
+		sender.batch[0] = sender.frame(t, seq, 100)
+		// What is for nobody is followed by one that shows when to stop.
+		sender.far = address(0)
+		sender.batch[1] = sender.frame(t, seq+1, 100)
+		for left := sender.batch[:2]; len(left) > 0; sender.port.Flush() {
+			left = left[sender.port.Tx(left):]
+		}
+		came := make([]int, n)
+		done := false
+		for end := time.Now().Add(patience); !done; {
+			for q, s := range ports {
+				if s.port == nil {
+					continue
+				}
+				m := s.port.Rx(s.batch)
+				for _, k := range s.batch[:m] {
+					switch number := binary.BigEndian.Uint32(s.pool.Bytes(k)[header:]); {
+					case number == seq:
+						came[q]++
+					case number == seq+1 && q == 0:
+						done = true
+					default:
+						t.Fatalf("queue %d gets frame %d", q, number)
+					}
+				}
+				s.pool.PutBatch(s.batch[:m])
+				s.port.Flush()
+			}
+			sender.port.Flush()
+			if time.Now().After(end) {
+				t.Fatal("nothing comes")
+			}
+		}
+		for q, c := range came {
+			if slices.Contains(want, q) != (c == 1) || c > 1 {
+				t.Fatalf("a frame for % x comes %d times by queue %d, wanted by %v", to, c, q, want)
+			}
+		}
+		seq += 2
+	}
+	all := make([]int, n)
+	for q := range all {
+		all[q] = q
+	}
+	broadcast, group := [6]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, [6]byte{0x33, 0x33, 0xff, 1, 2, 3}
+	for range 20 {
+		for q := range ports {
+			look(address(q), q)
+		}
+		look(broadcast, all...)
+		look(group, all...)
+		look(address(n + 1))
+	}
+	// Without one of them.
+	if err := ports[n-1].port.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ports[n-1].port = nil
+	look(address(n - 1))
+	look(broadcast, all[:n-1]...)
+	look(address(0), 0)
+	for q := n - 2; q >= 0; q-- {
+		if err := ports[q].port.Close(); err != nil {
+			t.Fatal(err)
+		}
+		ports[q].port = nil
+	}
+	for q, s := range ports {
+		if a := s.pool.Available(); a != s.pool.Frames() {
+			t.Errorf("queue %d: %d of %d buffers in the pool after Close", q, a, s.pool.Frames())
 		}
 	}
 	r.open(t, 0)

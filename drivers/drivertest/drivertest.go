@@ -35,6 +35,9 @@ type Wire struct {
 	// Queues is how many ports of a queue each side 0 can have that frames are
 	// spread over by hash; 0: it is not.
 	Queues int
+	// Pools is how many ports of side 0 can have an address and a queue each; 0:
+	// queues cannot be given to addresses.
+	Pools int
 	// Many is how many frames are sent in a row; 0: 20 000.
 	Many int
 }
@@ -65,6 +68,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Wire) {
 		{"NoAllocation", noAllocation},
 		{"Link", link},
 		{"Spread", spread},
+		{"Pools", pools},
 		{"Many", many},
 	} {
 		t.Run(part.name, func(t *testing.T) {

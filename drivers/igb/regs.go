@@ -39,6 +39,24 @@ const (
 	rxErr       = 1 << 31 // RXE
 	payloadMask = (1<<18 - 1) << 46
 	fcsLen      = 4
+
+	// Pools (82576 data sheet 7.10.3 and 8.14).
+	pools          = 8
+	regVTCTL       = 0x581c
+	vtNoDefault    = 1 << 29 // what is for no pool is not received
+	vtReplicate    = 1 << 30 // what is for several goes to all of them
+	regVMOLR       = 0x5ad0
+	vmolrLong      = 1 << 16
+	vmolrUntagged  = 1 << 24 // AUPE
+	vmolrTable     = 1 << 25 // ROMPE
+	vmolrBroadcast = 1 << 27
+	vmolrGroups    = 1 << 28
+	vmolrStripFCS  = 1 << 31
+	regRPLOLR      = 0x5af0 // of frames that are replicated
+	regVFRE        = 0x0c8c // pools that receive
+	regVFTE        = 0x0c90 // and send
+	regMTA         = 0x5200
+	mtaRegs        = 128
 )
 
 // family is what the chips have to themselves.
@@ -59,7 +77,15 @@ var family = gbe.Family{
 		}
 		return 16 // 82576 7.1.1
 	},
-	RxQueue: rxQueue, TxQueue: txQueue, Stride: stride,
+	Pools: func(id pci.ID) int { // VMDq: 82576 7.10.3, i350 7.8.3; the i210 has none
+		switch id.Device {
+		case 0x1533, 0x157b, 0x1539:
+			return 0
+		}
+		return 8
+	},
+	SetPools: setPools,
+	RxQueue:  rxQueue, TxQueue: txQueue, Stride: stride,
 	ICR: 0x1500, IMC: 0x150c,
 	RxErrors:  rxErr,
 	TxCommand: dtypData | dext, TxPayload: payloadMask, // 7.2.2.3
@@ -105,6 +131,25 @@ func setup(k *gbe.Card) {
 		k.R.Write32(regEITR+4*v, 0)
 	}
 	k.R.Write32(regRLPML, uint32(k.Max+fcsLen))
+}
+
+// setPools turns pools on and off. Without a pool for it, a frame is not
+// received; groups go to all pools.
+func setPools(k *gbe.Card, open uint32) {
+	k.R.Write32(regVTCTL, vtReplicate|vtNoDefault)
+	for i := range mtaRegs { // groups that match the table go to pools that take such
+		k.R.Write32(regMTA+4*i, 1<<32-1)
+	}
+	for p := range pools {
+		v := uint32(0)
+		if open>>p&1 != 0 {
+			v = vmolrUntagged | vmolrTable | vmolrBroadcast | vmolrGroups | vmolrStripFCS | vmolrLong | uint32(k.Max+fcsLen)
+		}
+		k.R.Write32(regVMOLR+4*p, v)
+	}
+	k.R.Write32(regRPLOLR, vmolrStripFCS)
+	k.R.Write32(regVFRE, open)
+	k.R.Write32(regVFTE, 1<<pools-1)
 }
 
 // stop turns a queue off. The device ends what it is at, and then says that it

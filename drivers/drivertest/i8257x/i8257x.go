@@ -348,6 +348,9 @@ func (c *Card) wanted(f []byte) bool {
 	case f[0]&1 != 0:
 		return rctl&(1<<4) != 0
 	}
+	if c.regs[rMRQC/4]&7 == 3 {
+		return true // pools look at it
+	}
 	for i := range 16 {
 		low, high := c.regs[rRAL/4+2*i], c.regs[rRAL/4+2*i+1]
 		if high>>31 != 0 && binary.LittleEndian.Uint32(f) == low && binary.LittleEndian.Uint16(f[4:]) == uint16(high) {
@@ -397,7 +400,42 @@ func (c *Card) receive(f []byte) bool {
 		c.regs[sROC/4]++
 		return false
 	}
-	q := c.steer(f)
+	if c.regs[rMRQC/4]&7 != 3 {
+		return c.deliver(c.steer(f), f)
+	}
+	taken := false
+	for q := range 8 {
+		if c.poolWants(q, f) && c.deliver(q, f) {
+			taken = true
+		}
+	}
+	return taken
+}
+
+// poolWants applies the filters of a pool.
+func (c *Card) poolWants(q int, f []byte) bool {
+	v := c.regs[(0x5ad0+4*q)/4] // VMOLR
+	if c.regs[0x0c8c/4]>>q&1 == 0 || len(f)+4 > int(v&0x3fff) {
+		return false
+	}
+	if f[0]&1 != 0 {
+		bit := 28
+		if f[0]&f[1]&f[2]&f[3]&f[4]&f[5] == 0xff {
+			bit = 27
+		}
+		return v>>bit&1 != 0
+	}
+	for i := range 16 {
+		low, high := c.regs[rRAL/4+2*i], c.regs[rRAL/4+2*i+1]
+		if high>>31 != 0 && high>>(18+q)&1 != 0 && binary.LittleEndian.Uint32(f) == low && binary.LittleEndian.Uint16(f[4:]) == uint16(high) {
+			return true
+		}
+	}
+	return false
+}
+
+// deliver writes a frame to a queue.
+func (c *Card) deliver(q int, f []byte) bool {
 	ring, n, tail, control := c.queue(c.chip.rxBase, q)
 	buffer := int(c.regs[rRCTL/4]>>27&15) << 10
 	if c.chip.ext {

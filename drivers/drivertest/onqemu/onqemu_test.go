@@ -18,14 +18,16 @@ import (
 
 // models are QEMU's names of cards, and the drivers for them.
 var models = []struct {
-	name  string
-	open  drivers.Opener
-	loose bool // QEMU has two queues in front of it, that it empties in the wrong order
+	name   string
+	open   drivers.Opener
+	queues int
+	pools  int
+	loose  bool // QEMU has two queues in front of it, that it empties in the wrong order
 }{
-	{"igb", igb.Open, false},
-	{"e1000e", e1000e.Open, true},
-	{"virtio-net-pci-non-transitional", virtio.Open, true},
-	{"virtio-net-pci,event_idx=off", virtio.Open, true}, // one of before 1.0 as well
+	{"igb", igb.Open, 4, 8, false},
+	{"e1000e", e1000e.Open, 2, 0, true},
+	{"virtio-net-pci-non-transitional", virtio.Open, 0, 0, true},
+	{"virtio-net-pci,event_idx=off", virtio.Open, 0, 0, true}, // one of before 1.0 as well
 }
 
 func TestSuite(t *testing.T) {
@@ -34,12 +36,22 @@ func TestSuite(t *testing.T) {
 			t.Run(model.name+drivertest.Name(mtu), func(t *testing.T) {
 				p := newPair(t, model.name)
 				drivertest.Run(t, func(*testing.T) drivertest.Wire {
+					many := 0
+					if mtu == 1500 {
+						many = 1000000
+					}
 					return drivertest.Wire{
+						Many: many,
 						Open: func(side int, c drivers.Config) (drivers.Port, error) {
 							c.PCI, c.MTU = p.names[side], mtu
 							return model.open(c)
 						},
-						MTU: mtu, Loose: model.loose,
+						MTU: mtu, Loose: model.loose, Queues: model.queues, Pools: model.pools,
+						Cable: func(in bool) {
+							if err := p.Cable(in); err != nil {
+								t.Error(err)
+							}
+						},
 					}
 				})
 			})

@@ -19,7 +19,8 @@ import (
 type Family struct {
 	Name   string
 	Chips  []nic.Chip
-	Queues func(pci.ID) int // pairs of queues of a chip
+	Queues func(pci.ID) int // pairs of queues of a chip that a hash can tell apart
+	Pools  func(pci.ID) int // queues that addresses can be given to; nil or 0: none
 
 	RxQueue, TxQueue, Stride int    // first registers of the queues, and how far apart they are
 	ICR, IMC                 int    // registers of interrupt causes, and of those that are off
@@ -31,14 +32,15 @@ type Family struct {
 	RxControl                uint32 // RCTL: what descriptors and buffers are like
 	Vectors                  int    // interrupts that it can use
 
-	Setup   func(k *Card)                       // after a reset, before queues start: interrupts, forms of descriptors
-	StartRx func(k *Card, q, buffer int)        // makes the size of the queue's buffers known, and turns it on
-	StartTx func(k *Card, q int)                // turns it on
-	StopRx  func(k *Card, q int) bool           // turns it off, and reports whether it is
-	StopTx  func(k *Card, q int) bool           //
-	Route   func(k *Card, q, vector int)        // interrupts of a receive queue go to a vector
-	Arm     func(k *Card, qs []int, vector int) // the next frame interrupts, once
-	Dropped func(k *Card, q int) uint64         // frames that a queue had no buffers for, since it was last asked
+	Setup    func(k *Card)                       // after a reset, before queues start: interrupts, forms of descriptors
+	StartRx  func(k *Card, q, buffer int)        // makes the size of the queue's buffers known, and turns it on
+	StartTx  func(k *Card, q int)                // turns it on
+	StopRx   func(k *Card, q int) bool           // turns it off, and reports whether it is
+	StopTx   func(k *Card, q int) bool           //
+	Route    func(k *Card, q, vector int)        // interrupts of a receive queue go to a vector
+	Arm      func(k *Card, qs []int, vector int) // the next frame interrupts, once
+	SetPools func(k *Card, open uint32)          // queues, a bit each, that get what is for their address, and all groups
+	Dropped  func(k *Card, q int) uint64         // frames that a queue had no buffers for, since it was last asked
 }
 
 // Card is an open device.
@@ -50,6 +52,7 @@ type Card struct {
 
 	device   pci.Device
 	queues   int
+	pools    bool // frames go to queues by their destination
 	mac      [6]byte
 	mtu      int
 	rss      drivers.RSS
@@ -59,7 +62,6 @@ type Card struct {
 	mu     sync.Mutex // over what follows; ports open and close, and a reset
 	events *nic.Events
 	ports  []*Port
-	macs   [addresses][6]byte // beyond the first: of ports
 }
 
 const (
@@ -80,6 +82,9 @@ func OpenCard(f *Family, d pci.Device, c *drivers.Config) (*Card, error) {
 	}
 	if k.mtu < 68 || k.mtu > maxMTU {
 		return nil, fmt.Errorf("MTU %d: the device has 68 to %d: %w", k.mtu, maxMTU, drivers.ErrUnsupported)
+	}
+	if f.Pools != nil && f.Pools(k.ID) > 0 && wantsPool(c) {
+		k.pools, k.queues = true, f.Pools(k.ID)
 	}
 	k.Max = k.mtu + headerLen + tagLen
 	if c.RSS != nil {
@@ -109,6 +114,12 @@ func OpenCard(f *Family, d pci.Device, c *drivers.Config) (*Card, error) {
 }
 
 const headerLen = 14
+
+// wantsPool tells whether a port is one queue with an address of its own. Frames
+// with tags would need the pool's VLANs, of which we know nothing.
+func wantsPool(c *drivers.Config) bool {
+	return c.MAC != [6]byte{} && len(c.Queues) == 1 && c.Every == 0 && !c.Tagged
+}
 
 // Queues returns how many pairs of queues the device has.
 func (k *Card) Queues() int { return k.queues }
@@ -186,12 +197,11 @@ func (k *Card) setup() {
 	for i := range tableRegs {
 		k.R.Write32(mtaFirst+4*i, 0)
 	}
-	k.writeMACs()
+	k.route()
 	k.R.Write32(regRXCSUM, rxcsumPCSD)
 	for i := range drivers.RSSKeyLen / 4 {
 		k.R.Write32(regRSSRK+4*i, binary.LittleEndian.Uint32(k.rss.Key[4*i:]))
 	}
-	k.R.Write32(regMRQC, k.mrqc(0))
 	k.F.Setup(k)
 	for reg := 0x4000; reg < 0x4100; reg += 4 { // what was counted before
 		_ = k.R.Read32(reg)
@@ -238,59 +248,60 @@ func (k *Card) phyWrite(reg int, v uint16) {
 	_ = k.Wait(regMDIC, mdicReady, mdicReady)
 }
 
-// writeMACs writes the addresses that are received: the device's own and those
-// of the ports. The caller holds k.mu, or nobody else has the card.
-func (k *Card) writeMACs() {
-	for i := range addresses {
-		mac := k.macs[i]
-		if i == 0 {
-			mac = k.mac
+// admit checks that a port's address can be received beside those of the
+// others. The caller holds k.mu.
+func (k *Card) admit(p *Port) error {
+	have := [][6]byte{k.mac}
+	for _, o := range k.ports {
+		if k.pools && o.mac == p.mac {
+			return fmt.Errorf("address % x is queue %d's: %w", p.mac, o.share.Queues[0]+1, drivers.ErrBusy)
 		}
-		low, high := binary.LittleEndian.Uint32(mac[:]), uint32(binary.LittleEndian.Uint16(mac[4:]))
-		if mac != ([6]byte{}) {
-			high |= rahValid
+		if !slices.Contains(have, o.mac) {
+			have = append(have, o.mac)
 		}
-		k.R.Write32(regRAH+8*i, 0)
-		k.R.Write32(regRAL+8*i, low)
-		k.R.Write32(regRAH+8*i, high)
 	}
-}
-
-// receive makes the device receive a port's address. The caller holds k.mu.
-func (k *Card) receive(p *Port) error {
-	if p.mac == ([6]byte{}) || p.mac == k.mac {
-		return nil
-	}
-	at := slices.Index(k.macs[1:], p.mac)
-	if at < 0 {
-		at = slices.Index(k.macs[1:], [6]byte{})
-	}
-	if at < 0 {
+	if len(have) >= addresses && !slices.Contains(have, p.mac) {
 		return fmt.Errorf("the device receives %d addresses, and has as many: %w", addresses, drivers.ErrUnsupported)
 	}
-	k.macs[1+at] = p.mac
-	k.writeMACs()
 	return nil
 }
 
-// forget takes addresses out that no port has. The caller holds k.mu.
-func (k *Card) forget() {
-	for i := range k.macs {
-		if !slices.ContainsFunc(k.ports, func(p *Port) bool { return p.mac == k.macs[i] }) {
-			k.macs[i] = [6]byte{}
+// route has the device receive the addresses of its ports and, unless they have
+// one each, its own; and tells it which queue gets what: by address or by hash.
+// The caller holds k.mu, or nobody else has the card.
+func (k *Card) route() {
+	if k.gone.Load() {
+		return
+	}
+	at := 0
+	filter := func(mac [6]byte, pools uint32) {
+		k.R.Write32(regRAH+8*at, 0)
+		k.R.Write32(regRAL+8*at, binary.LittleEndian.Uint32(mac[:]))
+		k.R.Write32(regRAH+8*at, uint32(binary.LittleEndian.Uint16(mac[4:]))|pools<<rahPools|rahValid)
+		at++
+	}
+	if !k.pools {
+		filter(k.mac, 0)
+	}
+	var open []int
+	var all uint32
+	for i, p := range k.ports {
+		open = append(open, p.share.Queues...)
+		all |= 1 << p.share.Queues[0]
+		if k.pools {
+			filter(p.mac, 1<<p.share.Queues[0])
+		} else if p.mac != k.mac && !slices.ContainsFunc(k.ports[:i], func(o *Port) bool { return o.mac == p.mac }) {
+			filter(p.mac, 0)
 		}
 	}
-	if !k.gone.Load() {
-		k.writeMACs()
+	for ; at < addresses; at++ {
+		k.R.Write32(regRAH+8*at, 0)
+		k.R.Write32(regRAL+8*at, 0)
 	}
-}
-
-// spread has the device spread frames over the queues that ports have. The
-// caller holds k.mu.
-func (k *Card) spread() {
-	var open []int
-	for _, p := range k.ports {
-		open = append(open, p.share.Queues...)
+	if k.pools {
+		k.F.SetPools(k, all)
+		k.R.Write32(regMRQC, mrqcPools)
+		return
 	}
 	slices.Sort(open)
 	var table [retaSize]uint8
@@ -301,9 +312,11 @@ func (k *Card) spread() {
 	for i := 0; i < retaSize; i += 4 {
 		k.R.Write32(regRETA+i, binary.LittleEndian.Uint32(table[i:]))
 	}
+	first := 0
 	if len(open) > 0 {
-		k.R.Write32(regMRQC, k.mrqc(open[0]))
+		first = open[0]
 	}
+	k.R.Write32(regMRQC, k.mrqc(first))
 }
 
 // mrqc returns what MRQC is to be. What has no hash, as ARP, goes to the lowest

@@ -282,7 +282,7 @@ func TestDeath(t *testing.T) {
 func TestAddresses(t *testing.T) {
 	r := newRig(t, 0)
 	mac := [6]byte{2, 0, 0, 0, 7, 7}
-	p, q := r.port(drivers.Config{Queues: []int{0}, MAC: mac}), r.port(drivers.Config{Queues: []int{1}, MAC: mac})
+	p, q := r.port(drivers.Config{Queues: []int{0}, Every: 16, MAC: mac}), r.port(drivers.Config{Queues: []int{1}, Every: 16, MAC: mac})
 	other := r.frame(60)
 	copy(other, mac[:])
 	if !r.card.Inject(other) || !r.card.Inject(r.frame(60)) || r.receive(p) != 2 {
@@ -305,14 +305,14 @@ func TestAddresses(t *testing.T) {
 	r.close(q)
 	var ports []*part
 	for i := range 15 {
-		ports = append(ports, r.port(drivers.Config{Queues: []int{i}, MAC: [6]byte{2, 0, 0, 0, 8, byte(i)}}))
+		ports = append(ports, r.port(drivers.Config{Queues: []int{i}, Every: 16, MAC: [6]byte{2, 0, 0, 0, 8, byte(i)}}))
 	}
 	pool, err := pktbuf.NewPool(pktbuf.Options{Frames: 512})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer pool.Close()
-	if _, err := igb.Open(drivers.Config{PCI: r.name, Pool: pool, Queues: []int{15}, MAC: [6]byte{2, 0, 0, 0, 9, 9}}); !errors.Is(err, drivers.ErrUnsupported) || pool.Available() != 512 {
+	if _, err := igb.Open(drivers.Config{PCI: r.name, Pool: pool, Queues: []int{15}, Every: 16, MAC: [6]byte{2, 0, 0, 0, 9, 9}}); !errors.Is(err, drivers.ErrUnsupported) || pool.Available() != 512 {
 		t.Errorf("%v, %d buffers", err, pool.Available())
 	}
 	for _, p := range ports {
@@ -335,6 +335,40 @@ func TestTags(t *testing.T) {
 	}
 	if p.Sync(); p.stats.RxErrors != 1 {
 		t.Errorf("%+v", p.stats)
+	}
+	r.close(p)
+}
+
+// TestPools has ports that do not fit among those with an address and a queue
+// each. What the pools do is in the suite.
+func TestPools(t *testing.T) {
+	r := newRig(t, 0)
+	mac := [6]byte{2, 0, 0, 0, 7, 7}
+	p := r.port(drivers.Config{Queues: []int{3}, MAC: mac})
+	for _, c := range []struct {
+		config drivers.Config
+		err    error
+		says   string
+	}{
+		{drivers.Config{Queues: []int{4}, MAC: mac}, drivers.ErrBusy, "queue 4's"},
+		{drivers.Config{Queues: []int{3}, MAC: [6]byte{2, 0, 0, 0, 7, 8}}, drivers.ErrBusy, "queue 4"},
+		{drivers.Config{Queues: []int{8}, MAC: [6]byte{2, 0, 0, 0, 7, 8}}, drivers.ErrUnsupported, "the device has 8"},
+		{drivers.Config{Queues: []int{4}}, drivers.ErrUnsupported, "an address and a queue each"},
+		{drivers.Config{Queues: []int{4}, MAC: [6]byte{2, 0, 0, 0, 7, 8}, Tagged: true}, drivers.ErrUnsupported, "without VLANs"},
+	} {
+		c.config.PCI, c.config.Pool = r.name, p.pool
+		before := p.pool.Available()
+		if _, err := igb.Open(c.config); !errors.Is(err, c.err) || !strings.Contains(err.Error(), c.says) || p.pool.Available() != before {
+			t.Errorf("%+v: %v, %d buffers of %d", c.config.Queues, err, p.pool.Available(), before)
+		}
+	}
+	f := r.frame(60)
+	copy(f, mac[:])
+	if !r.card.Inject(f) || r.receive(p) != 1 {
+		t.Error("the first port does not receive any more")
+	}
+	if r.card.Inject(r.frame(60)) {
+		t.Error("the card's own address, which no port has, is received")
 	}
 	r.close(p)
 }

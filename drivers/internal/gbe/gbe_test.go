@@ -17,11 +17,12 @@ var chips = []struct {
 	id     uint16
 	open   drivers.Opener
 	queues int
+	pools  int
 }{
-	{"82576", 0x10c9, igb.Open, 16},
-	{"i350", 0x1521, igb.Open, 8},
-	{"i210", 0x1533, igb.Open, 4},
-	{"82574", 0x10d3, e1000e.Open, 2},
+	{"82576", 0x10c9, igb.Open, 16, 8},
+	{"i350", 0x1521, igb.Open, 8, 8},
+	{"i210", 0x1533, igb.Open, 4, 0},
+	{"82574", 0x10d3, e1000e.Open, 2, 0},
 }
 
 func TestSuite(t *testing.T) {
@@ -39,7 +40,7 @@ func TestSuite(t *testing.T) {
 							c.PCI, c.MTU = fmt.Sprintf("%s:%c", t.Name(), 'a'+rune(side)), mtu
 							return chip.open(c)
 						},
-						MTU: mtu, Cable: p.Cable, Queues: chip.queues, Many: 100000,
+						MTU: mtu, Cable: p.Cable, Queues: chip.queues, Pools: chip.pools, Many: 100000,
 					}
 					if mtu == 1500 && chip.queues <= 4 { // an i210 and an 82574
 						w.Many = 1000000

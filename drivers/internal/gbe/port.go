@@ -24,8 +24,9 @@ type Port struct {
 	mac     [6]byte // zero: the device's own
 	vector  int
 	event   *nic.Event
-	halted  bool // the card is being reset
-	joined  bool
+	halted  bool            // the card is being reset
+	joined  bool            // its card knows of it
+	started bool            // the device has had its rings
 	rings   []*intel.RxRing // rx, also while halted
 	out     *intel.TxRing
 	buffer  int
@@ -52,11 +53,18 @@ func Open(cards *nic.Cards[*Card], c drivers.Config) (drivers.Port, error) {
 	if p.stats == nil {
 		p.stats = new(drivers.Stats)
 	}
+	if p.mac == ([6]byte{}) {
+		p.mac = p.card.mac
+	}
 	if err := p.open(&c); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
 	if c.Log != nil {
-		c.Log(fmt.Sprintf("%s on %s: queues %v of %d, %d descriptors for receiving", p.card.F.Name, share.Name, share.Queues, p.card.queues, p.size(&c)))
+		how := "by hash"
+		if p.card.pools {
+			how = "by address"
+		}
+		c.Log(fmt.Sprintf("%s on %s: queues %v of %d, %s, %d descriptors for receiving", p.card.F.Name, share.Name, share.Queues, p.card.queues, how, p.size(&c)))
 	}
 	return p, nil
 }
@@ -77,16 +85,20 @@ func (p *Port) open(c *drivers.Config) error {
 	if k.gone.Load() {
 		return errGone
 	}
+	if k.pools && !wantsPool(c) {
+		return fmt.Errorf("other ports of the device have an address and a queue each, without VLANs: %w", drivers.ErrUnsupported)
+	}
 	// The device writes whole buffers of so many KiB.
 	p.buffer = (c.Pool.FrameSize() - pktbuf.Headroom) &^ 1023
 	if k.Max > p.buffer {
 		return fmt.Errorf("MTU %d needs %d bytes a frame, a buffer has %d: %w", k.mtu, k.Max, p.buffer, drivers.ErrUnsupported)
 	}
 	p.buffer = min(p.buffer, 15<<10)
-	p.part, p.joined = k.recovery.Join(), true // before the lock, which a reset takes
+	// Recovery takes its own lock before the card's.
+	p.part, p.joined = k.recovery.Join(), true
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if err := k.receive(p); err != nil {
+	if err := k.admit(p); err != nil {
 		return err
 	}
 	for _, q := range p.share.Queues {
@@ -108,8 +120,9 @@ func (p *Port) open(c *drivers.Config) error {
 	}
 	p.vector, p.event = k.events.Take()
 	k.ports = append(k.ports, p)
+	p.started = true
 	p.start()
-	k.spread()
+	k.route()
 	p.look()
 	p.changes = 0
 	return nil
@@ -313,7 +326,6 @@ func (p *Port) ResetCard() {
 		return
 	}
 	k.setup()
-	k.spread()
 }
 
 // Restart goes on after a reset. What had not been sent is lost.
@@ -334,19 +346,16 @@ func (p *Port) Restart() {
 func (p *Port) Close() error {
 	k := p.card
 	var errs []error
+	if p.started {
+		errs = append(errs, p.stop())
+	}
 	if p.joined {
-		err := p.stop()
-		if errs = append(errs, err); err != nil {
-			k.recovery.Ask() // which ends what the device still does
-		}
 		p.part.Leave(p)
 	}
 	k.mu.Lock()
 	if p.vector >= 0 {
 		k.events.Give(p.vector)
 	}
-	k.ports = slices.DeleteFunc(k.ports, func(o *Port) bool { return o == p })
-	k.forget()
 	last := len(k.ports) == 0
 	k.mu.Unlock()
 	// The last port stops the whole device first, so that no buffer goes back
@@ -360,26 +369,34 @@ func (p *Port) Close() error {
 	if p.out != nil {
 		errs = append(errs, p.out.Close())
 	}
-	p.rx, p.rings, p.joined, p.halted = nil, nil, false, true
+	p.rx, p.rings, p.out, p.joined, p.started, p.halted = nil, nil, nil, false, false, true
 	return errors.Join(append(errs, p.share.Release())...)
 }
 
-// stop turns the port's queues off, after frames go to others.
+// stop turns the port's queues off, after frames go to others. Where one does
+// not stop, the device is reset as soon as its other ports have halted.
 func (p *Port) stop() error {
+	k := p.card
+	if p.turnOff() {
+		return nil
+	}
+	k.recovery.Ask()
+	return fmt.Errorf("queues %v do not stop: the device is being reset", p.share.Queues)
+}
+
+// turnOff reports whether the queues are off, as far as that matters.
+func (p *Port) turnOff() bool {
 	k := p.card
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.ports = slices.DeleteFunc(k.ports, func(o *Port) bool { return o == p })
 	if k.gone.Load() {
-		return nil
+		return true
 	}
-	k.spread()
+	k.route()
 	stopped := k.F.StopTx(k, p.share.Queues[0])
 	for _, q := range p.share.Queues {
 		stopped = k.F.StopRx(k, q) && stopped
 	}
-	if !stopped && k.R.Read32(regSTATUS) != allOnes && len(k.ports) > 0 {
-		return fmt.Errorf("queues %v do not stop: the device is being reset", p.share.Queues)
-	}
-	return nil
+	return stopped || len(k.ports) == 0 || k.R.Read32(regSTATUS) == allOnes
 }

@@ -44,9 +44,11 @@ const (
 	rxcsumPCSD      = 1 << 13 // descriptors have the hash in place of a checksum
 	regRAL          = 0x5400  // eight bytes an address
 	regRAH          = 0x5404
+	rahPools        = 18 // POOLSEL
 	rahValid        = 1 << 31
 	addresses       = 16
 	regMRQC         = 0x5818
+	mrqcPools       = 3 // queues by address
 	mrqcFirst       = 3 // Def.Q, three bits
 	mrqcMostFirst   = 7
 	mrqcTCP4        = 1 << 16

@@ -56,6 +56,8 @@ type Machine struct {
 	ended  chan struct{}
 	output strings.Builder // of QEMU; once ended is closed
 
+	monitor net.Conn // QEMU's own prompt
+
 	io   sync.Mutex // over the socket
 	conn net.Conn
 	in   *bufio.Reader
@@ -123,10 +125,16 @@ func (m *Machine) start(o *Options) error {
 		return err
 	}
 	defer func() { _ = l.Close() }()
+	monitor, err := net.Listen("unix", filepath.Join(m.dir, "monitor"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = monitor.Close() }()
 	args := append(slices.Clip(o.Command),
 		"-nodefaults", "-no-user-config", "-display", "none", "-M", "q35,memory-backend=ram", "-accel", "tcg", "-bios", biosName,
 		"-m", strconv.Itoa(o.Memory>>20), "-object", "memory-backend-file,id=ram,share=on,mem-path=/proc/self/fd/3,size="+strconv.Itoa(o.Memory),
-		"-qtest", "unix:"+filepath.Join(m.dir, "qtest"), "-qtest-log", "/dev/null")
+		"-qtest", "unix:"+filepath.Join(m.dir, "qtest"), "-qtest-log", "/dev/null",
+		"-monitor", "unix:"+filepath.Join(m.dir, "monitor"))
 	args = append(args, o.Args...)
 	if err := m.run(args, o.Env); err != nil {
 		return err
@@ -134,7 +142,9 @@ func (m *Machine) start(o *Options) error {
 	accepted := make(chan error, 1)
 	go func() {
 		var err error
-		m.conn, err = l.Accept()
+		if m.monitor, err = monitor.Accept(); err == nil {
+			m.conn, err = l.Accept()
+		}
 		accepted <- err
 	}()
 	select {
@@ -247,6 +257,35 @@ func (m *Machine) broken(err error) error {
 	return m.fail
 }
 
+// Monitor has QEMU carry out a command as at its prompt.
+func (m *Machine) Monitor(command string) error {
+	if err := m.monitor.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		return err
+	}
+	if _, err := m.monitor.Write([]byte(command + "\n")); err != nil {
+		return err
+	}
+	// The prompt follows; there is one before the first command as well.
+	var said []byte
+	for buf := make([]byte, 4096); !bytes.Contains(said, []byte(command)) || !bytes.HasSuffix(said, []byte("(qemu) ")); {
+		n, err := m.monitor.Read(buf)
+		if err != nil {
+			return fmt.Errorf("qtest: %s: %w", command, err)
+		}
+		said = append(said, buf[:n]...)
+	}
+	if bytes.Contains(said, []byte("Error")) {
+		return fmt.Errorf("qtest: %s: %s", command, said)
+	}
+	return nil
+}
+
+// Cable pulls the cable of a Pair, or plugs it in again.
+func (m *Machine) Cable(in bool) error {
+	state := map[bool]string{true: "on", false: "off"}[in]
+	return errors.Join(m.Monitor("set_link net0 "+state), m.Monitor("set_link net1 "+state))
+}
+
 // Alive reports whether QEMU still answers.
 func (m *Machine) Alive() bool {
 	m.io.Lock()
@@ -257,8 +296,10 @@ func (m *Machine) Alive() bool {
 // Close ends QEMU. Memory that is still mapped stays readable.
 func (m *Machine) Close() error {
 	var errs []error
-	if m.conn != nil {
-		errs = append(errs, m.conn.Close())
+	for _, c := range []net.Conn{m.monitor, m.conn} {
+		if c != nil {
+			errs = append(errs, c.Close())
+		}
 	}
 	if m.cmd != nil {
 		_ = m.cmd.Process.Kill() // or it has ended
