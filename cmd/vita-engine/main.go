@@ -23,6 +23,7 @@ import (
 	"vita/drivers/e1000e"
 	"vita/drivers/igb"
 	"vita/drivers/ixgbe"
+	"vita/drivers/virtio"
 	"vita/forwarding"
 	"vita/internal/cpu"
 )
@@ -119,5 +120,6 @@ func registry(noIOMMU bool) *drivers.Registry {
 	r.Register("igb", drivers.LinkPCI, own(igb.Open), igb.Chips()...)
 	r.Register("e1000e", drivers.LinkPCI, own(e1000e.Open), e1000e.Chips()...)
 	r.Register("ixgbe", drivers.LinkPCI, own(ixgbe.Open), ixgbe.Chips()...)
+	r.Register("virtio", drivers.LinkPCI, own(virtio.Open), virtio.Chips()...)
 	return r
 }

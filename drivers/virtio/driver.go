@@ -22,8 +22,8 @@ var cards = nic.Cards[*Card]{
 	Open: openCard,
 }
 
-// Known lists the devices that the driver takes.
-func Known() string { return nic.Known(cards.Chips) }
+// Chips returns the devices that the driver knows.
+func Chips() []drivers.Chip { return cards.Chips }
 
 // Open opens a port of the device at the PCI address c.PCI.
 func Open(c drivers.Config) (drivers.Port, error) { return openPort(&cards, c) }
