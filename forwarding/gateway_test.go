@@ -52,8 +52,11 @@ func newEngine(t testing.TB, o Options) *rig {
 	r := &rig{t: t, socket: filepath.Join(t.TempDir(), "engine")}
 	reg := new(drivers.Registry)
 	reg.Register("memory", drivers.LinkIfname, memory.Open)
-	o.Socket, o.Registry = r.socket, reg
-	if testing.Verbose() {
+	o.Socket = r.socket
+	if o.Registry == nil {
+		o.Registry = reg
+	}
+	if o.Log == nil && testing.Verbose() {
 		o.Log = slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}
 	if o.Announcements == 0 {

@@ -306,7 +306,7 @@ func (e *Engine) fill(a *assignment, c *change, w *worker, index int) {
 		if h.side == 1 {
 			s = &a.public
 		}
-		s.port = h.port
+		s.port, s.resets = h.port, h.port.Info().Resets
 		if slices.Contains(c.opened, h) && (h.side == 1 || s.owner) {
 			s.announce = w.announcements
 		}

@@ -1,6 +1,7 @@
 package forwarding
 
 import (
+	"fmt"
 	"net/netip"
 	"runtime"
 	"sync/atomic"
@@ -50,6 +51,8 @@ type side struct {
 	announce   int                     // times that we still tell everybody that we are there
 	announceAt int64                   // when to
 	down       bool                    // the port had no link when it was looked after
+	fault      string                  // what the port could not do then
+	resets     int                     // times that its device had been reset
 
 	tx [txSize]pktbuf.Packet
 	n  int // frames in tx
@@ -174,6 +177,7 @@ type worker struct {
 	sources sources // of key exchange
 
 	announcements int // when a port comes up
+	report        func(error)
 
 	limits struct{ unreachable, tooBig, timeExceeded, echo, pmtu icmp.Limiter }
 
@@ -184,6 +188,7 @@ type worker struct {
 
 // start runs the worker. Its thread dies with it.
 func (w *worker) start(report func(error)) {
+	w.report = report
 	go func() {
 		runtime.LockOSThread()
 		defer close(w.done)
@@ -323,10 +328,28 @@ func (w *worker) lookAfter() {
 			s.announce = w.announcements
 		}
 		s.down = !i.LinkUp
+		if i.Fault != s.fault || i.Resets != s.resets {
+			w.reportPort(s, &i)
+		}
 		s.info.LinkUp, s.info.Backlog = bit(i.LinkUp), bit(i.Backlog)
 		atomic.StoreUint32(&s.info.RxWait, uint32(i.RxWaiting))
 		atomic.StoreUint32(&s.info.TxWait, uint32(i.TxWaiting))
 	}
+}
+
+// reportPort tells the log that a device has failed, works again, or was reset.
+// It allocates, which so rare an event may.
+func (w *worker) reportPort(s *side, i *drivers.Info) {
+	switch {
+	case i.Fault != "":
+		w.report(fmt.Errorf("%s: %s", i.Name, i.Fault))
+	case s.fault != "":
+		w.report(fmt.Errorf("%s works again", i.Name))
+	}
+	if i.Resets != s.resets {
+		w.report(fmt.Errorf("%s hung and was reset, %d times so far", i.Name, i.Resets))
+	}
+	s.fault, s.resets = i.Fault, i.Resets
 }
 
 // push queues a frame for a port.
