@@ -1,6 +1,7 @@
 package gbe_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"vita/drivers"
 	"vita/drivers/drivertest/i8257x"
 	"vita/drivers/igb"
+	"vita/drivers/internal/nic"
 	"vita/internal/pktbuf"
 )
 
@@ -317,6 +319,38 @@ func TestAddresses(t *testing.T) {
 	}
 	for _, p := range ports {
 		r.close(p)
+	}
+}
+
+// TestRSS gives a card a key and a table of our own.
+func TestRSS(t *testing.T) {
+	for i, chip := range chips {
+		t.Run(chip.name, func(t *testing.T) {
+			r := newRig(t, i)
+			rnd := rand.New(rand.NewPCG(9, uint64(i)))
+			rss := &drivers.RSS{Table: []uint8{0, 0, 1}}
+			for i := range rss.Key {
+				rss.Key[i] = byte(rnd.Uint32())
+			}
+			ports := []*part{r.port(drivers.Config{Queues: []int{0}, Every: 2, RSS: rss}), r.port(drivers.Config{Queues: []int{1}, Every: 2})}
+			came := [2]int{}
+			for range 300 {
+				f := r.frame(60)
+				copy(f[12:], []byte{8, 0, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, 50})
+				binary.LittleEndian.PutUint64(f[26:], rnd.Uint64())
+				hash, ok := nic.HashFrame(&rss.Key, f, true)
+				want := int(rss.Table[hash&127%3])
+				if !ok || !r.card.Inject(f) || r.receive(ports[want]) != 1 {
+					t.Fatalf("hash %#x: no frame by queue %d", hash, want)
+				}
+				came[want]++
+			}
+			if came[0] < 150 || came[1] < 50 { // two thirds, one third
+				t.Errorf("%v", came)
+			}
+			r.close(ports[0])
+			r.close(ports[1])
+		})
 	}
 }
 

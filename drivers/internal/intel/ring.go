@@ -129,26 +129,30 @@ func (q *RxRing) arm(i uint32, k pktbuf.Packet) {
 func (q *RxRing) Rx(b []pktbuf.Packet, s *drivers.Stats) int {
 	n, bytes := 0, uint64(0)
 	i := q.head
+	desc, slots, mask, pool := q.desc, q.slots, q.mask, q.pool
 	for n < len(b) {
-		at := i & q.mask
-		w := atomic.LoadUint64(&q.desc[2*at+1])
+		at := i & mask
+		d := desc[2*at : 2*at+2 : 2*at+2]
+		w := atomic.LoadUint64(&d[1])
 		if w&rxDone == 0 {
 			break
 		}
-		k := q.slots[at]
 		length := uint32(w>>32) & 0xffff
 		if w&(rxEnd|q.errors) != rxEnd || q.torn || length-headerLen > q.size-headerLen {
 			q.bad(w, s)
-			q.arm(at, k)
+			q.arm(at, slots[at])
 			i++
 			continue
 		}
-		fresh, ok := q.pool.Get()
+		fresh, ok := pool.Get()
 		if !ok {
 			break
 		}
-		q.slots[at] = fresh
-		q.arm(at, fresh)
+		slot := &slots[at]
+		k := *slot
+		*slot = fresh
+		d[0] = q.base + pool.Offset(fresh)
+		d[1] = 0
 		k.Len = uint16(length)
 		b[n] = k
 		bytes += uint64(length)
@@ -260,23 +264,24 @@ func (q *TxRing) Tx(b []pktbuf.Packet, s *drivers.Stats) int {
 	first, tail := q.tail, q.tail
 	bytes := uint64(0)
 	n := 0
+	desc, slots, mask, pool := q.desc, q.slots, q.mask, q.pool
 	for ; n < len(b); n++ {
 		k := b[n]
 		if k.Len < minTx || int(k.Len) > q.maxFrame {
 			s.TxErrors++
-			q.pool.Put(k)
+			pool.Put(k)
 			continue
 		}
 		if room == 0 {
 			break
 		}
 		room--
-		at := tail & q.mask
-		d := q.desc[2*at : 2*at+2 : 2*at+2]
+		at := tail & mask
+		d := desc[2*at : 2*at+2 : 2*at+2]
 		length := uint64(k.Len)
-		d[0] = q.base + q.pool.Offset(k)
+		d[0] = q.base + pool.Offset(k)
 		d[1] = q.command | length | length<<46&q.payload
-		q.slots[at] = k
+		slots[at] = k
 		bytes += length
 		tail++
 	}
@@ -304,9 +309,11 @@ func (q *TxRing) Flush() {
 			return
 		}
 		q.markHead++
-		for ; q.clean != end+1; q.clean++ {
-			q.pool.Put(q.slots[q.clean&q.mask])
+		slots, mask, pool, clean := q.slots, q.mask, q.pool, q.clean
+		for ; clean != end+1; clean++ {
+			pool.Put(slots[clean&mask])
 		}
+		q.clean = clean
 	}
 }
 
