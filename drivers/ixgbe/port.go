@@ -196,9 +196,15 @@ func (p *Port) Fd() int {
 	if fd < 0 || p.halted {
 		return -1
 	}
+	k := p.card
 	p.event.Clear()
-	p.card.r.Write32(regEIMSEx+4*(p.vector/32), 1<<(p.vector%32))
-	for _, r := range p.rx { // what came before the interrupt was on
+	if p.vector < eicrVectors {
+		// What came while the interrupt was off would raise it, but has been taken.
+		k.r.Write32(regEICR, 1<<p.vector)
+	}
+	k.r.Write32(regEIMSEx+4*(p.vector/32), 1<<(p.vector%32))
+	_ = k.r.Read32(regSTATUS) // both have arrived there
+	for _, r := range p.rx {  // what came before that, or waits still
 		if r.Ready(0) {
 			p.event.Raise()
 			break

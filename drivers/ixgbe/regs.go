@@ -14,6 +14,8 @@ const (
 	regESDP         = 0x00020
 	esdpLaserOff    = 1 << 3  // SDP3: the module's transmitter is off
 	esdpLaserOut    = 1 << 11 // SDP3 is an output
+	regEICR         = 0x00800 // causes: ones that are written clear them
+	eicrVectors     = 16      // of the first vectors
 	regEIMS         = 0x00880
 	regEIMC         = 0x00888
 	regEIAC         = 0x00810 // causes that are cleared by being raised

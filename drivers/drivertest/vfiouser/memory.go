@@ -15,18 +15,29 @@ import (
 // that the client has given it. The client takes nothing back between a Begin
 // and its End.
 type Memory struct {
-	mu   sync.RWMutex
-	maps []mapping // by address, without overlaps
+	mu    sync.RWMutex
+	maps  []mapping // by address, without overlaps
+	files map[fileID]*file
 }
 
 type mapping struct {
 	addr  uint64
-	bytes []byte // of length size
-	whole []byte // as mapped here
+	bytes []byte
+	file  *file
 	write bool
 }
 
-const maxMappings = 4096
+// file is a file of which there are mappings. It is mapped here once, as behind
+// an IOMMU a mapping is a page, and there are many.
+type file struct {
+	id    fileID
+	bytes []byte
+	users int
+}
+
+type fileID struct{ device, inode, size uint64 }
+
+const maxMappings = 1 << 20
 
 var (
 	errOverlap = errors.New("overlaps a mapping")
@@ -63,19 +74,10 @@ func (m *Memory) At(addr uint64, n int, write bool) []byte {
 	return e.bytes[off : off+uint64(n) : off+uint64(n)]
 }
 
-// add maps a part of a file. It does not keep the file.
+// add maps a part of a file. It does not keep f.
 func (m *Memory) add(f *os.File, offset, addr, size uint64, write bool) error {
-	page := uint64(os.Getpagesize())
 	if size == 0 || size > 1<<46 || addr > math.MaxUint64-size || offset > math.MaxInt64-size {
 		return fmt.Errorf("%d bytes at %#x, of the file at %#x", size, addr, offset)
-	}
-	// Behind a file's end there is no memory, and a touch would end the process.
-	st, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if uint64(st.Size()) < offset+size {
-		return fmt.Errorf("a file of %d bytes, want %d at %#x", st.Size(), size, offset)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -91,17 +93,48 @@ func (m *Memory) add(f *os.File, offset, addr, size uint64, write bool) error {
 	if len(m.maps) == maxMappings {
 		return fmt.Errorf("more than %d mappings", maxMappings)
 	}
-	prot := unix.PROT_READ
-	if write {
-		prot |= unix.PROT_WRITE
-	}
-	skip := offset % page
-	b, err := unix.Mmap(int(f.Fd()), int64(offset-skip), int(size+skip), prot, unix.MAP_SHARED)
+	whole, err := m.open(f)
 	if err != nil {
-		return fmt.Errorf("map: %w", err)
+		return err
 	}
-	m.maps = slices.Insert(m.maps, at, mapping{addr: addr, bytes: b[skip:], whole: b, write: write})
+	// Behind a file's end there is no memory, and a touch would end the process.
+	if n := uint64(len(whole.bytes)); n < offset+size {
+		return errors.Join(fmt.Errorf("a file of %d bytes, want %d at %#x", n, size, offset), m.release(whole))
+	}
+	m.maps = slices.Insert(m.maps, at, mapping{addr: addr, bytes: whole.bytes[offset : offset+size], file: whole, write: write})
 	return nil
+}
+
+// open maps a file, or finds it mapped, and counts a user. The caller holds m.mu.
+func (m *Memory) open(f *os.File) (*file, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, err
+	}
+	id := fileID{st.Dev, st.Ino, uint64(st.Size)}
+	if x := m.files[id]; x != nil {
+		x.users++
+		return x, nil
+	}
+	b, err := unix.Mmap(int(f.Fd()), 0, int(st.Size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map: %w", err)
+	}
+	if m.files == nil {
+		m.files = make(map[fileID]*file)
+	}
+	x := &file{id: id, bytes: b, users: 1}
+	m.files[id] = x
+	return x, nil
+}
+
+// release takes back a use. The caller holds m.mu.
+func (m *Memory) release(x *file) error {
+	if x.users--; x.users > 0 {
+		return nil
+	}
+	delete(m.files, x.id)
+	return unix.Munmap(x.bytes)
 }
 
 // remove takes back all mappings within a range, of which there must be one.
@@ -114,7 +147,7 @@ func (m *Memory) remove(addr, size uint64) error {
 		if e.addr < addr || uint64(len(e.bytes)) > size || e.addr-addr > size-uint64(len(e.bytes)) {
 			return false
 		}
-		errs = append(errs, unix.Munmap(e.whole))
+		errs = append(errs, m.release(e.file))
 		return true
 	})
 	if len(m.maps) == n {
@@ -127,7 +160,7 @@ func (m *Memory) clear() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, e := range m.maps {
-		_ = unix.Munmap(e.whole)
+		_ = m.release(e.file)
 	}
 	m.maps = nil
 }

@@ -204,12 +204,20 @@ func TestSession(t *testing.T) {
 		t.Error("a mapping to be read can be written, or not be read")
 	}
 	s.Memory.End()
+	if n := len(s.Memory.files); n != 1 {
+		t.Errorf("the file is mapped %d times", n)
+	}
 	c.want(cmdDMAUnmap, le(24, 0, at, uint64(8192)), le(24, 0, at, uint64(8192)))
 	s.Memory.Begin()
 	if s.Memory.At(at, 1, false) != nil || s.Memory.At(at+8192, 1, false) == nil {
 		t.Error("other memory was unmapped than was said")
 	}
 	s.Memory.End()
+
+	c.want(cmdDMAUnmap, le(24, 0, uint64(0), ^uint64(0)), le(24, 0, uint64(0), ^uint64(0)))
+	if n := len(s.Memory.files); n != 0 {
+		t.Errorf("%d files are mapped still", n)
+	}
 
 	// Interrupts: two with one message, then one is taken away.
 	events := make([]*os.File, 2)
@@ -293,8 +301,8 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: % x, %v, want %v", k.name, b, err, k.want)
 		}
 	}
-	if n := len(s.Memory.maps); n != 1 {
-		t.Errorf("%d mappings, want the first", n)
+	if n, m := len(s.Memory.maps), len(s.Memory.files); n != 1 || m != 1 {
+		t.Errorf("%d mappings of %d files, want the first", n, m)
 	}
 	for i := range s.irqs {
 		if s.Interrupt(i) {
@@ -382,7 +390,7 @@ func FuzzSession(f *testing.F) {
 			}
 		}()
 		_ = s.ServeConn(there)
-		if len(s.Memory.maps) != 0 {
+		if len(s.Memory.maps)+len(s.Memory.files) != 0 {
 			t.Error("mappings are left")
 		}
 	})

@@ -4,6 +4,7 @@
 package vfio
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"vita/drivers/drivertest/i82599"
 	"vita/test/qemu"
 	"vita/test/qemu/guest"
 )
@@ -18,7 +20,7 @@ import (
 // pair is two cards of a model that are joined by a hub of QEMU's.
 type pair struct {
 	driver string // ours
-	model  string // QEMU's
+	model  string // QEMU's; "": ours of the 82599
 	slot   int    // of the first; the second is two further on
 	loose  bool   // see drivertest.Wire
 }
@@ -27,15 +29,53 @@ var pairs = []pair{
 	{"igb", "igb", 0x08, false},
 	{"e1000e", "e1000e", 0x04, true},
 	{"virtio", "virtio-net-pci-non-transitional,iommu_platform=on", 0x0c, true},
+	{"ixgbe", "", 0x14, false},
 }
 
 func (p *pair) address(i int) string { return fmt.Sprintf("0000:00:%02x.0", p.slot+2*i) }
 
-func (p *pair) args(hub int) (out []string) {
+func (p *pair) args(t *testing.T, hub int) (out []string) {
+	if p.model == "" {
+		return p.serve(t)
+	}
 	for i := range 2 {
 		out = append(out,
 			"-netdev", fmt.Sprintf("hubport,id=hub%d.%d,hubid=%d", hub, i, hub),
 			"-device", fmt.Sprintf("%s,netdev=hub%d.%d,addr=%02x.0,mac=52:54:00:00:%02x:%02x,romfile=", p.model, hub, i, p.slot+2*i, hub, 1+i))
+	}
+	return out
+}
+
+// serve has QEMU use two models of this process, and joins them.
+func (p *pair) serve(t *testing.T) (out []string) {
+	t.Helper()
+	var chips [2]*i82599.Device
+	for i := range chips {
+		socket := filepath.Join(t.TempDir(), "s")
+		d, s, err := i82599.Serve(socket, i82599.Options{MAC: [6]byte{0, 0x1b, 0x21, 0, 0, byte(1 + i)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		chips[i] = d
+		t.Cleanup(func() {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+			for _, f := range d.Faults() {
+				t.Errorf("82599 %d: %s", i, f)
+			}
+		})
+		device, err := json.Marshal(map[string]any{
+			"driver": "vfio-user-pci", "addr": fmt.Sprintf("%02x.0", p.slot+2*i),
+			"socket": map[string]string{"type": "unix", "path": socket},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, "-device", string(device))
+	}
+	for i, d := range chips {
+		d.SetSend(func(f []byte) { chips[1-i].Receive(f) })
 	}
 	return out
 }
@@ -60,11 +100,11 @@ func testProgram(t *testing.T, pkg string) string {
 
 func TestSuite(t *testing.T) {
 	o := qemu.Options{
-		Init: "vita/test/qemu/guest/init", Modules: modules, Memory: 1024, Append: "intel_iommu=on",
+		Init: "vita/test/qemu/guest/init", Modules: modules, Memory: 1024, Shared: true, Append: "intel_iommu=on",
 		Files: map[string]string{"/suite.test": testProgram(t, "vita/test/qemu/vfio/suite")}, Args: iommu,
 	}
 	for i := range pairs {
-		o.Args = append(o.Args, pairs[i].args(i)...)
+		o.Args = append(o.Args, pairs[i].args(t, i)...)
 	}
 	vm := qemu.Start(t, o)
 	for _, p := range pairs {

@@ -13,6 +13,7 @@ import (
 	"vita/drivers/drivertest"
 	"vita/drivers/e1000e"
 	"vita/drivers/igb"
+	"vita/drivers/ixgbe"
 	"vita/drivers/virtio"
 )
 
@@ -27,6 +28,7 @@ var open = map[string]drivers.Opener{
 	"igb":    igb.Open,
 	"e1000e": e1000e.Open,
 	"virtio": virtio.Open,
+	"ixgbe":  ixgbe.Open,
 }
 
 func TestMain(m *testing.M) {
