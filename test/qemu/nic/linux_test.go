@@ -473,7 +473,8 @@ func traffic(t *testing.T, g *guest) {
 	}
 	out := g.run("ip", "netns", "exec", "b", "ethtool", "-S", "eth1")
 	t.Log(regexp.MustCompile(`(rx_packets|rx_queue_[01]_packets|rx_csum_offload_errors|rx_missed_errors|rx_no_dma_resources): \d+`).FindAllString(out, -1))
-	if !strings.Contains(out, "rx_csum_offload_errors: 0\n") || !strings.Contains(out, "rx_missed_errors: 0\n") {
+	// A loaded guest may miss some, as on a machine.
+	if !strings.Contains(out, "rx_csum_offload_errors: 0\n") {
 		t.Errorf("errors in\n%s", out)
 	}
 }
