@@ -24,6 +24,7 @@ import (
 	"vita/drivers/igb"
 	"vita/drivers/ixgbe"
 	"vita/drivers/virtio"
+	"vita/drivers/vmxnet3"
 	"vita/forwarding"
 	"vita/internal/cpu"
 )
@@ -121,5 +122,6 @@ func registry(noIOMMU bool) *drivers.Registry {
 	r.Register("e1000e", drivers.LinkPCI, own(e1000e.Open), e1000e.Chips()...)
 	r.Register("ixgbe", drivers.LinkPCI, own(ixgbe.Open), ixgbe.Chips()...)
 	r.Register("virtio", drivers.LinkPCI, own(virtio.Open), virtio.Chips()...)
+	r.Register("vmxnet3", drivers.LinkPCI, own(vmxnet3.Open), vmxnet3.Chips()...)
 	return r
 }

@@ -13,6 +13,7 @@ import (
 	"vita/drivers/internal/pci"
 	"vita/drivers/internal/qtest"
 	"vita/drivers/virtio"
+	"vita/drivers/vmxnet3"
 	"vita/test/qemu"
 )
 
@@ -28,6 +29,7 @@ var models = []struct {
 	{"e1000e", e1000e.Open, 2, 0, true},
 	{"virtio-net-pci-non-transitional", virtio.Open, 0, 0, true},
 	{"virtio-net-pci,event_idx=off", virtio.Open, 0, 0, true}, // one of before 1.0 as well
+	{"vmxnet3", vmxnet3.Open, 0, 0, false},
 }
 
 func TestSuite(t *testing.T) {
