@@ -26,6 +26,8 @@ func (e *statusError) Unwrap() error { return e.err }
 
 var errUnauthorized = &rpcerr.Error{Type: "protocol", Tag: "access-denied", Message: "user name and password are needed, or are not accepted"}
 
+var errRate = &rpcerr.Error{Type: "protocol", Tag: "resource-denied", Message: "this user sends too many requests: go on in a second, or send more in one request"}
+
 func errMethod(m string) error {
 	return &rpcerr.Error{Type: "protocol", Tag: "operation-not-supported", Message: fmt.Sprintf("method %s is not allowed on this resource", m)}
 }

@@ -104,6 +104,9 @@ func (s *Server) begin(user string, end func()) func() {
 
 // expel ends the requests of users who are no more, streams above all.
 func (s *Server) expel(names []string) {
+	for _, name := range names {
+		s.rates.forget(name)
+	}
 	s.running.Range(func(k, _ any) bool {
 		if r, ok := k.(*running); ok && slices.Contains(names, r.user) {
 			time.AfterFunc(expelTime, r.end)

@@ -55,6 +55,10 @@ type Options struct {
 	Log         *slog.Logger
 	MaxBody     int64 // bytes of one request body; default 64 MiB
 	MaxRequests int   // requests at once; default 64
+
+	// MaxRate is how many requests a user may send in a second; default 1000. As
+	// many more may come at once after some rest.
+	MaxRate float64
 }
 
 // Server is a RESTCONF server. It serves until its context ends.
@@ -63,6 +67,7 @@ type Server struct {
 	slots chan struct{}
 
 	strangers *waiting.Room
+	rates     *rates
 
 	streaming chan struct{}
 	running   sync.Map // *running: requests in work
@@ -104,7 +109,10 @@ func New(o Options) *Server {
 	if o.MaxRequests == 0 {
 		o.MaxRequests = 64
 	}
-	s := &Server{o: o, slots: make(chan struct{}, o.MaxRequests+maxStreams), streaming: make(chan struct{}, maxStreams), strangers: waiting.NewRoom(maxStrangers)}
+	if o.MaxRate == 0 {
+		o.MaxRate = 1000
+	}
+	s := &Server{rates: newRates(o.MaxRate, max(1, int(o.MaxRate))), o: o, slots: make(chan struct{}, o.MaxRequests+maxStreams), streaming: make(chan struct{}, maxStreams), strangers: waiting.NewRoom(maxStrangers)}
 	s.ending, s.end = context.WithCancel(context.Background())
 	return s
 }
@@ -286,6 +294,11 @@ func (s *Server) authenticate(next http.Handler) http.Handler {
 		}
 		if c, ok := r.Context().Value(connKey{}).(*tls.Conn); ok {
 			s.strangers.Leave(c.NetConn())
+		}
+		if !local(r) && !s.rates.allow(name) {
+			w.Header().Set("Retry-After", "1")
+			writeError(w, r, http.StatusTooManyRequests, errRate)
+			return
 		}
 		select {
 		case s.slots <- struct{}{}:
