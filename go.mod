@@ -3,6 +3,7 @@ module vita
 go 1.26.8
 
 require (
+	aead.dev/minisign v0.3.0
 	github.com/Juniper/go-netconf v0.1.1
 	github.com/alecthomas/kong v1.17.0
 	github.com/beevik/ntp v1.6.0
@@ -10,12 +11,14 @@ require (
 	github.com/cilium/ebpf v0.22.0
 	github.com/coreos/go-systemd/v22 v22.7.0
 	github.com/diskfs/go-diskfs v1.9.4
+	github.com/elastic/go-seccomp-bpf v1.6.0
 	github.com/flynn/noise v1.1.0
 	github.com/gaissmai/bart v0.30.0
 	github.com/google/pprof v0.0.0-20261105003125-4bf881d7fb0b
 	github.com/gopacket/gopacket v1.7.7
 	github.com/gorilla/mux v1.8.1
 	github.com/insomniacslk/dhcp v0.0.0-20260901064844-234b97448fae
+	github.com/landlock-lsm/go-landlock v0.11.2
 	github.com/openconfig/goyang v1.6.3
 	github.com/openconfig/ygot v0.36.0
 	github.com/rogpeppe/go-internal v1.16.0
@@ -27,10 +30,11 @@ require (
 	golang.org/x/sync v0.24.0
 	golang.org/x/sys v0.49.0
 	golang.org/x/term v0.47.0
+	golang.org/x/time v0.16.0
+	kernel.org/pub/linux/libs/security/libcap/cap v1.2.78
 )
 
 require (
-	aead.dev/minisign v0.3.0 // indirect
 	github.com/anchore/go-lzo v0.1.0 // indirect
 	github.com/creack/pty v1.1.23 // indirect
 	github.com/djherbis/times v1.6.0 // indirect
@@ -58,4 +62,5 @@ require (
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20250804133106-a7a43d27e69b // indirect
 	google.golang.org/grpc v1.76.0 // indirect
 	google.golang.org/protobuf v1.36.10 // indirect
+	kernel.org/pub/linux/libs/security/libcap/psx v1.2.78 // indirect
 )

@@ -61,6 +61,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	level := fs.String("log-level", "info", "debug, info, warn or error")
 	noIOMMU := fs.Bool("no-iommu", false, "take network cards although no IOMMU keeps them from writing to any memory of the machine; needs a kernel that allows it, and huge pages")
 	list := fs.Bool("devices", false, "list this machine's network cards, with what keeps the engine from driving each, and end")
+	confinement := fs.String("confine", "on", "on or off: whether the engine keeps nothing but the capabilities, files and system calls that it needs")
 	version := fs.Bool("version", false, "print the version and end")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -82,6 +83,9 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	if *idle != "sleep" && *idle != "poll" {
 		return fmt.Errorf("--idle %q: want sleep or poll", *idle)
 	}
+	if *confinement != "on" && *confinement != "off" {
+		return fmt.Errorf("--confine %q: want on or off", *confinement)
+	}
 	cpus, err := cpu.ParseList(*cpuList)
 	if err != nil {
 		return err
@@ -97,12 +101,20 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	// a place beside them.
 	runtime.GOMAXPROCS(runtime.NumCPU() + 2)
 
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: l}))
 	e, err := forwarding.New(forwarding.Options{
 		Socket: *socket, Registry: registry(*noIOMMU), CPUs: cpus, Hugepages: *huge, BusyPoll: *idle == "poll", Release: release,
-		Log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: l})),
+		Log: log,
 	})
 	if err != nil {
 		return err
+	}
+	if *confinement == "on" {
+		if err := confined(*socket, *noIOMMU, log); err != nil {
+			return err
+		}
+	} else {
+		log.Warn("not confined: --confine off")
 	}
 	return e.Serve(ctx)
 }

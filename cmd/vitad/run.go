@@ -44,6 +44,7 @@ type runCmd struct {
 	Startup      bool   `help:"Begin with the startup configuration, which clients save by copy-config. Default: with the one that was running."`
 	KeepEngine   bool   `help:"Leave the engine forwarding when vitad ends."`
 	Engine       string `help:"The vita-engine program. Default: the one beside vitad, then the one in PATH." placeholder:"FILE"`
+	Confine      string `default:"on" enum:"on,off" help:"Whether vitad keeps nothing but the files and system calls that it needs: on or off." placeholder:"on|off"`
 	Recovery     string `help:"Unix socket at which this machine's root has RESTCONF without password and rules. Default: recovery.sock in the state directory." placeholder:"FILE"`
 	EngineSocket string `help:"Socket of the engine. Default: engine.sock in the state directory." placeholder:"FILE"`
 	Appliance    string `help:"Unix socket of the init of an appliance, which installs upgrades. Default: this is no appliance." placeholder:"FILE"`
@@ -87,6 +88,9 @@ func (c *runCmd) Run() error {
 
 	engine, err := c.attach(ctx, log)
 	if err != nil {
+		return err
+	}
+	if err := c.confine(log); err != nil { // from here on: what a stranger sends is read after it
 		return err
 	}
 	defer func() { _ = engine.Close() }() // the engine goes on or has ended; its socket goes either way
