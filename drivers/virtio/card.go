@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +34,7 @@ type Card struct {
 	mac      [6]byte
 	mtu      int
 	most     int // bytes of the largest frame, with a VLAN tag
+	rss      drivers.RSS
 	recovery nic.Recovery
 	gone     atomic.Bool
 
@@ -83,7 +85,10 @@ func (k *Card) has(features uint64) bool { return k.features&features == feature
 
 // openCard brings a device to where it has queues, and frames go to nobody.
 func openCard(d pci.Device, c *drivers.Config) (*Card, error) {
-	k := &Card{device: d}
+	k := &Card{device: d, rss: drivers.RSS{Key: nic.RSSKey}}
+	if c.RSS != nil {
+		k.rss = *c.RSS
+	}
 	if err := k.find(); err != nil {
 		return nil, err
 	}
@@ -170,7 +175,10 @@ func (k *Card) choose(mtu int) error {
 		return fmt.Errorf("the device goes round the IOMMU (no VIRTIO_F_ACCESS_PLATFORM): have the hypervisor send it through, in QEMU by iommu_platform=on: %w", drivers.ErrUnsupported)
 	}
 	if !k.has(featControl) {
-		k.features &^= featControlRx | featMultiQueue // 5.1.3.1
+		k.features &^= featControlRx | featMultiQueue | featRSS // 5.1.3.1
+	}
+	if k.config.n < cfgRSSEnd || k.has(featRSS) && (k.config.r8(cfgKeyMax) < drivers.RSSKeyLen || k.config.r16(cfgTableMax) == 0) {
+		k.features &^= featRSS
 	}
 	if k.common.n < commonResetSize {
 		k.features &^= featRingReset
@@ -179,7 +187,7 @@ func (k *Card) choose(mtu int) error {
 		k.features &^= featSpeedDuplex
 	}
 	k.every = 1
-	if k.has(featMultiQueue) {
+	if k.features&(featMultiQueue|featRSS) != 0 {
 		if k.every = int(k.config.r16(cfgMaxPairs)); k.every < 1 || k.every > 0x8000 {
 			return fmt.Errorf("the device says that it has %d pairs of queues", k.every)
 		}
@@ -238,15 +246,16 @@ func (k *Card) layOut() error {
 	var all []*queue
 	total := 0
 	add := func(index int) (*queue, error) {
-		v := &queue{index: index, events: k.has(featEventIdx)}
+		v := &queue{index: index, events: k.has(featEventIdx), packed: k.has(featPacked)}
 		k.common.w16(queueSelect, uint16(index))
-		for v.size = queueMost; v.size > int(k.common.r16(queueSize)); {
-			v.size /= 2
+		n := queueMost
+		for n > int(k.common.r16(queueSize)) {
+			n /= 2
 		}
+		v.resize(n)
 		if v.size < queueMin || index >= int(k.common.r16(numQueues)) {
 			return nil, fmt.Errorf("queue %d of the device has %d entries: want %d", index, v.size, queueMin)
 		}
-		v.mask = uint16(v.size - 1)
 		v.bell, v.reg = k.notify.w, int(k.common.r16(queueNotifyOff))*k.step
 		if v.reg%2 != 0 || v.reg > k.notify.n-2 {
 			return nil, fmt.Errorf("queue %d of the device is notified at %#x of %#x", index, v.reg, k.notify.n)
@@ -450,18 +459,48 @@ func (k *Card) direct() error {
 	if err := k.filter(); err != nil {
 		return err
 	}
-	if !k.has(featMultiQueue) {
+	var open []int
+	for _, p := range k.ports {
+		open = append(open, p.share.Queues...)
+	}
+	slices.Sort(open)
+	n := 1
+	if len(open) > 0 {
+		n = open[len(open)-1] + 1
+	}
+	switch {
+	case k.has(featRSS):
+		return k.control.do(classMQ, mqRSS, k.hashing(open, n))
+	case !k.has(featMultiQueue):
 		return nil
 	}
 	// The device uses the first queues, whoever has them: ports are opened from
 	// the first one on.
-	n := 1
-	for _, p := range k.ports {
-		for _, q := range p.share.Queues {
-			n = max(n, q+1)
-		}
-	}
 	return k.control.do(classMQ, mqPairs, binary.LittleEndian.AppendUint16(nil, uint16(n)))
+}
+
+// hashing describes by which hash, and over which queues, frames are spread
+// (5.1.6.5.7.1). What has no hash goes to the first open queue.
+func (k *Card) hashing(open []int, senders int) []byte {
+	size := 1
+	for size < 128 && 2*size <= int(k.config.r16(cfgTableMax)) {
+		size *= 2
+	}
+	table := make([]uint8, size)
+	nic.Spread(table, open, k.rss.Table)
+	le := binary.LittleEndian
+	out := le.AppendUint32(nil, hashWanted&k.config.r32(cfgHashes))
+	out = le.AppendUint16(out, uint16(size-1))
+	first := uint16(0)
+	if len(open) > 0 {
+		first = uint16(open[0])
+	}
+	out = le.AppendUint16(out, first)
+	for _, q := range table {
+		out = le.AppendUint16(out, uint16(q))
+	}
+	out = le.AppendUint16(out, uint16(senders))
+	return append(append(out, drivers.RSSKeyLen), k.rss.Key[:]...)
 }
 
 // filter has the device receive what is meant for the ports, and all groups:

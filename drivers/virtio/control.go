@@ -31,12 +31,12 @@ func (c *control) do(class, command uint8, data []byte) error {
 	c.buffer[last] = answerNever
 	c.q.postCommand(c.iova, uint32(n), c.iova+uint64(last), 1)
 	c.q.kick()
-	for end := time.Now().Add(patience); c.q.look(1) == 0; time.Sleep(50 * time.Microsecond) {
+	for end := time.Now().Add(patience); c.q.look(1) == 0 || !c.q.ready(); time.Sleep(50 * time.Microsecond) {
 		if c.q.quit || time.Now().After(end) {
 			return fmt.Errorf("the device does not answer to command %d/%d", class, command)
 		}
 	}
-	if id, _ := c.q.used(); id != 0 {
+	if c.q.usedCommand() != 0 {
 		return errors.New("the device answers to a command that was not given")
 	}
 	if got := c.buffer[last]; got != answerOK {

@@ -37,6 +37,7 @@ type chip struct {
 	working  bool     // against recursion, when peers notify each other
 
 	hangs     bool // sends nothing any more
+	stale     bool // does not move on from where it wants to be notified
 	deaf      bool // does not answer to commands
 	refuses   bool // commands
 	noOK      bool // does not accept features
@@ -50,7 +51,6 @@ type chip struct {
 	pairs     int                                           // in use
 	scratch   []byte                                        // what is read of a buffer
 	back      []buffer                                      // that are to be given back
-	spread    func(c *chip, data []byte) (ok bool)          // RSS
 }
 
 // vring is the device's side of a queue.
@@ -110,6 +110,9 @@ func newChip(t testing.TB, features uint64, pairs, size int) *chip {
 	binary.LittleEndian.PutUint16(c.config[cfgMaxPairs:], uint16(pairs))
 	binary.LittleEndian.PutUint16(c.config[cfgMTU:], 9000)
 	binary.LittleEndian.PutUint32(c.config[cfgSpeed:], 25000)
+	c.config[cfgKeyMax] = drivers.RSSKeyLen
+	binary.LittleEndian.PutUint16(c.config[cfgTableMax:], 128)
+	binary.LittleEndian.PutUint32(c.config[cfgHashes:], 0x1ff)
 	for i := range 2*pairs + 1 {
 		c.queues = append(c.queues, &vring{index: i, max: uint16(size)})
 	}
@@ -229,7 +232,7 @@ func (c *chip) Store(_, off, size int, x uint64) {
 			v.vector = noVector
 		}
 	case queueEnable:
-		v.on, v.packed = true, c.has(1<<34)
+		v.on, v.packed = true, c.has(featPacked)
 	case queueReset:
 		if !c.has(featRingReset) {
 			c.fault("queue reset that was not negotiated")
@@ -280,9 +283,10 @@ func (c *chip) put16(at uint64, x uint16) {
 
 // buffer is what the driver makes available: parts of memory.
 type buffer struct {
-	id    uint16
-	read  []byte
-	write []byte // no more than one part
+	places uint16 // in a packed ring
+	id     uint16
+	read   []byte
+	write  []byte // no more than one part
 }
 
 // next returns the next available buffer.
@@ -355,7 +359,12 @@ func (c *chip) give(v *vring, b buffer, n int) {
 // quiet says up to where the device knows: what is made available from there on
 // has to be notified.
 func (c *chip) quiet(v *vring) {
-	if v.on && !v.packed && c.has(featEventIdx) {
+	switch {
+	case !v.on || !c.has(featEventIdx) || c.stale:
+	case v.packed:
+		c.put16(v.device, v.last|uint16(flag(v.wrap))<<15)
+		c.put16(v.device+2, 2)
+	default:
 		c.put16(v.device+4+8*uint64(v.size), v.last)
 	}
 }
@@ -474,16 +483,92 @@ func (c *chip) obey(class, command byte, data []byte) bool {
 	case class == classMQ && command == mqPairs && len(data) == 2:
 		c.pairs = int(binary.LittleEndian.Uint16(data))
 		return c.has(featMultiQueue) && c.pairs >= 1 && 2*c.pairs < len(c.queues)
-	case class == classMQ && command == 1 && c.spread != nil:
-		return c.spread(c, data)
+	case class == classMQ && command == mqRSS:
+		return c.direct(data)
 	}
 	return false
 }
 
-// nextPacked and givePacked are for the other form of ring.
-func (c *chip) nextPacked(*vring) (b buffer, ok bool) { return b, false }
+// turn goes n places on in a packed ring.
+func (v *vring) turn(place *uint16, wrap *bool, n uint16) {
+	for range n {
+		if *place++; *place == v.size {
+			*place, *wrap = 0, !*wrap
+		}
+	}
+}
 
-func (c *chip) givePacked(*vring, buffer, uint32, uint32) {}
+// nextPacked and givePacked are for the packed form.
+func (c *chip) nextPacked(v *vring) (b buffer, ok bool) {
+	for {
+		d := c.mem(v.desc+16*uint64(v.last), 16)
+		flags := binary.LittleEndian.Uint16(d[14:])
+		if flags>>packedAvail&1 != uint16(flag(v.wrap)) || flags>>packedUsed&1 == uint16(flag(v.wrap)) {
+			if b.places > 0 {
+				c.fault("half a buffer in queue %d", v.index)
+			}
+			return b, false
+		}
+		c.part(&b, d, flags)
+		b.id = binary.LittleEndian.Uint16(d[12:])
+		b.places++
+		v.turn(&v.last, &v.wrap, 1)
+		if flags&descNext == 0 {
+			return b, true
+		}
+		if b.places >= v.size {
+			c.fault("a buffer of a whole ring in queue %d", v.index)
+			return b, false
+		}
+	}
+}
+
+func (c *chip) givePacked(v *vring, b buffer, id, length uint32) {
+	d := c.mem(v.desc+16*uint64(v.used), 16)
+	binary.LittleEndian.PutUint32(d[8:], length)
+	binary.LittleEndian.PutUint16(d[12:], uint16(id))
+	flags := uint16(flag(v.end)) * (1<<packedAvail | 1<<packedUsed)
+	if length > 0 {
+		flags |= descWrite
+	}
+	binary.LittleEndian.PutUint16(d[14:], flags)
+	v.turn(&v.used, &v.end, b.places)
+	if c.u16(v.driver+2)&3 == eventAll && v.vector != noVector {
+		c.m.Signal(int(v.vector))
+	}
+}
+
+// direct is the command for RSS.
+func (c *chip) direct(data []byte) bool {
+	le := binary.LittleEndian
+	if !c.has(featRSS) || len(data) < 8 {
+		return false
+	}
+	n := int(le.Uint16(data[4:])) + 1
+	if n&(n-1) != 0 || n > int(le.Uint16(c.config[cfgTableMax:])) || len(data) != 8+2*n+3+drivers.RSSKeyLen || le.Uint32(data)&^le.Uint32(c.config[cfgHashes:]) != 0 {
+		c.fault("RSS by % x", data)
+		return false
+	}
+	other := int(le.Uint16(data[6:]))
+	table := data[8 : 8+2*n]
+	rest := data[8+2*n:]
+	c.pairs = int(le.Uint16(rest))
+	key := [drivers.RSSKeyLen]byte(rest[3:])
+	for i := range n {
+		if int(le.Uint16(table[2*i:])) >= c.pairs || 2*c.pairs >= len(c.queues) || rest[2] != drivers.RSSKeyLen {
+			c.fault("RSS by % x", data)
+			return false
+		}
+	}
+	table = slices.Clone(table)
+	c.steer = func(frame []byte, _ int) int {
+		if hash, ok := nic.HashFrame(&key, frame, true); ok {
+			return int(le.Uint16(table[2*(int(hash)%n):]))
+		}
+		return other
+	}
+	return true
+}
 
 // join makes a wire between two devices.
 func join(a, b *chip) { a.peer, b.peer = b, a }

@@ -3,6 +3,7 @@ package virtio
 import (
 	"encoding/binary"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vita/drivers"
+	"vita/drivers/internal/nic"
 )
 
 // wired makes two devices that are joined.
@@ -19,6 +21,13 @@ func wired(t testing.TB, features uint64, pairs int) (a, b *chip) {
 	a, b = newChip(t, features, pairs, 64), newChip(t, features, pairs, 64)
 	join(a, b)
 	return a, b
+}
+
+// both runs a test for split and for packed rings.
+func both(t *testing.T, name string, run func(t *testing.T, form uint64)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) { run(t, 0) })
+	t.Run(name+"Packed", func(t *testing.T) { run(t, featPacked) })
 }
 
 // TestRefused has devices, and wishes, that cannot be served, and what is said
@@ -133,7 +142,7 @@ func TestLies(t *testing.T) {
 		resets int
 	}{
 		{"received with an id beyond the ring", rx, func(_ *vring, id, n uint32) (uint32, uint32) { return id + 64, n }, nil, 1, 1},
-		{"received with a huge id", rx, func(_ *vring, _, n uint32) (uint32, uint32) { return 1 << 31, n }, nil, 1, 1},
+		{"received with a huge id", rx, func(_ *vring, _, n uint32) (uint32, uint32) { return 1<<31 | 0xfff0, n }, nil, 1, 1},
 		{"received too short", rx, func(_ *vring, id, _ uint32) (uint32, uint32) { return id, headerLen + 13 }, nil, 5, 0},
 		{"received without a header", rx, func(_ *vring, id, _ uint32) (uint32, uint32) { return id, 11 }, nil, 5, 0},
 		{"received nothing", rx, func(_ *vring, id, _ uint32) (uint32, uint32) { return id, 0 }, nil, 5, 0},
@@ -146,8 +155,11 @@ func TestLies(t *testing.T) {
 		{"sent more than it can", tx, nil, func(_ *vring, i uint16) uint16 { return i + 1 }, 0, 1},
 		{"sent fewer than before", tx, nil, func(_ *vring, i uint16) uint16 { return i - 7 }, 0, 1},
 	} {
-		t.Run(k.name, func(t *testing.T) {
-			a, b := wired(t, usual, 1)
+		both(t, k.name, func(t *testing.T, form uint64) {
+			if k.jump != nil && form != 0 {
+				return // there is no index
+			}
+			a, b := wired(t, usual|form, 1)
 			from, to := must(t, a, drivers.Config{}), must(t, b, drivers.Config{})
 			liar, victim := b, to
 			if k.queue == tx {
@@ -207,17 +219,24 @@ func TestLies(t *testing.T) {
 // buffer for receiving, which it has got anew each time. It hands on that one,
 // and in the end has none that it can use.
 func TestOneIDForAll(t *testing.T) {
-	a, b := wired(t, usual, 1)
-	from, to := must(t, a, drivers.Config{}), must(t, b, drivers.Config{})
-	b.lie = func(_ *vring, _, n uint32) (uint32, uint32) { return 3, n }
-	for range 500 {
-		from.put(3, 100)
-		to.take()
-		from.Flush()
-	}
-	if s := to.stats; s.RxPackets != 1500 || s.RxErrors != 0 {
-		t.Errorf("%+v", s)
-	}
+	both(t, "", func(t *testing.T, form uint64) {
+		a, b := wired(t, usual|form, 1)
+		from, to := must(t, a, drivers.Config{}), must(t, b, drivers.Config{})
+		b.lie = func(v *vring, id, n uint32) (uint32, uint32) {
+			if v.index != 0 {
+				return id, n
+			}
+			return 3, n
+		}
+		for range 500 {
+			from.put(3, 100)
+			to.take()
+			from.Flush()
+		}
+		if s := to.stats; s.RxPackets != 1500 || s.RxErrors != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
 }
 
 // TestGone takes devices away, with frames on their way.
@@ -255,8 +274,8 @@ func TestRecovery(t *testing.T) {
 		{"needs a reset", func(c *chip) { c.hangs = true; c.status |= statusNeedsReset }, 20},
 		{"was reset", func(c *chip) { c.reset() }, 20},
 	} {
-		t.Run(k.name, func(t *testing.T) {
-			a, b := wired(t, usual|featMultiQueue, 2)
+		both(t, k.name, func(t *testing.T, form uint64) {
+			a, b := wired(t, usual|featMultiQueue|form, 2)
 			a.steer = func(f []byte, pairs int) int { return int(f[15]) % pairs }
 			ports := []*station{must(t, a, drivers.Config{Queues: []int{0}}), must(t, a, drivers.Config{Queues: []int{1}})}
 			far := must(t, b, drivers.Config{})
@@ -342,8 +361,8 @@ func TestFailedRecovery(t *testing.T) {
 // stop one queue by itself and on those that do not.
 func TestPartners(t *testing.T) {
 	for _, alone := range []bool{true, false} {
-		t.Run(map[bool]string{true: "QueueReset", false: "DeviceReset"}[alone], func(t *testing.T) {
-			features := usual | featMultiQueue
+		both(t, map[bool]string{true: "QueueReset", false: "DeviceReset"}[alone], func(t *testing.T, form uint64) {
+			features := usual | featMultiQueue | form
 			if !alone {
 				features &^= featRingReset
 			}
@@ -413,6 +432,55 @@ func TestSeveralQueues(t *testing.T) {
 	}
 }
 
+// TestRSS compares which queue a frame comes by with what the hash says, by a
+// key and a table of somebody's own.
+func TestRSS(t *testing.T) {
+	rss := &drivers.RSS{Table: []uint8{2, 0, 1, 1}}
+	r := rand.New(rand.NewPCG(3, 4))
+	for i := range rss.Key {
+		rss.Key[i] = byte(r.Uint32())
+	}
+	a := newChip(t, usual|featMultiQueue|featRSS, 6, 64)
+	a.set(cfgTableMax, 100) // no power of two
+	var ports []*station
+	for i := range 3 {
+		ports = append(ports, must(t, a, drivers.Config{Queues: []int{1 + 2*i}, RSS: rss}))
+	}
+	f := append([]byte{2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 60, 0, 0, 0, 0, 64, 6, 0, 0}, make([]byte, 48)...)
+	at := func(want int) {
+		t.Helper()
+		if !a.receive(f) {
+			t.Fatal("no buffer")
+		}
+		for i, p := range ports {
+			if n := len(p.take()); n != 0 != (i == want) {
+				t.Fatalf("%d frames at port %d, want one at %d", n, i, want)
+			}
+		}
+	}
+	for range 2000 {
+		binary.BigEndian.PutUint64(f[26:], r.Uint64())
+		binary.BigEndian.PutUint32(f[34:], r.Uint32())
+		hash, _ := nic.HashFrame(&rss.Key, f, true)
+		at(int(rss.Table[hash&3]))
+	}
+	f[13] = 6 // ARP
+	at(0)
+	// Without what it needs, a device that offers it is used all the same.
+	for _, c := range []struct {
+		off  int
+		b    []byte
+		said string
+	}{{cfgKeyMax, []byte{39}, "key"}, {cfgTableMax, []byte{0, 0}, "table"}} {
+		d := newChip(t, usual|featMultiQueue|featRSS, 2, 64)
+		d.set(c.off, c.b...)
+		_ = must(t, d, drivers.Config{Queues: []int{1}})
+		if d.has(featRSS) || d.pairs != 2 {
+			t.Errorf("%s: features %#x, %d pairs", c.said, d.chosen, d.pairs)
+		}
+	}
+}
+
 func TestLink(t *testing.T) {
 	a, _ := wired(t, usual, 1)
 	p := must(t, a, drivers.Config{})
@@ -474,7 +542,7 @@ func TestAddresses(t *testing.T) {
 
 // TestInterrupts counts them: none but after Fd, and then one.
 func TestInterrupts(t *testing.T) {
-	for _, features := range []uint64{usual, usual &^ featEventIdx} {
+	for _, features := range []uint64{usual, usual &^ featEventIdx, usual | featPacked} {
 		a, b := wired(t, features, 1)
 		far, p := must(t, a, drivers.Config{}), must(t, b, drivers.Config{})
 		raised := func(fd int) int {
@@ -502,6 +570,22 @@ func TestInterrupts(t *testing.T) {
 		far.put(1, 100)
 		if fd = p.Fd(); raised(fd) == 0 {
 			t.Error("no interrupt for what waits")
+		}
+	}
+}
+
+// TestStaleEvent: a device that has gone on, and not said from where on it is to
+// be notified now, is notified all the same.
+func TestStaleEvent(t *testing.T) {
+	a, b := wired(t, usual|featPacked, 1)
+	from, to := must(t, a, drivers.Config{}), must(t, b, drivers.Config{})
+	from.put(30, 100)
+	from.Flush()
+	a.stale = true
+	for i := range 12 { // later on, what it says is of a lap to come
+		from.put(7, 100)
+		if n := len(to.take()); i > 0 && n != 7 {
+			t.Fatalf("round %d: %d frames arrive", i, n)
 		}
 	}
 }

@@ -13,14 +13,18 @@ import (
 // driver, while two ports work. Nothing may fail, hang, or lose a buffer, and no
 // frame may be longer than its buffer.
 func FuzzRings(f *testing.F) {
-	f.Add([]byte{}, false)
-	f.Add([]byte{0x10, 0, 2, 0x20, 0, 0x30, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x40, 0x50}, false)
-	f.Add([]byte{0x12, 0xff, 0xff, 0x20, 0x40, 0x50, 0x21, 0x40, 0x60, 0x70}, true)
-	f.Add([]byte{0x31, 1, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0x11, 1, 0, 0x20, 0x21, 0x40, 0x60, 0x40, 0x40, 0x50}, true)
-	f.Fuzz(func(t *testing.T, data []byte, events bool) {
+	f.Add([]byte{}, uint8(0))
+	f.Add([]byte{0x10, 0, 2, 0x20, 0, 0x30, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x40, 0x50}, uint8(0))
+	f.Add([]byte{0x12, 0xff, 0xff, 0x20, 0x40, 0x50, 0x21, 0x40, 0x60, 0x70}, uint8(1))
+	f.Add([]byte{0x31, 1, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0x11, 1, 0, 0x20, 0x21, 0x40, 0x60, 0x40, 0x40, 0x50}, uint8(1))
+	f.Add([]byte{0x20, 9, 0x61, 3, 1, 0, 0, 0, 2, 0, 0x80, 0x80, 0x40, 0x50, 0x68, 1, 1, 0, 0, 0, 2, 0, 0, 0, 0x40, 0x50}, uint8(3))
+	f.Fuzz(func(t *testing.T, data []byte, form uint8) {
 		features := usual | featMultiQueue
-		if !events {
+		if form&1 == 0 {
 			features &^= featEventIdx
+		}
+		if form&2 != 0 {
+			features |= featPacked
 		}
 		fuzzRings(t, features, data)
 	})

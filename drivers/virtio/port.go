@@ -156,7 +156,7 @@ func (p *Port) Fd() int {
 	}
 	p.event.Clear()
 	p.rx[0].q.arm()
-	if p.rx[0].q.waits() { // came before the interrupt was on
+	if p.rx[0].waiting() > 0 { // came before the interrupt was on
 		p.event.Raise()
 	}
 	return p.event.Fd()

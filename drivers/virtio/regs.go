@@ -70,12 +70,14 @@ const (
 	featEventIdx       = 1 << 29
 	featVersion1       = 1 << 32
 	featAccessPlatform = 1 << 33 // memory is reached by the IOMMU's addresses
+	featPacked         = 1 << 34
 	featOrderPlatform  = 1 << 36 // and in an order that other devices' drivers rely on as well
 	featRingReset      = 1 << 40
+	featRSS            = 1 << 60
 	featSpeedDuplex    = 1 << 63
 
 	featKnown = featMTU | featMAC | featStatus | featControl | featControlRx | featMultiQueue | featEventIdx |
-		featVersion1 | featAccessPlatform | featOrderPlatform | featRingReset | featSpeedDuplex
+		featVersion1 | featAccessPlatform | featPacked | featOrderPlatform | featRingReset | featRSS | featSpeedDuplex
 )
 
 // Configuration of a network device (5.1.4).
@@ -87,6 +89,10 @@ const (
 	cfgSpeed    = 0x0c
 	cfgSize     = 0x0c // as far as all devices have it
 	cfgSpeedEnd = 0x11
+	cfgKeyMax   = 0x11 // bytes of the key of RSS
+	cfgTableMax = 0x12
+	cfgHashes   = 0x14 // that it can calculate
+	cfgRSSEnd   = 0x18
 
 	linkUp = 1
 )
@@ -100,6 +106,7 @@ const (
 	macTable     = 0
 	classMQ      = 4
 	mqPairs      = 0
+	mqRSS        = 1
 	answerOK     = 0
 	answerNever  = 0xff // what the answer is before the device writes it
 	maxTableMACs = 16
@@ -110,11 +117,21 @@ const (
 // we ask for: sent it is all zero, received it says nothing.
 const headerLen = 12
 
-// Descriptors and rings (2.7.5, 2.7.6, 2.7.8).
+// Hashes (5.1.6.4.3), as bits.
+const hashWanted = 1<<0 | 1<<1 | 1<<3 | 1<<4 // IPv4, TCP over it, IPv6, TCP over it
+
+// Descriptors and rings (2.7.5, 2.7.6, 2.7.8; 2.8.1, 2.8.10), the bits of packed
+// ones by their numbers.
 const (
 	descNext  = 1
 	descWrite = 2
 
 	availNoInterrupt = 1
 	usedNoNotify     = 1
+
+	packedAvail = 7
+	packedUsed  = 15
+	eventAll    = 0
+	eventNone   = 1
+	eventWrap   = 1 << 15
 )

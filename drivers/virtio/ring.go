@@ -59,7 +59,7 @@ func (r *rxRing) arm(id uint16, k pktbuf.Packet) {
 // more.
 func (r *rxRing) Rx(b []pktbuf.Packet, s *drivers.Stats) int {
 	q, n := r.q, 0
-	for left := q.look(len(r.slots)); left > 0 && n < len(b); left-- {
+	for left := q.look(len(r.slots)); left > 0 && n < len(b) && q.ready(); left-- {
 		fresh, ok := r.pool.Get()
 		if !ok {
 			break
@@ -96,7 +96,7 @@ func (r *rxRing) Rx(b []pktbuf.Packet, s *drivers.Stats) int {
 }
 
 // waiting counts the frames that have arrived.
-func (r *rxRing) waiting() int { return r.q.look(len(r.slots)) }
+func (r *rxRing) waiting() int { return r.q.waiting(len(r.slots)) }
 
 // close gives all buffers back. The device does not use the queue any more.
 func (r *rxRing) close() {
@@ -163,7 +163,7 @@ func (r *txRing) shift(k pktbuf.Packet) pktbuf.Packet {
 func (r *txRing) Flush(s *drivers.Stats) {
 	q := r.q
 	q.kick()
-	for left := q.look(r.waiting()); left > 0; left-- {
+	for left := q.look(r.waiting()); left > 0 && q.ready(); left-- {
 		id, _ := q.used()
 		if int(id) >= len(r.slots) || r.slots[id].Off == never {
 			q.quit = true

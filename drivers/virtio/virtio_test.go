@@ -32,6 +32,12 @@ var variants = []struct {
 	{"MultiQueue", usual | featMultiQueue, 4, 256, nil},
 	{"Backwards", usual, 1, 256, func(c *chip) { c.backwards = true }},
 	{"SmallRing", usual, 1, 32, nil},
+	{"RSS", usual | featMultiQueue | featRSS, 4, 256, nil},
+	{"Packed", usual | featPacked, 1, 256, nil},
+	{"PackedNoEventIndex", usual&^featEventIdx | featPacked, 1, 256, nil},
+	{"PackedBackwards", usual | featPacked, 1, 256, func(c *chip) { c.backwards = true }},
+	{"PackedSmallRing", usual | featPacked, 1, 32, nil},
+	{"PackedRSS", usual | featMultiQueue | featRSS | featPacked, 4, 256, nil},
 }
 
 // TestSuite runs the conformance suite on devices of this process.
@@ -51,12 +57,16 @@ func TestSuite(t *testing.T) {
 						}
 					}
 					join(c[0], c[1])
+					queues := 0
+					if v.features&featRSS != 0 {
+						queues = v.pairs
+					}
 					return drivertest.Wire{
 						Open: func(side int, config drivers.Config) (drivers.Port, error) {
 							config.MTU = mtu
 							return openOn(c[side], config)
 						},
-						MTU: mtu, Lossless: true,
+						MTU: mtu, Lossless: true, Queues: queues,
 					}
 				})
 			})
