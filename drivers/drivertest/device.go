@@ -357,3 +357,36 @@ func many(t *testing.T, r *rig) {
 		t.Fatalf("%d packets counted, of %d", r.s[1].stats.RxPackets, total)
 	}
 }
+
+// Speed sends frames of 64 bytes from side 0 to side 1 for a while, as fast as
+// the receiver takes them, and returns how many a second came.
+func Speed(t *testing.T, w Wire, during time.Duration) float64 {
+	r := newRig(t, w)
+	defer r.close(t)
+	from, to := r.s[0], r.s[1]
+	sent, came := uint32(0), 0
+	began := time.Now()
+	for time.Since(began) < during {
+		for int(sent)-came < window*4 {
+			b := from.batch[:32]
+			for i := range b {
+				b[i] = from.frame(t, sent+uint32(i), 64)
+			}
+			n := from.port.Tx(b)
+			from.pool.PutBatch(b[n:])
+			from.port.Flush()
+			sent += uint32(n)
+			if n < len(b) {
+				break
+			}
+		}
+		n := to.port.Rx(to.batch)
+		to.pool.PutBatch(to.batch[:n])
+		to.port.Flush()
+		from.port.Flush()
+		came += n
+	}
+	took := time.Since(began)
+	to.collect(t, w.sequence(), 64) // what is still under way
+	return float64(came) / took.Seconds()
+}

@@ -64,7 +64,7 @@ type VM struct {
 // test fails with the end of the guest's console.
 func Start(t testing.TB, o Options) *VM {
 	t.Helper()
-	vm, err := Open(t.Context(), o)
+	vm, err := Open(context.WithoutCancel(t.Context()), o) // which ends before the cleanups, of which Close is one
 	if err != nil {
 		t.Fatal(err)
 	}

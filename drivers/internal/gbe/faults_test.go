@@ -4,7 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -242,6 +245,85 @@ func TestHang(t *testing.T) {
 				t.Errorf("%d ranges mapped, master %v, %d faults", d.Mapped(), d.Master(), d.Faults())
 			}
 		})
+	}
+}
+
+// TestWorkers has ports that are used, opened and closed at the same time, on a
+// card that hangs again and again: nobody waits for ever, and no buffer is lost.
+func TestWorkers(t *testing.T) {
+	r := newRig(t, 0)
+	const workers = 3
+	stop := make(chan struct{})
+	var done sync.WaitGroup
+	var resets atomic.Int64
+	for w := range workers {
+		pool, err := pktbuf.NewPool(pktbuf.Options{Frames: 1024})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = pool.Close() })
+		done.Go(func() {
+			batch := make([]pktbuf.Packet, 32)
+			for n := 0; ; n++ {
+				p, err := igb.Open(drivers.Config{PCI: r.name, Pool: pool, Queues: []int{w}, Every: workers})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for range 200 + 100*w {
+					for i := range batch {
+						k, ok := pool.Get()
+						if !ok {
+							batch = batch[:i]
+							break
+						}
+						k.Len = 100
+						batch[i] = k
+					}
+					taken := p.Tx(batch)
+					pool.PutBatch(batch[taken:])
+					p.Flush()
+					p.Sync()
+					m := p.Rx(batch[:cap(batch)])
+					pool.PutBatch(batch[:m])
+					batch = batch[:cap(batch)]
+					runtime.Gosched()
+				}
+				resets.Store(int64(p.Info().Resets))
+				if err := p.Close(); err != nil {
+					t.Error(err)
+				}
+				if a := pool.Available(); a != pool.Frames() {
+					t.Errorf("%d of %d buffers in the pool after Close", a, pool.Frames())
+					return
+				}
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		})
+	}
+	most := int64(0)
+	for end := time.Now().Add(500 * time.Millisecond); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		r.card.Hang()
+		r.card.Inject(r.frame(100))
+		most = max(most, resets.Load())
+	}
+	close(stop)
+	ended := make(chan struct{})
+	go func() { done.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		t.Fatal("a worker waits for ever")
+	}
+	if most == 0 {
+		t.Error("the card was never reset")
+	}
+	if d := r.card.Device; d.Mapped() != 0 || d.Faults() != 0 {
+		t.Errorf("%d ranges mapped, %d faults", d.Mapped(), d.Faults())
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -130,31 +131,34 @@ func sizeOf[T any](v T) uint32 { return uint32(unsafe.Sizeof(v)) }
 
 func ptr[T any](v *T) unsafe.Pointer { return unsafe.Pointer(v) }
 
-// ioctl asks something with a structure.
-func ioctl(f *os.File, request uint, arg unsafe.Pointer) error {
-	_, _, e := unix.Syscall(unix.SYS_IOCTL, f.Fd(), uintptr(request), uintptr(arg))
-	if e != 0 {
-		return e
+// request is the system call, with a pointer or a number; a test has a kernel of
+// its own.
+var request = func(f *os.File, number uint, arg unsafe.Pointer, v uintptr) (int, error) {
+	if arg != nil {
+		v = 0
 	}
-	return nil
-}
-
-// ioctlValue asks something with a number.
-func ioctlValue(f *os.File, request uint, v uintptr) error {
-	_, _, e := unix.Syscall(unix.SYS_IOCTL, f.Fd(), uintptr(request), v)
-	if e != 0 {
-		return e
-	}
-	return nil
-}
-
-// ioctlFd asks for something that is answered by a number.
-func ioctlFd(f *os.File, request uint, arg *byte) (int, error) {
-	r, _, e := unix.Syscall(unix.SYS_IOCTL, f.Fd(), uintptr(request), uintptr(unsafe.Pointer(arg)))
+	r, _, e := unix.Syscall(unix.SYS_IOCTL, f.Fd(), uintptr(number), uintptr(arg)|v)
 	if e != 0 {
 		return 0, e
 	}
 	return int(r), nil
+}
+
+// ioctl asks something with a structure.
+func ioctl(f *os.File, number uint, arg unsafe.Pointer) error {
+	_, err := request(f, number, arg, 0)
+	return err
+}
+
+// ioctlValue asks something with a number.
+func ioctlValue(f *os.File, number uint, v uintptr) error {
+	_, err := request(f, number, nil, v)
+	return err
+}
+
+// ioctlFd asks for something that is answered by a number.
+func ioctlFd(f *os.File, number uint, arg *byte) (int, error) {
+	return request(f, number, unsafe.Pointer(arg), 0)
 }
 
 // container is the IOMMU of a device that was opened by its group.
@@ -272,6 +276,9 @@ func (d *Device) attachCdev(o *Options, name string) error {
 
 func (s *ioas) ranges() ([]dma.Range, error) {
 	out := make([]dma.Range, maxRanges)
+	var pin runtime.Pinner // the kernel gets its address as a number
+	pin.Pin(&out[0])
+	defer pin.Unpin()
 	r := ioasRangesInfo{id: s.id, n: maxRanges, ranges: uint64(uintptr(unsafe.Pointer(&out[0])))}
 	r.size = sizeOf(r)
 	if err := ioctl(s.file, ioasRanges, ptr(&r)); err != nil {
