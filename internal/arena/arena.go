@@ -121,6 +121,28 @@ func Private(size int) ([]byte, error) {
 // Release gives memory from Private back. Nothing may refer to it any more.
 func Release(b []byte) error { return unix.Munmap(b) }
 
+// Prefer asks for memory of a NUMA node, plus one, for pages of m not yet
+// touched; 0 asks for nothing. A kernel that knows no nodes has nothing to choose
+// from.
+func Prefer(m []byte, node int) error {
+	const preferred = 1 // MPOL_PREFERRED: of others where the node has none left
+	if node <= 0 {
+		return nil
+	}
+	var mask [16]uint64
+	bit := node - 1
+	if bit >= len(mask)*64 {
+		return fmt.Errorf("NUMA node %d: want below %d", bit, len(mask)*64)
+	}
+	mask[bit/64] = 1 << (bit % 64)
+	_, _, e := unix.Syscall6(unix.SYS_MBIND, uintptr(unsafe.Pointer(unsafe.SliceData(m))), uintptr(len(m)), preferred,
+		uintptr(unsafe.Pointer(&mask)), uintptr(len(mask)*64), 0)
+	if e != 0 && e != unix.ENOSYS {
+		return fmt.Errorf("memory of NUMA node %d: %w", bit, e)
+	}
+	return nil
+}
+
 // View returns the first n values of type T in b, or nil where b is too short
 // or does not start at a multiple of T's alignment. T must hold no pointer.
 func View[T any](b []byte, n int) []T {

@@ -15,6 +15,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"vita/internal/arena"
 )
 
 // Headroom is the room, in bytes, that Get leaves before a packet's first
@@ -104,33 +106,12 @@ func (p *Pool) take(size int, o Options) error {
 			_ = unix.Madvise(m, unix.MADV_HUGEPAGE) // a kernel without them says so
 		}
 	}
-	err := prefer(p.all, o.Node)
+	err := arena.Prefer(p.all, o.Node)
 	if err == nil {
 		err = touch(p.all)
 	}
 	if err != nil {
 		return errors.Join(err, unix.Munmap(p.all))
-	}
-	return nil
-}
-
-// prefer asks for memory of a NUMA node, plus one, for pages not yet touched. A
-// kernel that knows no nodes has nothing to choose from.
-func prefer(m []byte, node int) error {
-	const preferred = 1 // MPOL_PREFERRED: of others where the node has none left
-	if node <= 0 {
-		return nil
-	}
-	var mask [16]uint64
-	bit := node - 1
-	if bit >= len(mask)*64 {
-		return fmt.Errorf("NUMA node %d: want below %d", bit, len(mask)*64)
-	}
-	mask[bit/64] = 1 << (bit % 64)
-	_, _, e := unix.Syscall6(unix.SYS_MBIND, uintptr(unsafe.Pointer(unsafe.SliceData(m))), uintptr(len(m)), preferred,
-		uintptr(unsafe.Pointer(&mask)), uintptr(len(mask)*64), 0)
-	if e != 0 && e != unix.ENOSYS {
-		return fmt.Errorf("memory of NUMA node %d: %w", bit, e)
 	}
 	return nil
 }

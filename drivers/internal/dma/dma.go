@@ -59,11 +59,19 @@ func Alloc(m Mapper, size int) (*Memory, error) {
 }
 
 func alloc(m Mapper, size, flags int) (*Memory, error) {
-	b, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE|flags)
+	b, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|flags)
 	if err != nil {
 		return nil, fmt.Errorf("memory for a device: %d bytes: %w", size, err)
 	}
-	iova, err := m.Map(b)
+	// Rings lie where the device is, as far as that is known.
+	if d, ok := m.(interface{ Node() int }); ok {
+		err = arena.Prefer(b, d.Node()+1)
+	}
+	clear(b) // has the pages there
+	var iova uint64
+	if err == nil {
+		iova, err = m.Map(b)
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("memory for a device: %w", err), unix.Munmap(b))
 	}

@@ -2,8 +2,12 @@ package dma
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"os"
+	"strings"
 	"testing"
+	"unsafe"
 )
 
 // none is a Mapper that may refuse.
@@ -46,6 +50,46 @@ func TestAlloc(t *testing.T) {
 	m.unmapErr = errors.New("busy")
 	if err := x.Free(); !errors.Is(err, m.unmapErr) {
 		t.Errorf("%v", err)
+	}
+}
+
+// at is a Mapper of a device at a NUMA node.
+type at struct {
+	none
+	node int
+}
+
+func (a *at) Node() int { return a.node }
+
+// TestNode finds the policy of a ring's memory in what the kernel says of it.
+func TestNode(t *testing.T) {
+	maps := func() string {
+		b, err := os.ReadFile("/proc/self/numa_maps")
+		if err != nil {
+			if os.Getenv("CI") != "" {
+				t.Fatal("this kernel knows no NUMA nodes: what is asked for here cannot be tested")
+			}
+			t.Skip("this kernel knows no NUMA nodes")
+		}
+		return string(b)
+	}
+	x, err := Alloc(&at{node: 0}, 64<<10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, line, _ := strings.Cut(maps(), fmt.Sprintf("\n%x", unsafe.Pointer(&x.Bytes[0])))
+	line, _, _ = strings.Cut(line, "\n")
+	if !strings.HasPrefix(line, " prefer:0 ") {
+		t.Errorf("%q", line)
+	}
+	if err := x.Free(); err != nil {
+		t.Fatal(err)
+	}
+	if x, err = Alloc(&at{node: -1}, 1); err != nil || x.Free() != nil {
+		t.Errorf("a device whose node is not known: %v", err)
+	}
+	if _, err := Alloc(&at{node: 5000}, 1); err == nil {
+		t.Error("memory of a node that cannot be")
 	}
 }
 
