@@ -149,9 +149,10 @@ func (s Sysfs) List() ([]*Function, error) {
 	return out, nil
 }
 
-// write writes a word to a file of the kernel, which must be there.
+// write writes a word to a file of the kernel, which must be there. There is
+// nothing to truncate, and who is confined by Landlock may not.
 func write(name, value string) error {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_TRUNC, 0)
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ package pcitest
 import (
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 )
 
@@ -86,5 +85,5 @@ func Content(t *testing.T, root, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return strings.TrimSpace(string(b))
+	return string(b)
 }
