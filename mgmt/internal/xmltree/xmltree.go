@@ -85,7 +85,8 @@ func Parse(document []byte, limits Limits) (*Element, error) {
 		return nil, fmt.Errorf("encoding %s is not supported: use UTF-8", charset)
 	}
 	var root, at *Element
-	var text [][]byte // of the open elements, outermost first
+	var text [][]byte // of the open elements, outermost first; those behind are kept to be used again
+	var made slab
 	depth, elements, declarations := 0, 0, 0
 	for {
 		token, err := d.Token()
@@ -103,7 +104,7 @@ func Parse(document []byte, limits Limits) (*Element, error) {
 			if elements++; elements > limits.Elements {
 				return nil, fmt.Errorf("more than %d elements", limits.Elements)
 			}
-			e := &Element{Name: token.Name, Parent: at}
+			e := made.element(token.Name, at)
 			if len(token.Attr) > limits.Attrs {
 				return nil, fmt.Errorf("line %d: <%s> has more than %d attributes", line(d), token.Name.Local, limits.Attrs)
 			}
@@ -125,10 +126,12 @@ func Parse(document []byte, limits Limits) (*Element, error) {
 				root = e
 			}
 			at = e
-			text = append(text, nil)
+			if len(text) < depth {
+				text = append(text, nil)
+			}
+			text[depth-1] = text[depth-1][:0]
 		case xml.EndElement:
-			at.Text = string(text[len(text)-1])
-			text = text[:len(text)-1]
+			at.Text = string(text[depth-1])
 			declarations -= len(at.prefixes)
 			at = at.Parent
 			depth--
@@ -139,7 +142,7 @@ func Parse(document []byte, limits Limits) (*Element, error) {
 				}
 				continue
 			}
-			text[len(text)-1] = append(text[len(text)-1], token...)
+			text[depth-1] = append(text[depth-1], token...)
 		case xml.Directive:
 			return nil, fmt.Errorf("line %d: document type declarations are not allowed", line(d))
 		}
@@ -148,6 +151,26 @@ func Parse(document []byte, limits Limits) (*Element, error) {
 		return nil, errors.New("document without an element")
 	}
 	return root, nil
+}
+
+// slab makes the elements of a document some at a time: a large one has a million,
+// of which most are like those before them.
+type slab struct{ free []Element }
+
+func (s *slab) element(name xml.Name, parent *Element) *Element {
+	if len(s.free) == 0 {
+		s.free = make([]Element, 64)
+	}
+	e := &s.free[0]
+	s.free = s.free[1:]
+	e.Name, e.Parent = name, parent
+	if parent != nil && len(parent.Children) > 0 {
+		before := parent.Children[len(parent.Children)-1]
+		if n := len(before.Children); n > 0 && before.Name == name {
+			e.Children = make([]*Element, 0, min(n, 64))
+		}
+	}
+	return e
 }
 
 func line(d *xml.Decoder) int {
