@@ -82,7 +82,7 @@ func child(dir string) error {
 	var errs []error
 	check := func(what string, err, want error) {
 		if !errors.Is(err, want) {
-			errs = append(errs, fmt.Errorf("%s: %v, want %v", what, err, want))
+			errs = append(errs, fmt.Errorf("%s: %s, want %s", what, fmt.Sprint(err), fmt.Sprint(want)))
 		}
 	}
 	read := func(name string) error {
