@@ -102,10 +102,13 @@ func openCard(d pci.Device, c *drivers.Config) (*Card, error) {
 	if k.events, err = nic.OpenEvents(d, maxPairs); err != nil {
 		return nil, err
 	}
+	if err := k.negotiate(); err != nil {
+		return nil, errors.Join(err, k.Close())
+	}
 	if err := k.layOut(); err != nil {
 		return nil, errors.Join(err, k.Close())
 	}
-	if err := k.start(); err != nil {
+	if err := k.run(); err != nil {
 		return nil, errors.Join(err, k.Close())
 	}
 	return k, nil
@@ -320,8 +323,17 @@ func (k *Card) reset() error {
 }
 
 // start has a device that was reset use its queues (3.1.1). The caller holds
-// k.mu, or nobody else has the card.
+// k.mu.
 func (k *Card) start() error {
+	if err := k.negotiate(); err != nil {
+		return err
+	}
+	return k.run()
+}
+
+// negotiate tells a device that was reset which features are used. It shows its
+// queues as they are only then.
+func (k *Card) negotiate() error {
 	k.common.w8(deviceStatus, statusAcknowledge|statusDriver)
 	k.common.w32(driverFeatureSelect, 0)
 	k.common.w32(driverFeature, uint32(k.features))
@@ -331,6 +343,11 @@ func (k *Card) start() error {
 	if k.common.r8(deviceStatus)&statusFeaturesOK == 0 {
 		return fmt.Errorf("the device refuses the features %#x, which it offers", k.features)
 	}
+	return nil
+}
+
+// run has it use the queues. The caller holds k.mu, or nobody else has the card.
+func (k *Card) run() error {
 	k.common.w16(configVector, noVector) // the link is looked at by Sync
 	for i := range k.pairs {
 		if err := k.turnOn(i); err != nil {

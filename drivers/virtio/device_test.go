@@ -178,6 +178,9 @@ func (c *chip) Load(_, off, size int) uint64 {
 	case configGeneration:
 		return uint64(c.version)
 	case queueSize:
+		if v.index > 2 && (c.status&statusFeaturesOK == 0 || c.chosen&(featMultiQueue|featRSS) == 0) {
+			return 0 // as long as the driver has not asked for them
+		}
 		return uint64(v.size)
 	case queueVector:
 		return uint64(v.vector)
