@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"vita/appliance-image/internal/fat"
 	"vita/appliance-image/internal/gpt"
 	"vita/appliance-image/internal/verity"
 	"vita/internal/cpio"
@@ -287,7 +288,7 @@ func (b *build) makeDisk(r *root, uki []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	esp, err := makeFAT(espSize, map[string][]byte{
+	esp, err := fat.Make(espSize, map[string][]byte{
 		"/EFI/BOOT/BOOTX64.EFI":        loader,
 		"/EFI/Linux/vita-000001-a.efi": uki,
 		"/loader/loader.conf":          []byte(loaderConf),

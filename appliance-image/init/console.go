@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -46,7 +47,10 @@ func (a *appliance) menu(tty io.ReadWriter) {
 	c := &console{out: tty, in: bufio.NewReaderSize(tty, maxAnswer)}
 	for {
 		line, err := c.ask("")
-		if err != nil {
+		if errors.Is(err, errTooLong) {
+			c.printf("%v\n", err)
+			continue
+		} else if err != nil {
 			return
 		}
 		word, _, _ := strings.Cut(line, " ")
@@ -74,6 +78,8 @@ func (c *console) printf(format string, args ...any) {
 	_, _ = fmt.Fprintf(c.out, format, args...)
 }
 
+var errTooLong = errors.New("the line is too long")
+
 func (c *console) ask(question string) (string, error) {
 	c.printf("%s", question)
 	line, err := c.in.ReadSlice('\n')
@@ -81,7 +87,10 @@ func (c *console) ask(question string) (string, error) {
 		for errors.Is(err, bufio.ErrBufferFull) {
 			_, err = c.in.ReadSlice('\n')
 		}
-		return "", errors.Join(err, errors.New("the line is too long"))
+		if err == nil {
+			err = errTooLong
+		}
+		return "", err
 	}
 	return strings.TrimSpace(string(line)), err
 }
@@ -116,6 +125,10 @@ func init() { // commands print commands
 
 func (a *appliance) showStatus(c *console) error {
 	c.printf("version %s, slot %s of %s, up %.0f s, %s\n", release, a.slot, a.disk, uptime(), time.Now().UTC().Format(time.RFC3339))
+	if b, err := os.ReadFile("/proc/meminfo"); err == nil {
+		total, available := memory(string(b))
+		c.printf("memory: %d MiB in use of %d\n", (total-available)/1024, total/1024)
+	}
 	if a.trial.Load() {
 		c.printf("this image is on trial\n")
 	}
@@ -132,6 +145,28 @@ func (a *appliance) showStatus(c *console) error {
 		c.printf("%s %s since %s, %d starts %s\n", a.names[i], how, st.Since.UTC().Format(time.RFC3339), st.Starts, st.Last)
 	}
 	return nil
+}
+
+// memory reads /proc/meminfo: what there is, and what programs could still have,
+// in KiB.
+func memory(text string) (total, available uint64) {
+	for line := range strings.Lines(text) {
+		w := strings.Fields(line)
+		if len(w) < 2 {
+			continue
+		}
+		n, err := strconv.ParseUint(w[1], 10, 48)
+		if err != nil {
+			continue
+		}
+		switch w[0] {
+		case "MemTotal:":
+			total = n
+		case "MemAvailable:":
+			available = n
+		}
+	}
+	return total, min(available, total)
 }
 
 // fingerprint is a certificate's, as openssl prints it.

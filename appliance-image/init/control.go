@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -50,7 +51,9 @@ const requestTime = 10 * time.Second
 // answer serves one connection.
 func (a *appliance) answer(ctx context.Context, c *net.UnixConn) {
 	defer func() { _ = c.Close() }()
+	_ = c.SetReadDeadline(time.Now().Add(requestTime)) // it fails where reading will
 	q, err := readRequest(c)
+	_ = c.SetReadDeadline(time.Time{})
 	if err != nil {
 		reply(c, ctl.Answer{Error: err.Error()})
 		return
@@ -69,13 +72,10 @@ func (a *appliance) answer(ctx context.Context, c *net.UnixConn) {
 }
 
 // readRequest reads a line byte by byte: what follows is for somebody else.
-func readRequest(c *net.UnixConn) (q ctl.Request, err error) {
-	if err := c.SetReadDeadline(time.Now().Add(requestTime)); err != nil {
-		return q, err
-	}
+func readRequest(r io.Reader) (q ctl.Request, err error) {
 	var line []byte
 	for b := make([]byte, 1); ; {
-		if _, err := c.Read(b); err != nil {
+		if _, err := io.ReadFull(r, b); err != nil {
 			return q, err
 		}
 		if b[0] == '\n' {
@@ -88,7 +88,7 @@ func readRequest(c *net.UnixConn) (q ctl.Request, err error) {
 	if err := json.Unmarshal(line, &q); err != nil {
 		return q, fmt.Errorf("the request: %w", err)
 	}
-	return q, c.SetReadDeadline(time.Time{})
+	return q, nil
 }
 
 func reply(c *net.UnixConn, an ctl.Answer) {

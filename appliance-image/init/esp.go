@@ -18,8 +18,6 @@ import (
 
 const (
 	espDir      = "/esp"
-	rollbackDir = stateDir + "/rollback" // the state as it was before a trial
-	failedDir   = stateDir + "/failed"   // the state of a trial that failed
 	upgradeFile = stateDir + "/upgrade.json"
 )
 
@@ -114,8 +112,8 @@ func (a *appliance) lookAtTrial() error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		a.say(logring.Warning, "%s: %v", upgradeFile, err)
 	}
-	switch {
-	case own.Trial:
+	switch judge(own, r) {
+	case onTrial:
 		a.trial.Store(true)
 		a.say(logring.Notice, "version %s is on trial for %s", release, a.trialTime())
 		time.AfterFunc(a.trialTime(), func() {
@@ -123,22 +121,49 @@ func (a *appliance) lookAtTrial() error {
 				a.finish(unix.LINUX_REBOOT_CMD_RESTART, "the new version has not proved good")
 			}
 		})
-		if err := keepState(); err != nil {
+		if err := keepState(stateDir); err != nil {
 			return fmt.Errorf("keep the state: %w", err)
 		}
 		r.Number, r.Version, r.Result = own.Number, release, "trial"
 		return r.store()
-	case r.Number == own.Number && r.Result != "confirmed" && r.Number != 0:
-		return a.settle(r) // confirmed, but the power was cut before all was said
-	case r.Number != own.Number && (r.Result == "installed" || r.Result == "trial"):
+	case proved:
+		return a.settle(r)
+	case cameBack:
 		a.say(logring.Error, "the upgrade to version %s has failed: version %s is back", r.Version, release)
-		if err := returnState(); err != nil {
+		if err := returnState(stateDir); err != nil {
 			return fmt.Errorf("return the state: %w", err)
 		}
 		r.Result = "returned"
 		return r.store()
 	}
-	return returnState() // a return that was cut short
+	if !a.enrolled() { // the record is lost, and with it how far a return had got
+		return returnState(stateDir)
+	}
+	return os.RemoveAll(filepath.Join(stateDir, rollback))
+}
+
+// verdict is what a start means for the last upgrade.
+type verdict int
+
+const (
+	settled  verdict = iota // nothing is open
+	onTrial                 // this is the new image, with a try taken
+	proved                  // it was confirmed, but the power went before that was noted
+	cameBack                // this is the old image: the new one has not proved good
+)
+
+// judge compares the image that runs with what is noted of the last upgrade.
+func judge(own slots.Image, r record) verdict {
+	open := r.Result == "installed" || r.Result == "trial"
+	switch {
+	case own.Trial:
+		return onTrial
+	case open && r.Number == own.Number:
+		return proved
+	case open:
+		return cameBack
+	}
+	return settled
 }
 
 // confirm makes the image that runs the one that is started from now on.
@@ -178,42 +203,61 @@ func (a *appliance) confirm() {
 	a.say(logring.Notice, "version %s has proved good", release)
 }
 
-// settle ends an upgrade that has gone well.
+// settle ends an upgrade that has gone well. The copy goes before that is noted:
+// the other way round a power cut would leave a copy that nobody wants.
 func (a *appliance) settle(r record) error {
+	if err := os.RemoveAll(filepath.Join(stateDir, rollback)); err != nil {
+		return err
+	}
 	r.Result = "confirmed"
-	return errors.Join(r.store(), os.RemoveAll(rollbackDir))
+	return r.store()
 }
 
+// Folders within the state.
+const (
+	current  = "vita"     // the gateway's
+	rollback = "rollback" // as it was before a trial
+	failed   = "failed"   // of a trial that failed
+)
+
 // keepState copies the gateway's state, unless that has been done.
-func keepState() error {
-	if _, err := os.Stat(rollbackDir); err == nil {
+func keepState(dir string) error {
+	kept, now := filepath.Join(dir, rollback), filepath.Join(dir, current)
+	if _, err := os.Stat(kept); err == nil {
 		return nil
 	}
-	if _, err := os.Stat(vitaDir); errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(now); errors.Is(err, os.ErrNotExist) {
 		return nil // there is nothing yet
 	}
-	fresh := rollbackDir + ".new"
+	fresh := kept + ".new"
 	if err := os.RemoveAll(fresh); err != nil {
 		return err
 	}
-	if err := copyFolder(vitaDir, fresh); err != nil {
-		return err
+	if err := copyFolder(now, fresh); err != nil {
+		return errors.Join(err, os.RemoveAll(fresh))
 	}
-	return errors.Join(os.Rename(fresh, rollbackDir), syncFolder(stateDir))
+	return errors.Join(os.Rename(fresh, kept), syncFolder(dir))
 }
 
 // returnState puts the copy back, if there is one. It can be cut short anywhere
 // and done again.
-func returnState() error {
-	if _, err := os.Stat(rollbackDir); errors.Is(err, os.ErrNotExist) {
-		return nil
+func returnState(dir string) error {
+	kept, now, old := filepath.Join(dir, rollback), filepath.Join(dir, current), filepath.Join(dir, failed)
+	if _, err := os.Stat(kept); errors.Is(err, os.ErrNotExist) {
+		return os.RemoveAll(old)
 	}
-	if _, err := os.Stat(vitaDir); err == nil {
-		if err := errors.Join(os.RemoveAll(failedDir), os.Rename(vitaDir, failedDir)); err != nil {
+	if _, err := os.Stat(now); err == nil {
+		if err := os.RemoveAll(old); err != nil {
+			return err
+		}
+		if err := os.Rename(now, old); err != nil {
 			return err
 		}
 	}
-	return errors.Join(os.Rename(rollbackDir, vitaDir), syncFolder(stateDir), os.RemoveAll(failedDir))
+	if err := os.Rename(kept, now); err != nil {
+		return err
+	}
+	return errors.Join(syncFolder(dir), os.RemoveAll(old))
 }
 
 // copyFolder copies plain files, durably.

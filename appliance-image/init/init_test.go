@@ -5,12 +5,16 @@ import (
 	"compress/gzip"
 	"encoding/binary"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"vita/appliance-image/internal/logring"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestKernelLine(t *testing.T) {
@@ -110,6 +114,61 @@ func TestCards(t *testing.T) {
 	}
 	if _, err := managed(nil, ""); err == nil {
 		t.Error("a card where there is none")
+	}
+}
+
+func TestPlausible(t *testing.T) {
+	least := time.Date(2026, 11, 26, 0, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		now  time.Time
+		want bool
+	}{{least, true}, {least.Add(-time.Second), false}, {time.Unix(0, 0), false}, {least.AddDate(19, 0, 0), true}, {least.AddDate(44, 0, 0), false}} {
+		if got := plausible(c.now, least); got != c.want {
+			t.Errorf("%s: %v", c.now, got)
+		}
+	}
+}
+
+func TestMemory(t *testing.T) {
+	if total, available := memory("MemTotal:         600000 kB\nMemFree: 1 kB\nMemAvailable:  400000 kB\nrubbish\n"); total != 600000 || available != 400000 {
+		t.Error(total, available)
+	}
+	if total, available := memory("MemAvailable: 5 kB\nMemTotal: x kB\n"); total != 0 || available != 0 {
+		t.Error(total, available)
+	}
+}
+
+// FuzzMenu: whatever is typed, the menu answers and ends with the input.
+func FuzzMenu(f *testing.F) {
+	f.Add("status\nlog\nhelp\n\n")
+	f.Add("erase\nx\nother\n" + strings.Repeat("x", maxAnswer+10))
+	f.Fuzz(func(_ *testing.T, typed string) {
+		for _, harmful := range []string{"reboot", "poweroff", "setup", "other", "erase"} { // they act on the machine
+			typed = strings.ReplaceAll(typed, harmful, "")
+		}
+		a := &appliance{log: logring.New(1<<10, time.Now)}
+		a.menu(terminal{strings.NewReader(typed), io.Discard})
+	})
+}
+
+// terminal is somebody who types.
+type terminal struct {
+	io.Reader
+	io.Writer
+}
+
+func TestMenu(t *testing.T) {
+	var out bytes.Buffer
+	a := &appliance{log: logring.New(1<<10, time.Now), end: make(chan ending, 1)}
+	a.log.Add("vitad", logring.Info, "hello")
+	a.menu(terminal{strings.NewReader("what\nlog\nstatus\n" + strings.Repeat("x", 2*maxAnswer) + "\npoweroff\n"), &out})
+	for _, want := range []string{"Commands:", "vitad: hello", "no management interface", "too long"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+	if e := <-a.end; e.how != unix.LINUX_REBOOT_CMD_POWER_OFF {
+		t.Error(e)
 	}
 }
 

@@ -131,10 +131,16 @@ func (a *appliance) sane() {
 	if s, err := os.Stat(clockFile); err == nil && s.ModTime().After(least) {
 		least = s.ModTime()
 	}
-	if now := time.Now(); now.Before(least) {
+	if now := time.Now(); !plausible(now, least) {
 		a.say(logring.Warning, "the clock says %s: set to %s", now.UTC().Format(time.DateTime), least.UTC().Format(time.DateTime))
 		a.setClock(least)
 	}
+}
+
+// plausible says whether a clock can be right. Clocks without a battery begin
+// somewhere in the past, which firmware and kernel may take for the next century.
+func plausible(now, least time.Time) bool {
+	return !now.Before(least) && now.Before(least.AddDate(20, 0, 0))
 }
 
 func (a *appliance) setClock(to time.Time) {

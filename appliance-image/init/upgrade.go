@@ -12,6 +12,7 @@ import (
 
 	"vita/appliance-image/internal/block"
 	"vita/appliance-image/internal/bundle"
+	"vita/appliance-image/internal/fat"
 	"vita/appliance-image/internal/slots"
 	ctl "vita/internal/appliance"
 
@@ -85,6 +86,9 @@ func install(args []string, in io.Reader) (version string, err error) {
 	if err != nil {
 		return "", err
 	}
+	if err := reclaim(esp.Device); err != nil {
+		fmt.Fprintln(os.Stderr, "room on the EFI system partition:", err) // there may be enough
+	}
 	if err := withESP(esp.Device, 0, func(folder string) error { return clearSlot(folder, idle) }); err != nil {
 		return "", fmt.Errorf("clear slot %s: %w", idle, err)
 	}
@@ -107,6 +111,19 @@ func install(args []string, in io.Reader) (version string, err error) {
 		return writeKernel(folder, next, kernel)
 	})
 	return m.Version, err
+}
+
+// reclaim frees what power cuts have lost of the EFI system partition.
+func reclaim(device string) error {
+	f, err := os.OpenFile(device, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	lost, err := fat.Reclaim(f)
+	if lost > 0 {
+		fmt.Fprintln(os.Stderr, lost, "clusters that no file had are free again")
+	}
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // clearSlot removes a slot's kernel images, and what is left of one that was

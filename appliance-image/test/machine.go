@@ -125,6 +125,11 @@ func open(ctx context.Context, o Options) (*Machine, error) {
 	}
 	words = append(words, "-device", "virtio-net-pci,netdev=mgmt,romfile=,mac=02:00:00:00:00:01")
 	words = append(append(words, o.NICs...), o.Args...)
+	for _, w := range words { // sockets of a machine that was killed
+		if m := localPath.FindStringSubmatch(w); m != nil {
+			_ = os.Remove(m[1])
+		}
+	}
 	if err := m.run(ctx, words, tree); err != nil {
 		return nil, err
 	}
@@ -138,6 +143,8 @@ func open(ctx context.Context, o Options) (*Machine, error) {
 	go func() { _, _ = io.Copy(m, m.tty) }() // until it ends
 	return m, nil
 }
+
+var localPath = regexp.MustCompile(`local\.path=([^,]+)`)
 
 // run starts QEMU, which ends with this process.
 func (m *Machine) run(ctx context.Context, words []string, tree qemu.Tree) error {

@@ -1,4 +1,6 @@
-package main
+// Package fat makes the EFI system partition's file system, and repairs what a
+// power cut leaves of it. Files in it are read and written by the kernel.
+package fat
 
 import (
 	"encoding/binary"
@@ -14,38 +16,38 @@ import (
 // System Specification"): clusters of one sector, two tables, every name with a
 // long one beside a short one that is made up, all times the same.
 const (
-	fatSector   = 512
-	fatReserved = 32
-	fatEntry    = 32
-	fatFirst    = 2 // number of the first cluster
-	fatEnd      = 0x0fffffff
-	fatLeast    = 65525      // clusters that make it FAT32
-	fatTime     = 0x5821     // 2024-01-01
-	fatSerial   = 0x56495441 // "VITA"
-	attrFolder  = 0x10
-	attrArchive = 0x20
-	attrLong    = 0x0f
+	sectorSize    = 512
+	reserved      = 32
+	entrySize     = 32
+	firstCluster  = 2 // number of the first cluster
+	endOfChain    = 0x0fffffff
+	leastClusters = 65525      // clusters that make it FAT32
+	stamp         = 0x5821     // 2024-01-01
+	serial        = 0x56495441 // "VITA"
+	attrFolder    = 0x10
+	attrArchive   = 0x20
+	attrLong      = 0x0f
 )
 
-type fat struct {
+type volume struct {
 	image []byte
 	table []uint32
 	data  int // offset of the first cluster
 	free  uint32
 }
 
-// makeFAT returns a file system of size bytes with files, by their paths.
-func makeFAT(size int, files map[string][]byte) ([]byte, error) {
-	sectors := size / fatSector
+// Make returns a file system of size bytes with files, by their paths.
+func Make(size int, files map[string][]byte) ([]byte, error) {
+	sectors := size / sectorSize
 	// Each cluster takes a sector and twice four bytes.
-	tableSectors := ((sectors-fatReserved)*4 + fatSector + 8 - 1) / (fatSector + 8)
-	clusters := sectors - fatReserved - 2*tableSectors
-	if size%fatSector != 0 || clusters < fatLeast {
+	tableSectors := ((sectors-reserved)*4 + sectorSize + 8 - 1) / (sectorSize + 8)
+	clusters := sectors - reserved - 2*tableSectors
+	if size%sectorSize != 0 || clusters < leastClusters {
 		return nil, fmt.Errorf("FAT32: %d bytes are too few", size)
 	}
-	f := &fat{image: make([]byte, size), table: make([]uint32, tableSectors*fatSector/4), data: (fatReserved + 2*tableSectors) * fatSector, free: fatFirst}
-	f.table[0], f.table[1] = 0x0ffffff8, fatEnd
-	limit := uint32(clusters + fatFirst)
+	f := &volume{image: make([]byte, size), table: make([]uint32, tableSectors*sectorSize/4), data: (reserved + 2*tableSectors) * sectorSize, free: firstCluster}
+	f.table[0], f.table[1] = 0x0ffffff8, endOfChain
+	limit := uint32(clusters + firstCluster)
 
 	root, err := f.folder("/", 0, true, files, limit)
 	if err != nil {
@@ -54,20 +56,20 @@ func makeFAT(size int, files map[string][]byte) ([]byte, error) {
 	f.boot(sectors, tableSectors, root, uint32(clusters))
 	for i, v := range f.table {
 		for copyOf := range 2 {
-			binary.LittleEndian.PutUint32(f.image[(fatReserved+copyOf*tableSectors)*fatSector+4*i:], v)
+			binary.LittleEndian.PutUint32(f.image[(reserved+copyOf*tableSectors)*sectorSize+4*i:], v)
 		}
 	}
 	return f.image, nil
 }
 
 // boot writes the sectors that describe the file system, and their copies.
-func (f *fat) boot(sectors, tableSectors int, root, clusters uint32) {
-	b := make([]byte, fatSector)
+func (f *volume) boot(sectors, tableSectors int, root, clusters uint32) {
+	b := make([]byte, sectorSize)
 	le := binary.LittleEndian
 	copy(b, "\xeb\x58\x90vita    ")
-	le.PutUint16(b[11:], fatSector)
+	le.PutUint16(b[11:], sectorSize)
 	b[13] = 1 // sector a cluster
-	le.PutUint16(b[14:], fatReserved)
+	le.PutUint16(b[14:], reserved)
 	b[16] = 2 // tables
 	b[21] = 0xf8
 	le.PutUint16(b[24:], 63)
@@ -79,42 +81,42 @@ func (f *fat) boot(sectors, tableSectors int, root, clusters uint32) {
 	le.PutUint16(b[50:], 6) // copies
 	b[64] = 0x80
 	b[66] = 0x29
-	le.PutUint32(b[67:], fatSerial)
+	le.PutUint32(b[67:], serial)
 	copy(b[71:], "VITA ESP   FAT32   ")
 	b[510], b[511] = 0x55, 0xaa
-	info := make([]byte, fatSector)
+	info := make([]byte, sectorSize)
 	copy(info, "RRaA")
 	copy(info[484:], "rrAa")
-	le.PutUint32(info[488:], clusters+fatFirst-f.free)
+	le.PutUint32(info[488:], clusters+firstCluster-f.free)
 	le.PutUint32(info[492:], f.free)
 	info[510], info[511] = 0x55, 0xaa
 	for _, at := range []int{0, 6} {
-		copy(f.image[at*fatSector:], b)
-		copy(f.image[(at+1)*fatSector:], info)
+		copy(f.image[at*sectorSize:], b)
+		copy(f.image[(at+1)*sectorSize:], info)
 	}
 }
 
 // put stores data in clusters of its own and returns the first.
-func (f *fat) put(data []byte, limit uint32) (uint32, error) {
+func (f *volume) put(data []byte, limit uint32) (uint32, error) {
 	if len(data) == 0 {
 		return 0, nil
 	}
-	first, n := f.free, uint32((len(data)+fatSector-1)/fatSector)
+	first, n := f.free, uint32((len(data)+sectorSize-1)/sectorSize)
 	if n > limit-first {
 		return 0, errors.New("FAT32: the files do not fit")
 	}
-	copy(f.image[f.data+int(first-fatFirst)*fatSector:], data)
+	copy(f.image[f.data+int(first-firstCluster)*sectorSize:], data)
 	for c := first; c < first+n; c++ {
 		f.table[c] = c + 1
 	}
-	f.table[first+n-1] = fatEnd
+	f.table[first+n-1] = endOfChain
 	f.free += n
 	return first, nil
 }
 
 // folder stores a folder, whose own first cluster is needed by its children: it
 // is taken before they are.
-func (f *fat) folder(dir string, parent uint32, isRoot bool, files map[string][]byte, limit uint32) (uint32, error) {
+func (f *volume) folder(dir string, parent uint32, isRoot bool, files map[string][]byte, limit uint32) (uint32, error) {
 	children := make(map[string]bool) // name: is a folder
 	for p := range files {
 		if rest, ok := strings.CutPrefix(p, strings.TrimSuffix(dir, "/")+"/"); ok {
@@ -129,7 +131,7 @@ func (f *fat) folder(dir string, parent uint32, isRoot bool, files map[string][]
 		size += 1 + (len(utf16.Encode([]rune(n)))+12)/13
 	}
 	slices.Sort(names)
-	own, err := f.put(make([]byte, size*fatEntry), limit)
+	own, err := f.put(make([]byte, size*entrySize), limit)
 	if err != nil {
 		return 0, err
 	}
@@ -166,7 +168,7 @@ func (f *fat) folder(dir string, parent uint32, isRoot bool, files map[string][]
 		b = append(b, long...)
 		b = append(b, shortEntry(short, attr, first, len(files[p]))...)
 	}
-	copy(f.image[f.data+int(own-fatFirst)*fatSector:], b)
+	copy(f.image[f.data+int(own-firstCluster)*sectorSize:], b)
 	return own, nil
 }
 
@@ -176,11 +178,11 @@ func isShort(s string, most int) bool {
 }
 
 func shortEntry(name string, attr byte, first uint32, size int) []byte {
-	e := make([]byte, fatEntry)
+	e := make([]byte, entrySize)
 	copy(e, name)
 	e[11] = attr
 	for _, at := range []int{16, 18, 24} {
-		binary.LittleEndian.PutUint16(e[at:], fatTime)
+		binary.LittleEndian.PutUint16(e[at:], stamp)
 	}
 	binary.LittleEndian.PutUint16(e[20:], uint16(first>>16))
 	binary.LittleEndian.PutUint16(e[26:], uint16(first))
@@ -199,7 +201,7 @@ func longEntries(name, short string) []byte {
 	n := (len(chars) + 12) / 13
 	var out []byte
 	for i := n - 1; i >= 0; i-- {
-		e := make([]byte, fatEntry)
+		e := make([]byte, entrySize)
 		e[0] = byte(i + 1)
 		if i == n-1 {
 			e[0] |= 0x40
