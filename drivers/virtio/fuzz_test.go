@@ -130,3 +130,55 @@ func fuzzRings(t *testing.T, features uint64, data []byte) {
 		t.Errorf("%d of %d buffers in the pool in the end", n, pool.Frames())
 	}
 }
+
+// FuzzCapabilities opens devices that say nonsense of where their structures
+// are, and of themselves.
+func FuzzCapabilities(f *testing.F) {
+	caps := newChip(f, usual|featMultiQueue|featRSS, 2, 16)
+	good := make([]byte, 0x48+24)
+	for i := range 0x48 {
+		v, err := caps.m.ReadConfig(0x90+i, 1)
+		if err != nil {
+			f.Fatal(err)
+		}
+		good[i] = byte(v)
+	}
+	copy(good[0x48:], caps.config[:])
+	f.Add(good, usual|featMultiQueue|featRSS)
+	f.Add(good[:0x30], uint64(0))
+	for _, at := range []int{1, capType, capBAR, capOffset, capOffset + 3, capLength + 3, 0x18 + capStep + 1, 0x48 + cfgMaxPairs, 0x48 + cfgTableMax} {
+		bad := append([]byte(nil), good...)
+		bad[at] ^= 0xff
+		f.Add(bad, usual|featMultiQueue|featRSS|featPacked)
+	}
+	f.Fuzz(func(t *testing.T, data []byte, features uint64) {
+		c := newChip(t, features, 2, 16)
+		c.lawless = true
+		patience = time.Millisecond
+		for i, b := range data {
+			if i < 0x48 {
+				c.put(0x90+i, 1, uint32(b))
+			} else if i < 0x48+len(c.config) {
+				c.config[i-0x48] = b
+			}
+		}
+		pool, err := pktbuf.NewPool(pktbuf.Options{Frames: 128, FrameSize: 2048})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pool.Close()
+		p, err := openOn(c, drivers.Config{Pool: pool})
+		if err == nil {
+			p.Sync()
+			p.Flush()
+			p.Fd()
+			err = p.Close()
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		if pool.Available() != pool.Frames() || c.m.Mapped() != 0 || c.m.Master() {
+			t.Errorf("%d of %d buffers in the pool, %d ranges mapped, master %v", pool.Available(), pool.Frames(), c.m.Mapped(), c.m.Master())
+		}
+	})
+}
