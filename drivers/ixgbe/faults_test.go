@@ -438,6 +438,63 @@ func TestResetFails(t *testing.T) {
 	}
 }
 
+// TestQueueDoesNotStop: a device whose queue does not stop reaches no memory from
+// then on, until its other port has had it reset.
+func TestQueueDoesNotStop(t *testing.T) {
+	stuck := false
+	chip, d, pool, p, err := openBroken(t, func(off int, v uint32) uint32 {
+		if stuck && off == rxRegs(1)+qControl {
+			return v | queueEnable
+		}
+		return v
+	}, drivers.Config{Queues: []int{0}}, 4096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := Open(drivers.Config{PCI: "model:broken", Pool: pool, Queues: []int{1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stuck = true
+	if err := second.Close(); err == nil || !strings.Contains(err.Error(), "do not stop") {
+		t.Errorf("%v", err)
+	}
+	if d.Master() {
+		t.Error("the device reaches memory still")
+	}
+	stuck = false
+	for range 3 {
+		p.Flush()
+	}
+	if i := p.Info(); !d.Master() || i.Resets != 1 || i.Fault != "" || chip.Read32(uint32(rxRegs(0)+qControl))&queueEnable == 0 {
+		t.Errorf("master %v, %+v", d.Master(), i)
+	}
+	if err := p.Close(); err != nil || pool.Available() != pool.Frames() {
+		t.Errorf("%v, %d of %d buffers", err, pool.Available(), pool.Frames())
+	}
+}
+
+// TestPassedOver: a device that leaves a descriptor out is reset.
+func TestPassedOver(t *testing.T) {
+	c := newCable(t)
+	p := must(t, drivers.Config{})
+	binary.LittleEndian.PutUint64(descriptor(t, c, 1)[8:], 1|2|100<<32) // behind the first
+	p.take()
+	p.Sync()
+	if p.Flush(); p.Info().Resets != 0 {
+		t.Error("reset at once, though the descriptor may be on its way")
+	}
+	p.Sync()
+	p.Flush()
+	p.Flush()
+	if i := p.Info(); i.Resets != 1 {
+		t.Errorf("%+v", i)
+	}
+	if !c.chip[0].Receive(plain(c.mac(0), 60)) || len(p.take()) != 1 {
+		t.Error("nothing is received after the reset")
+	}
+}
+
 // TestCountersGone: counters that read as ones, as they do when the device goes
 // while they are read, count nothing.
 func TestCountersGone(t *testing.T) {

@@ -48,15 +48,29 @@ func newCable(t testing.TB) *cable {
 	return c
 }
 
+// plug pulls the cable, or plugs it in again.
+func (c *cable) plug(in bool) {
+	for _, d := range c.chip {
+		d.SetLink(in)
+	}
+}
+
 func TestConformance(t *testing.T) {
 	for _, mtu := range []int{1500, 9000} {
 		t.Run(fmt.Sprint("mtu ", mtu), func(t *testing.T) {
 			drivertest.Run(t, func(t *testing.T) drivertest.Wire {
-				newCable(t)
-				return drivertest.Wire{MTU: mtu, Open: func(side int, c drivers.Config) (drivers.Port, error) {
-					c.PCI, c.MTU = name(side), mtu
-					return Open(c)
-				}}
+				c := newCable(t)
+				w := drivertest.Wire{
+					Open: func(side int, c drivers.Config) (drivers.Port, error) {
+						c.PCI, c.MTU = name(side), mtu
+						return Open(c)
+					},
+					MTU: mtu, Cable: c.plug, Queues: rssQueues, Pools: pools,
+				}
+				if mtu == 1500 {
+					w.Many = 1000000
+				}
+				return w
 			})
 		})
 	}

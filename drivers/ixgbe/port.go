@@ -9,6 +9,7 @@ import (
 	"vita/drivers"
 	"vita/drivers/internal/intel"
 	"vita/drivers/internal/nic"
+	"vita/drivers/internal/pci"
 	"vita/internal/pktbuf"
 )
 
@@ -34,6 +35,7 @@ type Port struct {
 	changes int
 	stuck   uint32 // what the sender had done when Sync last looked
 	waited  bool   // there was something to send then already
+	skipped bool   // a descriptor for receiving had been passed over
 }
 
 const (
@@ -147,7 +149,7 @@ func (p *Port) start() {
 	k.place(regs, at, n)
 	k.r.Write32(regs+qControl, prefetch|available<<8|queueEnable)
 	_ = k.wait(regs+qControl, queueEnable, queueEnable, 10*time.Millisecond)
-	p.rx, p.halted, p.waited = p.rings, false, false
+	p.rx, p.halted, p.waited, p.skipped = p.rings, false, false, false
 }
 
 // place tells a queue where its ring is.
@@ -248,14 +250,23 @@ func (p *Port) look() bool {
 	return true
 }
 
-// watch asks for a reset where the link is up and the device has sent nothing
-// of what waits since Sync was last called.
+// watch asks for a reset where, since Sync was last called, the device has sent
+// nothing of what waits though the link is up, or has passed over a descriptor
+// for receiving.
 func (p *Port) watch() {
 	waits, done := p.tx.Waiting() > 0, p.tx.Done()
 	if waits && p.waited && done == p.stuck && p.link {
 		p.card.recovery.Ask()
 	}
 	p.waited, p.stuck = waits, done
+	skipped := false
+	for _, r := range p.rx {
+		skipped = skipped || !r.Ready(0) && r.Ready(1)
+	}
+	if skipped && p.skipped {
+		p.card.recovery.Ask()
+	}
+	p.skipped = skipped
 }
 
 // count adds what the device as a whole has counted since it was last read.
@@ -310,7 +321,11 @@ func (p *Port) ResetCard() {
 	k := p.card
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if err := k.reset(); err != nil {
+	err := k.reset()
+	if err == nil {
+		err = pci.SetMaster(k.device, true) // which turnOff may have taken away
+	}
+	if err != nil {
 		k.gone.Store(true)
 		return
 	}
@@ -388,7 +403,15 @@ func (p *Port) turnOff() bool {
 		stopped = k.disable(rxRegs(k.hardware(q))) && stopped
 	}
 	time.Sleep(100 * time.Microsecond)
-	return stopped || len(k.ports) == 0 || !k.answers()
+	if stopped || len(k.ports) == 0 || !k.answers() {
+		return true
+	}
+	// The port's buffers go back now: until the reset the device, which may still
+	// write to them, reaches no memory at all.
+	if err := pci.SetMaster(k.device, false); err != nil {
+		k.gone.Store(true)
+	}
+	return false
 }
 
 func (k *Card) disable(regs int) bool {
