@@ -29,6 +29,8 @@ var pairs = []pair{
 	{"igb", "igb", 0x08, false},
 	{"e1000e", "e1000e", 0x04, true},
 	{"virtio", "virtio-net-pci-non-transitional,iommu_platform=on", 0x0c, true},
+	{"virtio", "virtio-net-pci-non-transitional,iommu_platform=on,packed=on", 0x1c, true},
+	{"vmxnet3", "vmxnet3", 0x10, false},
 	{"ixgbe", "", 0x14, false},
 }
 

@@ -17,6 +17,7 @@ import (
 	"vita/drivers/igb"
 	"vita/drivers/ixgbe"
 	"vita/drivers/virtio"
+	"vita/drivers/vmxnet3"
 )
 
 var (
@@ -27,11 +28,12 @@ var (
 )
 
 var open = map[string]drivers.Opener{
-	"linux":  afpacket.Open,
-	"igb":    igb.Open,
-	"e1000e": e1000e.Open,
-	"virtio": virtio.Open,
-	"ixgbe":  ixgbe.Open,
+	"linux":   afpacket.Open,
+	"igb":     igb.Open,
+	"e1000e":  e1000e.Open,
+	"virtio":  virtio.Open,
+	"vmxnet3": vmxnet3.Open,
+	"ixgbe":   ixgbe.Open,
 }
 
 func TestMain(m *testing.M) {
