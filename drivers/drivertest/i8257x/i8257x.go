@@ -10,6 +10,7 @@ package i8257x
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"sync"
 	"sync/atomic"
 
@@ -51,7 +52,8 @@ type Card struct {
 	hang   bool
 	lie    func(queue int, back *[2]uint64)
 	sent   atomic.Int64
-	dead   bool // no reset helps
+	dead   bool   // no reset helps
+	stuck  uint32 // a bit for the queue that does not stop
 }
 
 // cursor is how far the device is in a ring.
@@ -136,6 +138,14 @@ func (c *Card) Hang() {
 	c.hang = true
 }
 
+// Stick makes a receive queue of the 82576's family one that does not stop until
+// the card is reset.
+func (c *Card) Stick(queue int) {
+	c.pair.mu.Lock()
+	defer c.pair.mu.Unlock()
+	c.stuck = 1 << queue
+}
+
 // Kill makes a card one that no reset brings back.
 func (c *Card) Kill() {
 	c.pair.mu.Lock()
@@ -175,6 +185,7 @@ func (c *Card) Reset() {
 	c.regs[rRAL/4] = binary.LittleEndian.Uint32(c.mac[:])
 	c.regs[rRAL/4+1] = uint32(binary.LittleEndian.Uint16(c.mac[4:])) | 1<<31
 	c.hang = c.hang && c.dead
+	c.stuck = 0
 }
 
 // Load reads a register.
@@ -196,6 +207,8 @@ func (c *Card) Load(_, off, n int) uint64 {
 		if c.cable && c.regs[rCTRL/4]&(1<<6) != 0 {
 			v |= 1<<1 | 2<<6
 		}
+	case off == c.chip.rxBase+0x28+bits.TrailingZeros32(c.stuck)*c.chip.stride && c.stuck != 0:
+		v |= c.chip.enable
 	case off == c.chip.icr || off >= 0x4000 && off < 0x4100:
 		c.regs[off/4] = 0
 	case c.chip.ext && off >= c.chip.rxBase && off < c.chip.rxBase+16*c.chip.stride && off%c.chip.stride == 0x30:

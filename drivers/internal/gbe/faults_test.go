@@ -248,6 +248,36 @@ func TestHang(t *testing.T) {
 	}
 }
 
+// TestQueueDoesNotStop: a card whose queue does not stop reaches no memory from
+// then on, until its other port has had it reset.
+func TestQueueDoesNotStop(t *testing.T) {
+	for i, chip := range chips {
+		if chip.name == "82574" {
+			continue // its queues stop with the whole receiver
+		}
+		t.Run(chip.name, func(t *testing.T) {
+			r := newRig(t, i)
+			a, b := r.port(drivers.Config{Queues: []int{0}, Every: 2}), r.port(drivers.Config{Queues: []int{1}, Every: 2})
+			r.works(a)
+			r.card.Stick(1)
+			if err := b.Close(); err == nil || !strings.Contains(err.Error(), "do not stop") {
+				t.Errorf("%v", err)
+			}
+			if r.card.Device.Master() {
+				t.Error("the card reaches memory still")
+			}
+			for range 3 {
+				a.Flush()
+			}
+			if i := a.Info(); !r.card.Device.Master() || i.Resets != 1 || i.Fault != "" {
+				t.Errorf("master %v, %+v", r.card.Device.Master(), i)
+			}
+			r.works(a)
+			r.close(a)
+		})
+	}
+}
+
 // TestWorkers has ports that are used, opened and closed at the same time, on a
 // card that hangs again and again: nobody waits for ever, and no buffer is lost.
 func TestWorkers(t *testing.T) {

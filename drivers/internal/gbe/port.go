@@ -8,6 +8,7 @@ import (
 	"vita/drivers"
 	"vita/drivers/internal/intel"
 	"vita/drivers/internal/nic"
+	"vita/drivers/internal/pci"
 	"vita/internal/pktbuf"
 )
 
@@ -321,7 +322,11 @@ func (p *Port) ResetCard() {
 	k := p.card
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if err := k.reset(); err != nil {
+	err := k.reset()
+	if err == nil {
+		err = pci.SetMaster(k.device, true) // which turnOff may have taken away
+	}
+	if err != nil {
 		k.lost()
 		return
 	}
@@ -398,5 +403,13 @@ func (p *Port) turnOff() bool {
 	for _, q := range p.share.Queues {
 		stopped = k.F.StopRx(k, q) && stopped
 	}
-	return stopped || len(k.ports) == 0 || k.R.Read32(regSTATUS) == allOnes
+	if stopped || len(k.ports) == 0 || k.R.Read32(regSTATUS) == allOnes {
+		return true
+	}
+	// The port's buffers go back now: until the reset the device, which may still
+	// write to them, reaches no memory at all.
+	if err := pci.SetMaster(k.device, false); err != nil {
+		k.lost()
+	}
+	return false
 }
