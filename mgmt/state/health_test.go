@@ -19,8 +19,11 @@ func TestRoutesThatWereUp(t *testing.T) {
 		t.Fatalf("nothing was written: %v", err)
 	}
 	if err := SaveRoutes(file, []keeper.SA{
-		{Route: "b", Role: keeper.RoleActive}, {Route: "a", Role: keeper.RoleInbound}, {Route: "b", Role: keeper.RoleActive, Queue: 1},
-		{Route: "c", Role: keeper.RoleStatic}, {Route: "d", Role: keeper.RoleStandby},
+		{Route: "b", Role: keeper.RoleActive},
+		{Route: "a", Role: keeper.RoleInbound},
+		{Route: "b", Role: keeper.RoleActive, Queue: 1},
+		{Route: "c", Role: keeper.RoleStatic},
+		{Route: "d", Role: keeper.RoleStandby},
 	}); err != nil {
 		t.Fatal(err)
 	}
