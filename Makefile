@@ -25,7 +25,7 @@ image-pin: ## which Debian packages the image is made of, anew
 	$(GO) run ./appliance-image/build -pin
 
 image-test: setup image ## all tests of the appliance, in virtual machines
-	$(GO) test -timeout 2h -count 1 -v ./appliance-image/test
+	$(GO) test -timeout 2h -count 1 -v ./appliance-image/test -cuts 50
 
 package: ## a Debian package of the programs, into build/image
 	$(GO) run ./appliance-image/build -deb -out build/image -version $(VERSION) -epoch $(EPOCH)
