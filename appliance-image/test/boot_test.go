@@ -66,6 +66,11 @@ func TestBoot(t *testing.T) {
 	n.Configure(t, config(1, 2))
 	n.Close()
 	m.Type(t, "status")
+	used, err := strconv.Atoi(m.Expect(t, `memory: (\d+) MiB in use of \d+\s`, 10*time.Second)[1])
+	if err != nil || used > 250 {
+		t.Errorf("%d MiB of memory are in use, %v", used, err)
+	}
+	t.Logf("%d MiB of memory are in use", used)
 	m.Expect(t, `host gw1, management enp`, 10*time.Second)
 	m.Expect(t, `vita-engine runs .* 1 starts`, 10*time.Second)
 	m.Expect(t, `vitad runs .* 1 starts`, 10*time.Second)

@@ -21,6 +21,51 @@ const (
 	stateMB = 48
 )
 
+// TestNoClockNoNetwork: without a clock, without DHCP, and with a configuration
+// drive instead of firmware's strings, the gateway starts all the same.
+func TestNoClockNoNetwork(t *testing.T) {
+	admin := NewAdmin(t)
+	dir := disk(t, "raw")
+	drive(t, filepath.Join(dir, "drive.img"), "# written by hand\r\nhostname = gw1970\r\nadmin-key = "+admin.Line+"\r\n")
+	m := Start(t, Options{Dir: dir, NoNet: true, Args: []string{
+		"-rtc", "base=1970-01-01T00:10:00",
+		"-drive", "if=none,id=conf,format=raw,readonly=on,file=" + filepath.Join(dir, "drive.img"), "-device", "virtio-blk-pci,drive=conf",
+	}})
+	m.Expect(t, `the clock says \S+ \S+: set to 202\d-`, bootTime)
+	m.Expect(t, `options from the configuration drive /dev/vd`, bootTime)
+	m.Expect(t, `administrator admin`, bootTime)
+	m.Expect(t, `netconf ready: enp\S+ fe80::`, bootTime)
+	m.Expect(t, `no address by DHCP on enp`, bootTime)
+	m.Type(t, "status")
+	m.Expect(t, `host gw1970`, 10*time.Second)
+	m.Expect(t, `vitad runs`, 10*time.Second)
+
+	// A factory reset needs the host's name.
+	m.Type(t, "erase")
+	m.Expect(t, `Enter the host's name`, 10*time.Second)
+	m.Type(t, "gw")
+	m.Expect(t, `nothing is changed`, 10*time.Second)
+	m.Type(t, "erase")
+	m.Expect(t, `Enter the host's name`, 10*time.Second)
+	m.Type(t, "gw1970")
+	m.Expect(t, `first start: the state on \S+ is new`, 2*bootTime)
+	m.Expect(t, `administrator admin`, bootTime)
+}
+
+// drive makes a configuration drive as docs/operator/install.md does.
+func drive(t testing.TB, file, text string) {
+	t.Helper()
+	conf := filepath.Join(t.TempDir(), "vita.conf")
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, words := range [][]string{{"mformat", "-C", "-f", "1440", "-v", "VITA-CONF", "-i", file, "::"}, {"mcopy", "-i", file, conf, "::vita.conf"}} {
+		if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v: %s (test/setup.sh installs it)", words, err, out)
+		}
+	}
+}
+
 // TestFlippedBit: a root of which one bit is another is not run.
 func TestFlippedBit(t *testing.T) {
 	dir := disk(t, "raw")

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/pem"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,16 +23,43 @@ const (
 	badVersion  = "999.0.0"
 )
 
+// made is where the image of a higher version is, once it is built.
+var made struct {
+	sync.Once
+	dir string
+	err error
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if err := os.RemoveAll(made.dir); err != nil { // nothing, where none was built
+		fmt.Fprintln(os.Stderr, err)
+	}
+	os.Exit(code)
+}
+
 // newer builds an image of a higher version and returns what upgrades to it.
 func newer(t testing.TB) (file string) {
 	t.Helper()
-	out := t.TempDir()
+	made.Do(func() {
+		if made.dir, made.err = os.MkdirTemp("", "newer"); made.err == nil {
+			made.err = buildNewer(t, made.dir)
+		}
+	})
+	if made.err != nil {
+		t.Fatal(made.err)
+	}
+	return filepath.Join(made.dir, "vita.upgrade")
+}
+
+func buildNewer(t testing.TB, out string) error {
+	t.Helper()
 	build := exec.Command("go", "run", "./appliance-image/build", "-out", out, "-version", goodVersion, "-key", signingKeyFile(t))
 	build.Dir = "../.."
 	if text, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, text)
+		return fmt.Errorf("%w\n%s", err, text)
 	}
-	return filepath.Join(out, "vita.upgrade")
+	return nil
 }
 
 // signingKeyFile is the key that make image has used.
@@ -143,12 +172,13 @@ func (s *site) refused(t testing.TB, file, want string) {
 }
 
 // TestUpgrade: two gateways forward; one of them refuses what is damaged or old,
-// comes back by itself from an upgrade that does not start, and then takes a
-// good one and keeps it. Each time traffic flows again without anybody's help.
+// comes back by itself from an upgrade that does not start, and from one whose
+// tunnel does not come up, and then takes a good one and keeps it. Each time
+// traffic flows again without anybody's help.
 func TestUpgrade(t *testing.T) {
 	good := newer(t)
 	bad := broken(t, good)
-	both := sites(t, "virtio-net-pci")
+	both := sites(t, "virtio-net-pci", false)
 	s, a, b := both[0], both[0].host, both[1].host
 	untilFlows(t, a, b, 1<<20, time.Minute)
 
@@ -181,7 +211,18 @@ func TestUpgrade(t *testing.T) {
 		t.Errorf("after an upgrade that does not start: %s", out)
 	}
 
-	// A good one.
+	// A good one that cannot prove it: the other end of the tunnel is away.
+	both[1].Kill()
+	t.Log(strings.TrimSpace(s.must(t, "upgrade", good)))
+	s.Expect(t, `version `+goodVersion+` is on trial`, 2*bootTime)
+	s.Expect(t, `the new version has not proved good`, trial+bootTime)
+	s.Expect(t, `the upgrade to version `+goodVersion+` has failed`, 2*bootTime)
+	s.Expect(t, `netconf ready`, bootTime)
+	both[1].Machine = Start(t, both[1].options)
+	both[1].Expect(t, `netconf ready`, 2*bootTime)
+	untilFlows(t, a, b, 4<<20, time.Minute)
+
+	// And with the other end there.
 	stopped := time.Now()
 	t.Log(strings.TrimSpace(s.must(t, "upgrade", good)))
 	s.Expect(t, `version `+goodVersion+` is on trial`, 2*bootTime)
