@@ -16,19 +16,33 @@ type site struct {
 }
 
 // trial is how long an upgrade has here to prove good.
-const trial = 80 * time.Second
+const trial = 60 * time.Second
+
+// cards are the data plane's cards of a site: models of QEMU's, and how the
+// configuration of TestBoot has to name them.
+type cards struct {
+	private, public string
+	names           *strings.Replacer
+}
+
+var (
+	ofKernel = cards{"virtio-net-pci", "virtio-net-pci", strings.NewReplacer()}
+	// Cards that the engine drives past the kernel, through VFIO and the IOMMU.
+	ofEngine = cards{"igb,addr=0x5", "virtio-net-pci-non-transitional,iommu_platform=on,addr=0x6", strings.NewReplacer(
+		"<ifname>enp0s3</ifname>", "<pci>0000:00:05.0</pci>", "<ifname>enp0s4</ifname>", "<pci>0000:00:06.0</pci>")}
+)
 
 // sites makes two machines with a cable between their public cards, which boot
-// at the same time. Their cards are the kernel's, or the engine's own by VFIO.
-func sites(t testing.TB, model string, byPCI bool) (both [2]*site) {
+// at the same time.
+func sites(t testing.TB, c cards, oem ...string) (both [2]*site) {
 	t.Helper()
 	cables := t.TempDir()
 	var public [2][]string
-	public[0], public[1] = Between(cables, "public", model, [2]byte{0x13, 0x23})
+	public[0], public[1] = Between(cables, "public", c.public, [2]byte{0x13, 0x23})
 	for i := range both {
 		n := string('1' + byte(i))
 		admin := NewAdmin(t)
-		wire, private, err := Cable(cables, "private"+n, model, byte(0x12+0x10*i))
+		wire, private, err := Cable(cables, "private"+n, c.private, byte(0x12+0x10*i))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -36,18 +50,16 @@ func sites(t testing.TB, model string, byPCI bool) (both [2]*site) {
 		host := NewHost(wire, byte(i+1), "192.168."+n+".254", "192.168."+n+".1")
 		t.Cleanup(host.Close)
 		both[i] = &site{admin: admin, host: host, options: Options{
-			Dir: disk(t, "raw"), NICs: append(private, public[i]...), OEM: []string{"vita.admin-key=" + admin.Line, "vita.hostname=gw" + n, "vita.admin-password=" + password, "vita.trial-seconds=" + strconv.Itoa(int(trial.Seconds()))},
+			Dir: disk(t, "raw"), NICs: append(private, public[i]...), OEM: append([]string{
+				"vita.admin-key=" + admin.Line, "vita.hostname=gw" + n, "vita.admin-password=" + password, "vita.trial-seconds=" + strconv.Itoa(int(trial.Seconds())),
+			}, oem...),
 		}}
 		both[i].Machine = Start(t, both[i].options)
 	}
 	for i, s := range both {
 		s.Expect(t, `netconf ready`, 2*bootTime)
 		n := s.admin.Dial(t, s.SSH, bootTime)
-		c := config(i+1, 2-i)
-		if byPCI {
-			c = strings.NewReplacer("<ifname>enp0s3</ifname>", "<pci>0000:00:03.0</pci>", "<ifname>enp0s4</ifname>", "<pci>0000:00:04.0</pci>").Replace(c)
-		}
-		n.Configure(t, c)
+		n.Configure(t, c.names.Replace(config(i+1, 2-i)))
 		n.Close()
 	}
 	return both
@@ -83,10 +95,11 @@ func untilFlows(t testing.TB, from, to *Host, first uint32, patience time.Durati
 }
 
 // TestForward: two appliances whose engines drive their cards past the kernel,
-// configured from outside, carry traffic between two hosts, both ways.
+// configured from outside, carry traffic between two hosts, both ways. The
+// engines have huge pages and a processor of their own.
 func TestForward(t *testing.T) {
 	began := time.Now()
-	both := sites(t, "igb", true)
+	both := sites(t, ofEngine, "vita.hugepages=32", "vita.cpus=1")
 	a, b := both[0].host, both[1].host
 	untilFlows(t, a, b, 1<<20, time.Minute)
 	untilFlows(t, b, a, 2<<20, time.Minute)
@@ -97,5 +110,18 @@ func TestForward(t *testing.T) {
 	}
 	if got := flow(t, b, a, 1, n); got != n {
 		t.Errorf("%d of %d packets have arrived the other way", got, n)
+	}
+	devices := both[0].must(t, "devices")
+	t.Log("\n" + devices)
+	for _, s := range both {
+		state := s.must(t, "state")
+		for _, driver := range []string{"igb", "virtio"} {
+			if !strings.Contains(state, driver) {
+				t.Errorf("no card is driven by %s:\n%s", driver, state)
+			}
+		}
+		if said := s.Console(1 << 20); strings.Contains(said, "huge pages:") || strings.Contains(said, "processors 1:") {
+			t.Errorf("the options are not as they should be:\n%s", said)
+		}
 	}
 }

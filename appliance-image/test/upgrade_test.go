@@ -178,7 +178,7 @@ func (s *site) refused(t testing.TB, file, want string) {
 func TestUpgrade(t *testing.T) {
 	good := newer(t)
 	bad := broken(t, good)
-	both := sites(t, "virtio-net-pci", false)
+	both := sites(t, ofKernel)
 	s, a, b := both[0], both[0].host, both[1].host
 	untilFlows(t, a, b, 1<<20, time.Minute)
 
