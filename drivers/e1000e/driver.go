@@ -7,18 +7,20 @@ package e1000e
 
 import (
 	"vita/drivers"
-	"vita/drivers/internal/gbe"
 	"vita/drivers/internal/nic"
 	"vita/drivers/internal/pci"
 )
 
 // cards are the open devices.
-var cards = nic.Cards[*gbe.Card]{
+var cards = nic.Cards{
 	Chips: []nic.Chip{
 		{Vendor: intel, Device: 0x10d3, Name: "82574L"},
 		{Vendor: intel, Device: 0x10f6, Name: "82574LA"},
 	},
-	Open: func(d pci.Device, c *drivers.Config) (*gbe.Card, error) { return gbe.OpenCard(&family, d, c) },
+	Open: func(d pci.Device, c *drivers.Config) (nic.Card, error) {
+		k := new(card)
+		return k, k.Begin(&family, k, d, c)
+	},
 }
 
 const intel = 0x8086
@@ -27,4 +29,4 @@ const intel = 0x8086
 func Chips() []drivers.Chip { return cards.Chips }
 
 // Open opens a port of the device at the PCI address c.PCI.
-func Open(c drivers.Config) (drivers.Port, error) { return gbe.Open(&cards, c) }
+func Open(c drivers.Config) (drivers.Port, error) { return nic.Open(&cards, c) }

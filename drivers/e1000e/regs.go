@@ -2,6 +2,7 @@ package e1000e
 
 import (
 	"vita/drivers/internal/gbe"
+	"vita/drivers/internal/nic"
 	"vita/drivers/internal/pci"
 )
 
@@ -45,7 +46,7 @@ const (
 	vectors     = 2
 )
 
-// family is what the chip has to itself.
+// family is what the chip has in its own places.
 //
 // A frame for sending needs no context, so the descriptors of the legacy format
 // do, whose words have all in the places that the later formats have (7.2.5).
@@ -59,27 +60,13 @@ var family = gbe.Family{
 	RSS:       rssQueues,
 	RETAShift: 7, // 10.2.5.10
 	Vectors:   vectors,
-	Setup:     setup,
-	StartRx:   startRx,
-	StartTx: func(k *gbe.Card, q int) {
-		at := txQueue + q*stride
-		k.R.Write32(at+qControl, prefetch|available<<8|always|granularity)
-		k.R.Write32(at+qARC, k.R.Read32(at+qARC)|arcEnable)
-	},
-	StopRx: func(k *gbe.Card, q int) bool {
-		return k.Hold(regRCTL, rctlEnable, func() { rewind(k, rxQueue+q*stride) })
-	},
-	StopTx: func(k *gbe.Card, q int) bool {
-		at := txQueue + q*stride
-		k.Drain(at+qHead, at+qTail)
-		return k.Hold(regTCTL, tctlEnable, func() { rewind(k, at) })
-	},
-	Route:   route,
-	Arm:     arm,
-	Dropped: func(*gbe.Card, int) uint64 { return 0 }, // counted for the device alone
 }
 
-func setup(k *gbe.Card) {
+// card is an open device.
+type card struct{ gbe.Card }
+
+// Prepare prepares interrupts and the form of descriptors.
+func (k *card) Prepare() {
 	k.R.Write32(regRFCTL, rfctlExt)
 	k.R.Write32(regCTRLEXT, k.R.Read32(regCTRLEXT)|extEIAME|extPBA)
 	k.R.Write32(regIVAR, 0)
@@ -89,22 +76,22 @@ func setup(k *gbe.Card) {
 		k.R.Write32(regEITR+4*v, 0)
 	}
 	for q := range 2 { // a queue that no port has takes nothing
-		rewind(k, rxQueue+q*stride)
-		rewind(k, txQueue+q*stride)
+		k.rewind(k.RxRegisters(q))
+		k.rewind(k.TxRegisters(q))
 	}
 }
 
 // rewind makes a queue one without descriptors.
-func rewind(k *gbe.Card, at int) {
+func (k *card) rewind(at int) {
 	k.R.Write32(at+qLength, 0)
 	k.R.Write32(at+qHead, 0)
 	k.R.Write32(at+qTail, 0)
 }
 
-// startRx sets the size of buffers, which all queues share: the smallest that a
+// StartRx sets the size of buffers, which all queues share: the smallest that a
 // port has is right for all (10.2.5.1).
-func startRx(k *gbe.Card, q, buffer int) {
-	k.R.Write32(rxQueue+q*stride+qControl, prefetch|available<<8|granularity)
+func (k *card) StartRx(q, buffer int) {
+	k.R.Write32(k.RxRegisters(q)+qControl, prefetch|available<<8|granularity)
 	v := k.R.Read32(regRCTL)
 	if have := v >> rctlKiB & 15; have != 0 {
 		buffer = min(buffer, int(have)<<10)
@@ -112,18 +99,44 @@ func startRx(k *gbe.Card, q, buffer int) {
 	k.R.Write32(regRCTL, v&^(15<<rctlKiB)|uint32(buffer>>10)<<rctlKiB)
 }
 
-// route sends a receive queue's interrupts to a vector (7.4.2 and 10.2.4.9).
-func route(k *gbe.Card, q, vector int) {
+// StartTx turns a queue on.
+func (k *card) StartTx(q int) {
+	at := k.TxRegisters(q)
+	k.R.Write32(at+qControl, prefetch|available<<8|always|granularity)
+	k.Set(at+qARC, arcEnable)
+}
+
+// StopRx takes a queue's descriptors away.
+func (k *card) StopRx(q int) bool {
+	return k.Hold(regRCTL, rctlEnable, func() { k.rewind(k.RxRegisters(q)) })
+}
+
+// StopTx takes a queue's descriptors away when it has sent what it had.
+func (k *card) StopTx(q int) bool {
+	k.Drain(k.TxRegisters(q))
+	return k.Hold(regTCTL, tctlEnable, func() { k.rewind(k.TxRegisters(q)) })
+}
+
+// SetPools has nothing to do: there are none.
+func (k *card) SetPools(uint32) {}
+
+// Dropped is none: they are counted for the device alone.
+func (k *card) Dropped(int) uint64 { return 0 }
+
+// Route sends a receive queue's interrupts to a vector (7.4.2 and 10.2.4.9).
+func (k *card) Route(q, vector int) {
 	shift := q * ivarBits
 	v := k.R.Read32(regIVAR) &^ (15 << shift)
 	k.R.Write32(regIVAR, v|uint32(ivarValid|vector)<<shift)
 }
 
-func arm(k *gbe.Card, queues []int, _ int) {
+// Arm turns interrupts on, without those of frames that were taken since they
+// were raised.
+func (k *card) Arm(p *nic.Port) {
 	var v uint32
-	for _, q := range queues {
+	for _, q := range p.Queues {
 		v |= causeRx0 << q
 	}
-	k.R.Write32(regICR, v) // of frames that were taken since it was raised
+	k.R.Write32(regICR, v)
 	k.R.Write32(regIMS, v)
 }

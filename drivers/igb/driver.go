@@ -9,14 +9,13 @@ package igb
 
 import (
 	"vita/drivers"
-	"vita/drivers/internal/gbe"
 	"vita/drivers/internal/nic"
 	"vita/drivers/internal/pci"
 )
 
 // cards are the open devices. Chips with fibre or backplane links are not among
 // those that the driver knows: they negotiate in another way.
-var cards = nic.Cards[*gbe.Card]{
+var cards = nic.Cards{
 	Chips: []nic.Chip{
 		{Vendor: intel, Device: 0x10c9, Name: "82576"},
 		{Vendor: intel, Device: 0x10e8, Name: "82576 quad"},
@@ -28,7 +27,10 @@ var cards = nic.Cards[*gbe.Card]{
 		{Vendor: intel, Device: 0x157b, Name: "i210 without flash"},
 		{Vendor: intel, Device: 0x1539, Name: "i211"},
 	},
-	Open: func(d pci.Device, c *drivers.Config) (*gbe.Card, error) { return gbe.OpenCard(&family, d, c) },
+	Open: func(d pci.Device, c *drivers.Config) (nic.Card, error) {
+		k := new(card)
+		return k, k.Begin(&family, k, d, c)
+	},
 }
 
 const intel = 0x8086
@@ -37,4 +39,4 @@ const intel = 0x8086
 func Chips() []drivers.Chip { return cards.Chips }
 
 // Open opens a port of the device at the PCI address c.PCI.
-func Open(c drivers.Config) (drivers.Port, error) { return gbe.Open(&cards, c) }
+func Open(c drivers.Config) (drivers.Port, error) { return nic.Open(&cards, c) }

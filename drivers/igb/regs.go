@@ -2,6 +2,7 @@ package igb
 
 import (
 	"vita/drivers/internal/gbe"
+	"vita/drivers/internal/nic"
 	"vita/drivers/internal/pci"
 )
 
@@ -59,7 +60,7 @@ const (
 	mtaRegs        = 128
 )
 
-// family is what the chips have to themselves.
+// family is what the chips have in their own places.
 //
 // Descriptors are written back as they are used (WTHRESH 0): a threshold would
 // keep the last frames of a burst until a timer ends that needs interrupts. For
@@ -84,45 +85,60 @@ var family = gbe.Family{
 		}
 		return 8
 	},
-	SetPools: setPools,
-	RxQueue:  rxQueue, TxQueue: txQueue, Stride: stride,
+	RxQueue: rxQueue, TxQueue: txQueue, Stride: stride,
 	ICR: 0x1500, IMC: 0x150c,
 	RxErrors:  rxErr,
 	TxCommand: dtypData | dext, TxPayload: payloadMask, // 7.2.2.3
 	RSS:     rssQueues,
 	NoHash:  true,
 	Vectors: maxVectors,
-	Setup:   setup,
-	StartRx: func(k *gbe.Card, q, buffer int) {
-		at := rxQueue + q*stride
-		k.R.Write32(at+qSRRCTL, uint32(buffer>>10)|srrctlOne|srrctlDrop)
-		k.R.Write32(at+qControl, prefetch|available<<8|qEnable)
-		_ = k.Wait(at+qControl, qEnable, qEnable) // 4.5.9: the tail may be written only then
-	},
-	StartTx: func(k *gbe.Card, q int) {
-		at := txQueue + q*stride
-		k.R.Write32(at+qControl, prefetch|available<<8|qEnable)
-		_ = k.Wait(at+qControl, qEnable, qEnable)
-	},
-	StopRx: func(k *gbe.Card, q int) bool { return stop(k, rxQueue+q*stride) },
-	StopTx: func(k *gbe.Card, q int) bool { return stop(k, txQueue+q*stride) },
-	Route:  route,
-	Arm: func(k *gbe.Card, _ []int, vector int) {
-		k.R.Write32(regEICR, 1<<vector) // of frames that were taken since it was raised
-		k.R.Write32(regEIMS, 1<<vector)
-	},
-	Dropped: func(k *gbe.Card, q int) uint64 {
-		if v := k.R.Read32(rxQueue + q*stride + qDropped); v != 1<<32-1 {
-			return uint64(v)
-		}
-		return 0
-	},
 }
 
-// setup prepares interrupts and the length of frames. What is longer than a
+// card is an open device.
+type card struct{ gbe.Card }
+
+// StartRx turns a queue on (4.5.9). Its tail may be written only then.
+func (k *card) StartRx(q, buffer int) {
+	at := k.RxRegisters(q)
+	k.R.Write32(at+qSRRCTL, uint32(buffer>>10)|srrctlOne|srrctlDrop)
+	k.turnOn(at)
+}
+
+// StartTx turns a queue on.
+func (k *card) StartTx(q int) { k.turnOn(k.TxRegisters(q)) }
+
+func (k *card) turnOn(at int) {
+	k.R.Write32(at+qControl, prefetch|available<<8|qEnable)
+	_ = k.Wait(at+qControl, qEnable, qEnable)
+}
+
+// StopRx turns a queue off.
+func (k *card) StopRx(q int) bool { return k.turnOff(k.RxRegisters(q)) }
+
+// StopTx turns a queue off.
+func (k *card) StopTx(q int) bool { return k.turnOff(k.TxRegisters(q)) }
+
+// turnOff turns a queue off. The device ends what it is at, and then says that it
+// is off.
+func (k *card) turnOff(at int) bool {
+	k.R.Write32(at+qControl, 0)
+	return k.Wait(at+qControl, qEnable, 0)
+}
+
+// Arm turns an interrupt on, without what came of frames that were taken since it
+// was raised.
+func (k *card) Arm(p *nic.Port) {
+	k.R.Write32(regEICR, 1<<p.Vector)
+	k.R.Write32(regEIMS, 1<<p.Vector)
+}
+
+// Dropped reads how many frames a queue had no buffers for.
+func (k *card) Dropped(q int) uint64 { return k.Counted(k.RxRegisters(q) + qDropped) }
+
+// Prepare prepares interrupts and the length of frames. What is longer than a
 // frame with a tag may be is not received, whatever its queue's buffers have
 // room for.
-func setup(k *gbe.Card) {
+func (k *card) Prepare() {
 	k.R.Write32(regEIMC, 1<<32-1)
 	k.R.Write32(regGPIE, gpieNSICR|gpieMSIX|gpieEIAME|gpiePBA)
 	k.R.Write32(regEIAC, 1<<maxVectors-1)
@@ -133,9 +149,9 @@ func setup(k *gbe.Card) {
 	k.R.Write32(regRLPML, uint32(k.Max+fcsLen))
 }
 
-// setPools turns pools on and off. Without a pool for it, a frame is not
+// SetPools turns pools on and off. Without a pool for it, a frame is not
 // received; groups go to all pools.
-func setPools(k *gbe.Card, open uint32) {
+func (k *card) SetPools(open uint32) {
 	k.R.Write32(regVTCTL, vtReplicate|vtNoDefault)
 	for i := range mtaRegs { // groups that match the table go to pools that take such
 		k.R.Write32(regMTA+4*i, 1<<32-1)
@@ -152,16 +168,9 @@ func setPools(k *gbe.Card, open uint32) {
 	k.R.Write32(regVFTE, 1<<pools-1)
 }
 
-// stop turns a queue off. The device ends what it is at, and then says that it
-// is off.
-func stop(k *gbe.Card, at int) bool {
-	k.R.Write32(at+qControl, 0)
-	return k.Wait(at+qControl, qEnable, 0)
-}
-
-// route sends a receive queue's interrupts to a vector. The 82576 has queues n
+// Route sends a receive queue's interrupts to a vector. The 82576 has queues n
 // and n+8 in one register, the others 2n and 2n+1 (82576 7.3.2.3; i350 7.3.2.2).
-func route(k *gbe.Card, q, vector int) {
+func (k *card) Route(q, vector int) {
 	reg, shift := regIVAR+4*(q/2), q%2*16
 	switch k.ID.Device {
 	case 0x10c9, 0x10e8, 0x150a, 0x1526:

@@ -22,7 +22,7 @@ import (
 )
 
 // cards are the open devices.
-var cards = nic.Cards[*Card]{
+var cards = nic.Cards{
 	Chips: []nic.Chip{
 		{Vendor: vendor, Device: 0x10fb, Name: "82599 SFP+"},
 		{Vendor: vendor, Device: 0x1507, Name: "82599 SFP+ EM"},
@@ -36,7 +36,7 @@ var cards = nic.Cards[*Card]{
 		{Vendor: vendor, Device: 0x1528, Name: "X540"},
 		{Vendor: vendor, Device: 0x1560, Name: "X540 single"},
 	},
-	Open: func(d pci.Device, c *drivers.Config) (*Card, error) { return openCard(d, c) },
+	Open: func(d pci.Device, c *drivers.Config) (nic.Card, error) { return openCard(d, c) },
 }
 
 const vendor = 0x8086 // Intel
@@ -55,10 +55,4 @@ func fibre(id pci.ID) bool {
 func Chips() []drivers.Chip { return cards.Chips }
 
 // Open opens a port of the device at the PCI address c.PCI.
-func Open(c drivers.Config) (drivers.Port, error) {
-	p, err := open(&c)
-	if err != nil {
-		return nil, err
-	}
-	return p, nil
-}
+func Open(c drivers.Config) (drivers.Port, error) { return nic.Open(&cards, c) }

@@ -214,7 +214,7 @@ func TestSlowIsNoHang(t *testing.T) {
 	for range 6 {
 		p.put(t, 1, 100)
 	}
-	base := uint64(c.chip[0].Read32(txQueue+qBaseLow)) | uint64(c.chip[0].Read32(txQueue+qBaseHigh))<<32
+	base := uint64(c.chip[0].Read32(txQueue+0)) | uint64(c.chip[0].Read32(txQueue+4))<<32
 	for i := range uint64(5) {
 		p.Sync()
 		c.device[0].At(base+i*16+12, 1)[0] |= 1 // done
@@ -300,7 +300,7 @@ func TestRemovalInReset(t *testing.T) {
 // descriptor is the i-th of the port's ring for receiving, as the device sees it.
 func descriptor(t *testing.T, c *cable, i int) []byte {
 	t.Helper()
-	base := uint64(c.chip[0].Read32(rxQueue+qBaseLow)) | uint64(c.chip[0].Read32(rxQueue+qBaseHigh))<<32
+	base := uint64(c.chip[0].Read32(rxQueue+0)) | uint64(c.chip[0].Read32(rxQueue+4))<<32
 	b := c.device[0].At(base+uint64(i)*16, 16)
 	if b == nil {
 		t.Fatal("no ring")
@@ -354,7 +354,7 @@ func TestLyingDevice(t *testing.T) {
 				binary.LittleEndian.PutUint64(d[8:], r.Uint64()&^(r.Uint64()&0xffff<<40)|uint64(r.IntN(4)))
 			}
 			for _, f := range p.take() {
-				if len(f) < headerLen || len(f) > p.Port.(*Port).buffer {
+				if len(f) < headerLen || len(f) > 3072 {
 					t.Fatalf("a frame of %d bytes", len(f))
 				}
 			}
@@ -368,7 +368,7 @@ func TestLyingDevice(t *testing.T) {
 		p := must(t, drivers.Config{})
 		c.chip[0].Freeze()
 		p.put(t, 5, 100)
-		base := uint64(c.chip[0].Read32(txQueue+qBaseLow)) | uint64(c.chip[0].Read32(txQueue+qBaseHigh))<<32
+		base := uint64(c.chip[0].Read32(txQueue+0)) | uint64(c.chip[0].Read32(txQueue+4))<<32
 		for i := range uint64(1024) { // the whole ring
 			binary.LittleEndian.PutUint64(c.device[0].At(base+i*16+8, 8), ^uint64(0))
 		}
@@ -410,7 +410,7 @@ func openBroken(t *testing.T, load func(off int, v uint32) uint32, cfg drivers.C
 // no use any more, says so, and can be closed.
 func TestResetFails(t *testing.T) {
 	stuck := false
-	_, _, pool, p, err := openBroken(t, func(off int, v uint32) uint32 {
+	_, d, pool, p, err := openBroken(t, func(off int, v uint32) uint32 {
 		if stuck && off == regCTRL {
 			return v | ctrlReset
 		}
@@ -427,8 +427,8 @@ func TestResetFails(t *testing.T) {
 		p.Flush()
 		p.Sync()
 	}
-	if i := p.Info(); i.Fault == "" || i.LinkUp {
-		t.Errorf("%+v", i)
+	if i := p.Info(); i.Fault == "" || i.LinkUp || d.Master() { // before any buffer goes back
+		t.Errorf("%+v, master %v", i, d.Master())
 	}
 	if n := p.Rx(make([]pktbuf.Packet, 4)); n != 0 {
 		t.Errorf("%d frames", n)

@@ -117,14 +117,9 @@ const (
 	txQueue     = 0x06000
 	stride      = 0x40
 
-	qBaseLow  = 0x00
-	qBaseHigh = 0x04
-	qLength   = 0x08
-	qDCA      = 0x0C
-	qHead     = 0x10
-	qSRRCTL   = 0x14
-	qTail     = 0x18
-	qControl  = 0x28 // RXDCTL, TXDCTL
+	qDCA     = 0x0C
+	qSRRCTL  = 0x14
+	qControl = 0x28 // RXDCTL, TXDCTL
 
 	dcaRelaxed   = 1 << 12 // of the receive queue: must be cleared (4.6.7)
 	srrctlOne    = 1 << 25 // DESCTYPE: advanced, one buffer
@@ -140,6 +135,7 @@ const (
 	queuesOfPool = 2
 	counterSets  = 16
 	maxVectors   = 64
+	maxBuffer    = 16 << 10 // SRRCTL.BSIZEPACKET (section 8.2.3.8.7)
 )
 
 // Counters. Each is zero once it has been read (8.2.3.23).

@@ -5,9 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"vita/drivers"
@@ -15,14 +12,15 @@ import (
 	"vita/drivers/internal/mmio"
 	"vita/drivers/internal/nic"
 	"vita/drivers/internal/pci"
+	"vita/internal/pktbuf"
 )
 
 // Card is an open device. All its queues are set up before it starts, as virtio
 // demands (3.1.1), whether a port will use them or not: those of nobody have no
 // buffers.
 type Card struct {
-	device   pci.Device
-	common   region
+	nic.Common
+	regs     region
 	notify   region
 	config   region
 	step     int // between the notification registers of queues
@@ -31,30 +29,21 @@ type Card struct {
 	every    int // pairs that the device has: what is behind them is the control queue
 	control  *control
 	mem      *dma.Memory
-	mac      [6]byte
-	mtu      int
 	most     int // bytes of the largest frame, with a VLAN tag
-	rss      drivers.RSS
-	recovery nic.Recovery
-	gone     atomic.Bool
-
-	mu     sync.Mutex // over what follows, and the common structure; ports open and close, and a reset
-	events *nic.Events
-	ports  []*Port
-	idle   bool // it was reset, and does nothing before it is set up again
 }
 
 // pair is a receive queue with its transmit queue.
 type pair struct {
 	rx, tx *queue
-	on     bool // the device uses the queues
+	from   *rxRing // of rx, while a port has it
+	on     bool    // the device uses the queues
 	vector int
 	event  *nic.Event
+
+	version uint8 // of the device's configuration, which counts its changes, as its port has seen it
 }
 
 const (
-	tagLen    = 4
-	maxMTU    = 9000
 	maxPairs  = 16
 	queueMost = 1024 // entries of a queue
 	queueMin  = 8
@@ -63,9 +52,6 @@ const (
 
 // patience is for what a device does at once. Tests have less of it.
 var patience = 500 * time.Millisecond
-
-// errGone says that the device no longer answers.
-var errGone = errors.New("the device does not answer: it was taken away, or has failed")
 
 // region is a structure of the device (4.1.4). Its place comes from the device
 // and has been checked.
@@ -85,21 +71,15 @@ func (k *Card) has(features uint64) bool { return k.features&features == feature
 
 // openCard brings a device to where it has queues, and frames go to nobody.
 func openCard(d pci.Device, c *drivers.Config) (*Card, error) {
-	k := &Card{device: d, rss: drivers.RSS{Key: nic.RSSKey}}
-	if c.RSS != nil {
-		k.rss = *c.RSS
-	}
+	k := new(Card)
+	k.Begin("virtio", k, d, c)
 	if err := k.find(); err != nil {
 		return nil, err
 	}
 	if err := k.choose(c.MTU); err != nil {
 		return nil, err
 	}
-	if err := pci.SetMaster(d, true); err != nil {
-		return nil, err
-	}
-	var err error
-	if k.events, err = nic.OpenEvents(d, maxPairs); err != nil {
+	if err := k.Power(maxPairs); err != nil {
 		return nil, err
 	}
 	if err := k.negotiate(); err != nil {
@@ -119,11 +99,11 @@ func openCard(d pci.Device, c *drivers.Config) (*Card, error) {
 func (k *Card) find() error {
 	var failed error
 	read := func(at, size int) int {
-		v, err := k.device.ReadConfig(at, size)
+		v, err := k.Device.ReadConfig(at, size)
 		failed = errors.Join(failed, err)
 		return int(v)
 	}
-	err := pci.EachCapability(k.device, func(id uint8, at int) bool {
+	err := pci.EachCapability(k.Device, func(id uint8, at int) bool {
 		if id != pci.CapVendor {
 			return true
 		}
@@ -131,7 +111,7 @@ func (k *Card) find() error {
 		var least int
 		switch read(at+capType, 1) {
 		case typeCommon:
-			to, least = &k.common, commonSize
+			to, least = &k.regs, commonSize
 		case typeNotify:
 			to, least = &k.notify, 2
 		case typeDevice:
@@ -140,7 +120,7 @@ func (k *Card) find() error {
 			return true
 		}
 		off, n := read(at+capOffset, 4), read(at+capLength, 4)
-		w, err := k.device.BAR(read(at+capBAR, 1))
+		w, err := k.Device.BAR(read(at+capBAR, 1))
 		if to.w != nil || err != nil || failed != nil || off%4 != 0 || n < least || off > w.Size() || n > w.Size()-off {
 			return true // another one may do
 		}
@@ -153,7 +133,7 @@ func (k *Card) find() error {
 	if err := errors.Join(err, failed); err != nil {
 		return err
 	}
-	if k.common.w == nil || k.notify.w == nil || k.config.w == nil {
+	if k.regs.w == nil || k.notify.w == nil || k.config.w == nil {
 		return fmt.Errorf("the device has no registers of virtio 1.x in its memory: a hypervisor that can turns them on by disable-legacy=on or the like: %w", drivers.ErrUnsupported)
 	}
 	return nil
@@ -161,20 +141,20 @@ func (k *Card) find() error {
 
 // choose resets the device and chooses among its features.
 func (k *Card) choose(mtu int) error {
-	if err := k.reset(); err != nil {
+	if err := k.Reset(); err != nil {
 		return err
 	}
-	k.common.w8(deviceStatus, statusAcknowledge|statusDriver)
-	k.common.w32(deviceFeatureSelect, 0)
-	offered := uint64(k.common.r32(deviceFeature))
-	k.common.w32(deviceFeatureSelect, 1)
-	offered |= uint64(k.common.r32(deviceFeature)) << 32
+	k.regs.w8(deviceStatus, statusAcknowledge|statusDriver)
+	k.regs.w32(deviceFeatureSelect, 0)
+	offered := uint64(k.regs.r32(deviceFeature))
+	k.regs.w32(deviceFeatureSelect, 1)
+	offered |= uint64(k.regs.r32(deviceFeature)) << 32
 	k.features = offered & featKnown
 	if !k.has(featVersion1) {
 		return fmt.Errorf("the device offers no VIRTIO_F_VERSION_1: %w", drivers.ErrUnsupported)
 	}
 	// 6.1: else its addresses are the machine's own, whatever an IOMMU has.
-	if !k.has(featAccessPlatform) && !pci.Physical(k.device) {
+	if !k.has(featAccessPlatform) && !pci.Physical(k.Device) {
 		return fmt.Errorf("the device goes round the IOMMU (no VIRTIO_F_ACCESS_PLATFORM): have the hypervisor send it through, in QEMU by iommu_platform=on: %w", drivers.ErrUnsupported)
 	}
 	if !k.has(featControl) {
@@ -183,7 +163,7 @@ func (k *Card) choose(mtu int) error {
 	if k.config.n < cfgRSSEnd || k.has(featRSS) && (k.config.r8(cfgKeyMax) < drivers.RSSKeyLen || k.config.r16(cfgTableMax) == 0) {
 		k.features &^= featRSS
 	}
-	if k.common.n < commonResetSize {
+	if k.regs.n < commonResetSize {
 		k.features &^= featRingReset
 	}
 	if k.config.n < cfgSpeedEnd {
@@ -205,21 +185,17 @@ func (k *Card) choose(mtu int) error {
 // device has no more. The feature is a promise to use all of what the device
 // says (5.1.4.2).
 func (k *Card) chooseMTU(want int) error {
-	most := maxMTU
+	most := nic.MaxMTU
 	if k.has(featMTU) {
 		most = min(most, int(k.config.r16(cfgMTU)))
 	}
-	k.mtu = want
-	if want == 0 {
-		k.mtu = min(1500, most)
+	if err := k.ChooseMTU(want, most); err != nil {
+		return err
 	}
-	if k.mtu < 68 || k.mtu > most {
-		return fmt.Errorf("MTU %d: the device has 68 to %d: %w", k.mtu, most, drivers.ErrUnsupported)
-	}
-	if k.mtu != most {
+	if k.MTU != most {
 		k.features &^= featMTU
 	}
-	k.most = k.mtu + ethernetLen + tagLen
+	k.most = k.MaxFrame()
 	return nil
 }
 
@@ -227,19 +203,16 @@ func (k *Card) chooseMTU(want int) error {
 // anybody may use (5.1.4.2).
 func (k *Card) chooseMAC() error {
 	if !k.has(featMAC) {
-		if _, err := rand.Read(k.mac[:]); err != nil {
+		if _, err := rand.Read(k.MAC[:]); err != nil {
 			return err
 		}
-		k.mac[0] = k.mac[0]&^1 | 2
+		k.MAC[0] = k.MAC[0]&^1 | 2
 		return nil
 	}
-	for i := range k.mac {
-		k.mac[i] = k.config.r8(cfgMAC + i)
+	for i := range k.MAC {
+		k.MAC[i] = k.config.r8(cfgMAC + i)
 	}
-	if k.mac == ([6]byte{}) || k.mac[0]&1 != 0 {
-		return fmt.Errorf("the device has no valid address: % x", k.mac)
-	}
-	return nil
+	return k.ValidMAC("")
 }
 
 // layOut makes the queues, each as large as the device has it, up to what is of
@@ -250,16 +223,16 @@ func (k *Card) layOut() error {
 	total := 0
 	add := func(index int) (*queue, error) {
 		v := &queue{index: index, events: k.has(featEventIdx), packed: k.has(featPacked)}
-		k.common.w16(queueSelect, uint16(index))
+		k.regs.w16(queueSelect, uint16(index))
 		n := queueMost
-		for n > int(k.common.r16(queueSize)) {
+		for n > int(k.regs.r16(queueSize)) {
 			n /= 2
 		}
 		v.resize(n)
-		if v.size < queueMin || index >= int(k.common.r16(numQueues)) {
+		if v.size < queueMin || index >= int(k.regs.r16(numQueues)) {
 			return nil, fmt.Errorf("queue %d of the device has %d entries: want %d", index, v.size, queueMin)
 		}
-		v.bell, v.reg = k.notify.w, int(k.common.r16(queueNotifyOff))*k.step
+		v.bell, v.reg = k.notify.w, int(k.regs.r16(queueNotifyOff))*k.step
 		if v.reg%2 != 0 || v.reg > k.notify.n-2 {
 			return nil, fmt.Errorf("queue %d of the device is notified at %#x of %#x", index, v.reg, k.notify.n)
 		}
@@ -278,7 +251,7 @@ func (k *Card) layOut() error {
 		if p.tx, err = add(2*i + 1); err != nil {
 			return err
 		}
-		p.vector, p.event = k.events.Take()
+		p.vector, p.event = k.Events.Take()
 		k.pairs = append(k.pairs, p)
 	}
 	if k.has(featControl) {
@@ -286,10 +259,10 @@ func (k *Card) layOut() error {
 		if err != nil {
 			return err
 		}
-		k.control = &control{q: v, device: k.device}
+		k.control = &control{q: v, device: k.Device}
 	}
 	var err error
-	if k.mem, err = dma.Alloc(k.device, 8*(total+controlWords)); err != nil {
+	if k.mem, err = dma.Alloc(k.Device, 8*(total+controlWords)); err != nil {
 		return err
 	}
 	at := 0
@@ -302,19 +275,19 @@ func (k *Card) layOut() error {
 	return nil
 }
 
-// reset brings the device to the state after power up, which ends its use of
+// Reset brings the device to the state after power up, which ends its use of
 // memory (2.4, 4.1.4.3.2).
-func (k *Card) reset() error {
-	if k.common.r8(deviceStatus) == statusGone {
-		return errGone
+func (k *Card) Reset() error {
+	if k.regs.r8(deviceStatus) == statusGone {
+		return nic.ErrGone
 	}
-	k.common.w8(deviceStatus, 0)
+	k.regs.w8(deviceStatus, 0)
 	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Microsecond) {
-		switch k.common.r8(deviceStatus) {
+		switch k.regs.r8(deviceStatus) {
 		case 0:
 			return nil
 		case statusGone:
-			return errGone
+			return nic.ErrGone
 		}
 		if time.Now().After(end) {
 			return errors.New("the device does not come out of its reset")
@@ -322,9 +295,8 @@ func (k *Card) reset() error {
 	}
 }
 
-// start has a device that was reset use its queues (3.1.1). The caller holds
-// k.mu.
-func (k *Card) start() error {
+// Setup has a device that was reset use its queues (3.1.1).
+func (k *Card) Setup() error {
 	if err := k.negotiate(); err != nil {
 		return err
 	}
@@ -334,21 +306,21 @@ func (k *Card) start() error {
 // negotiate tells a device that was reset which features are used. It shows its
 // queues as they are only then.
 func (k *Card) negotiate() error {
-	k.common.w8(deviceStatus, statusAcknowledge|statusDriver)
-	k.common.w32(driverFeatureSelect, 0)
-	k.common.w32(driverFeature, uint32(k.features))
-	k.common.w32(driverFeatureSelect, 1)
-	k.common.w32(driverFeature, uint32(k.features>>32))
-	k.common.w8(deviceStatus, statusAcknowledge|statusDriver|statusFeaturesOK)
-	if k.common.r8(deviceStatus)&statusFeaturesOK == 0 {
+	k.regs.w8(deviceStatus, statusAcknowledge|statusDriver)
+	k.regs.w32(driverFeatureSelect, 0)
+	k.regs.w32(driverFeature, uint32(k.features))
+	k.regs.w32(driverFeatureSelect, 1)
+	k.regs.w32(driverFeature, uint32(k.features>>32))
+	k.regs.w8(deviceStatus, statusAcknowledge|statusDriver|statusFeaturesOK)
+	if k.regs.r8(deviceStatus)&statusFeaturesOK == 0 {
 		return fmt.Errorf("the device refuses the features %#x, which it offers", k.features)
 	}
 	return nil
 }
 
-// run has it use the queues. The caller holds k.mu, or nobody else has the card.
+// run has it use the queues.
 func (k *Card) run() error {
-	k.common.w16(configVector, noVector) // the link is looked at by Sync
+	k.regs.w16(configVector, noVector) // the link is looked at by Sync
 	for i := range k.pairs {
 		if err := k.turnOn(i); err != nil {
 			return err
@@ -359,9 +331,76 @@ func (k *Card) run() error {
 			return err
 		}
 	}
-	k.common.w8(deviceStatus, statusAcknowledge|statusDriver|statusFeaturesOK|statusDriverOK)
-	k.idle = false
-	return k.direct()
+	k.regs.w8(deviceStatus, statusAcknowledge|statusDriver|statusFeaturesOK|statusDriverOK)
+	return k.Direct()
+}
+
+// Rings makes a port's rings. Their memory is the card's.
+func (k *Card) Rings(p *nic.Port, c *drivers.Config) (rx []nic.RxRing, tx nic.TxRing, err error) {
+	room := max(k.most, frameMin)
+	if err := p.Room(c, room, c.Pool.FrameSize()-pktbuf.Headroom); err != nil {
+		return nil, nil, err
+	}
+	for _, q := range p.Queues {
+		x := &k.pairs[q]
+		if x.from, err = newRx(x.rx, p.RingSize(c, x.rx.size), c.Pool, p.IOVA, headerLen+room); err != nil {
+			return rx, nil, err
+		}
+		rx = append(rx, x.from)
+	}
+	first := &k.pairs[p.Queues[0]]
+	if len(p.Queues) == 1 { // else no one descriptor is for all
+		p.Event = first.event
+	}
+	return rx, newTx(first.tx, c.Pool, p.IOVA, k.most), nil
+}
+
+// Start gives the device a port's buffers.
+func (k *Card) Start(p *nic.Port) error {
+	for _, q := range p.Queues {
+		if !k.pairs[q].on {
+			if err := k.turnOn(q); err != nil {
+				return err
+			}
+		}
+	}
+	for _, q := range p.Queues {
+		k.pairs[q].from.start()
+	}
+	return nil
+}
+
+// Stop ends the device's use of a port's queues, if it can do so without that of
+// the others. With the last port the whole device is reset.
+func (k *Card) Stop(p *nic.Port) (bool, error) {
+	if len(k.Ports) == 0 || k.Direct() != nil {
+		return false, nil
+	}
+	for _, q := range p.Queues {
+		if !k.turnOff(q) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// Arm has the next frame interrupt.
+func (k *Card) Arm(p *nic.Port) { k.pairs[p.Queues[0]].rx.arm() }
+
+// Sync looks at the state of the device. A configuration that has changed though
+// the link has not is of a link that went and came back (2.5).
+func (k *Card) Sync(p *nic.Port) (nic.State, error) {
+	status := k.regs.r8(deviceStatus)
+	if status == statusGone {
+		return nic.State{}, nic.ErrGone
+	}
+	v := &k.pairs[p.Queues[0]]
+	s := nic.State{Broken: status&statusNeedsReset != 0 || status&statusDriverOK == 0}
+	version := k.regs.r8(configGeneration)
+	s.Up, s.Speed = k.link()
+	s.Blinked = version != v.version
+	v.version = version
+	return s, nil
 }
 
 // turnOn has the device use a pair of queues, which are as new.
@@ -377,7 +416,7 @@ func (k *Card) turnOn(i int) error {
 // enable tells the device of a queue (4.1.5.1.3).
 func (k *Card) enable(v *queue, vector int) error {
 	v.rewind()
-	c := k.common
+	c := k.regs
 	c.w16(queueSelect, uint16(v.index))
 	c.w16(queueSize, uint16(v.size))
 	c.w64(queueDesc, v.descIOVA)
@@ -402,9 +441,9 @@ func (k *Card) turnOff(i int) bool {
 		return false
 	}
 	for _, v := range []*queue{k.pairs[i].rx, k.pairs[i].tx} {
-		k.common.w16(queueSelect, uint16(v.index))
-		k.common.w16(queueReset, 1)
-		for end := time.Now().Add(patience); k.common.r16(queueReset) != 0; time.Sleep(50 * time.Microsecond) {
+		k.regs.w16(queueSelect, uint16(v.index))
+		k.regs.w16(queueReset, 1)
+		for end := time.Now().Add(patience); k.regs.r16(queueReset) != 0; time.Sleep(50 * time.Microsecond) {
 			if time.Now().After(end) {
 				return false
 			}
@@ -414,37 +453,12 @@ func (k *Card) turnOff(i int) bool {
 	return true
 }
 
-// halt ends the device's use of memory, all of it, for good or until start. The
-// caller holds k.mu.
-func (k *Card) halt() error {
-	k.idle = true
-	if k.gone.Load() {
-		return nil
-	}
-	err := k.reset()
-	if err != nil {
-		k.gone.Store(true) // one that cannot be reset is as good as gone
-		if !errors.Is(err, errGone) {
-			return errors.Join(err, k.master(false))
-		}
-	}
-	return nil
-}
-
-// master lets the device use memory, or not. One that is gone cannot.
-func (k *Card) master(on bool) error {
-	if err := pci.SetMaster(k.device, on); err != nil && !pci.Gone(k.device) {
-		return err
-	}
-	return nil
-}
-
 // Queues returns how many pairs of queues there are for ports.
 func (k *Card) Queues() int { return len(k.pairs) }
 
 // Close stops the device.
 func (k *Card) Close() error {
-	return errors.Join(k.halt(), k.events.Close(k.device), k.master(false), k.mem.Free())
+	return errors.Join(k.Common.Close(), k.mem.Free())
 }
 
 // link reads the state of the link (5.1.4).
@@ -458,30 +472,23 @@ func (k *Card) link() (up bool, speed int) {
 	return up, speed
 }
 
-// wanted returns the addresses that are received besides the device's own. The
-// caller holds k.mu.
+// wanted returns the addresses that are received besides the device's own.
 func (k *Card) wanted() [][6]byte {
 	var out [][6]byte
-	for _, p := range k.ports {
-		if p.mac != ([6]byte{}) && p.mac != k.mac {
-			out = append(out, p.mac)
+	for _, p := range k.Ports {
+		if p.MAC != k.MAC {
+			out = append(out, p.MAC)
 		}
 	}
 	return out
 }
 
-// direct tells the device which frames are received, and by which queues. The
-// caller holds k.mu, or nobody else has the card.
-func (k *Card) direct() error {
+// Direct tells the device which frames are received, and by which queues.
+func (k *Card) Direct() error {
 	if err := k.filter(); err != nil {
 		return err
 	}
-	var open []int
-	for _, p := range k.ports {
-		open = append(open, p.share.Queues...)
-	}
-	slices.Sort(open)
-	n := 1
+	open, n := k.Open(), 1
 	if len(open) > 0 {
 		n = open[len(open)-1] + 1
 	}
@@ -504,7 +511,7 @@ func (k *Card) hashing(open []int, senders int) []byte {
 		size *= 2
 	}
 	table := make([]uint8, size)
-	nic.Spread(table, open, k.rss.Table)
+	nic.Spread(table, open, k.RSS.Table)
 	le := binary.LittleEndian
 	out := le.AppendUint32(nil, hashWanted&k.config.r32(cfgHashes))
 	out = le.AppendUint16(out, uint16(size-1))
@@ -517,7 +524,7 @@ func (k *Card) hashing(open []int, senders int) []byte {
 		out = le.AppendUint16(out, uint16(q))
 	}
 	out = le.AppendUint16(out, uint16(senders))
-	return append(append(out, drivers.RSSKeyLen), k.rss.Key[:]...)
+	return append(append(out, drivers.RSSKeyLen), k.RSS.Key[:]...)
 }
 
 // filter has the device receive what is meant for the ports, and all groups:
@@ -527,7 +534,7 @@ func (k *Card) filter() error {
 	macs := k.wanted()
 	if !k.has(featControlRx) {
 		if len(macs) > 0 {
-			return fmt.Errorf("the device receives no other address than its own, % x: %w", k.mac, drivers.ErrUnsupported)
+			return fmt.Errorf("the device receives no other address than its own, % x: %w", k.MAC, drivers.ErrUnsupported)
 		}
 		return nil
 	}

@@ -11,19 +11,20 @@ package virtio
 import (
 	"vita/drivers"
 	"vita/drivers/internal/nic"
+	"vita/drivers/internal/pci"
 )
 
 // cards are the open devices.
-var cards = nic.Cards[*Card]{
+var cards = nic.Cards{
 	Chips: []nic.Chip{
 		{Vendor: vendor, Device: modern, Name: "virtio-net 1.x"},
 		{Vendor: vendor, Device: transitional, Name: "virtio-net, transitional"},
 	},
-	Open: openCard,
+	Open: func(d pci.Device, c *drivers.Config) (nic.Card, error) { return openCard(d, c) },
 }
 
 // Chips returns the devices that the driver knows.
 func Chips() []drivers.Chip { return cards.Chips }
 
 // Open opens a port of the device at the PCI address c.PCI.
-func Open(c drivers.Config) (drivers.Port, error) { return openPort(&cards, c) }
+func Open(c drivers.Config) (drivers.Port, error) { return nic.Open(&cards, c) }

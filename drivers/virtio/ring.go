@@ -95,13 +95,20 @@ func (r *rxRing) Rx(b []pktbuf.Packet, s *drivers.Stats) int {
 	return n
 }
 
-// waiting counts the frames that have arrived.
-func (r *rxRing) waiting() int { return r.q.waiting(len(r.slots)) }
+// Waiting counts the frames that have arrived.
+func (r *rxRing) Waiting() int { return r.q.waiting(len(r.slots)) }
 
-// close gives all buffers back. The device does not use the queue any more.
-func (r *rxRing) close() {
+// Size returns how many buffers the ring has.
+func (r *rxRing) Size() int { return len(r.slots) }
+
+// Broken reports whether the device is not listened to any more.
+func (r *rxRing) Broken() bool { return r.q.quit }
+
+// Close gives all buffers back. The device does not use the queue any more.
+func (r *rxRing) Close() error {
 	r.pool.PutBatch(r.slots)
 	r.slots = nil
+	return nil
 }
 
 // txRing sends by a queue.
@@ -163,7 +170,7 @@ func (r *txRing) shift(k pktbuf.Packet) pktbuf.Packet {
 func (r *txRing) Flush(s *drivers.Stats) {
 	q := r.q
 	q.kick()
-	for left := q.look(r.waiting()); left > 0 && q.ready(); left-- {
+	for left := q.look(r.Waiting()); left > 0 && q.ready(); left-- {
 		id, _ := q.used()
 		if int(id) >= len(r.slots) || r.slots[id].Off == never {
 			q.quit = true
@@ -177,12 +184,24 @@ func (r *txRing) Flush(s *drivers.Stats) {
 	}
 }
 
-// waiting returns how many frames the device has not said that it has sent.
-func (r *txRing) waiting() int { return len(r.slots) - len(r.free) }
+// Waiting returns how many frames the device has not said that it has sent.
+func (r *txRing) Waiting() int { return len(r.slots) - len(r.free) }
 
-// rewind gives back what was not sent, and returns how many frames. The device
+// Done returns a number that changes as the device sends.
+func (r *txRing) Done() uint32 { return r.sent }
+
+// Broken reports whether the device is not listened to any more.
+func (r *txRing) Broken() bool { return r.q.quit }
+
+// Close gives all buffers back.
+func (r *txRing) Close() error {
+	r.Rewind()
+	return nil
+}
+
+// Rewind gives back what was not sent, and returns how many frames. The device
 // does not use the queue.
-func (r *txRing) rewind() (lost int) {
+func (r *txRing) Rewind() (lost int) {
 	for id := range r.slots {
 		if r.slots[id].Off != never {
 			r.pool.Put(r.slots[id])

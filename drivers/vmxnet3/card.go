@@ -4,41 +4,30 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
-	"sync/atomic"
 
 	"vita/drivers"
 	"vita/drivers/internal/dma"
 	"vita/drivers/internal/mmio"
 	"vita/drivers/internal/nic"
 	"vita/drivers/internal/pci"
+	"vita/internal/pktbuf"
 )
 
 // Card is an open device. It is told of all its queues when it is activated,
 // whether a port will use them or not: those of nobody have no buffers, and no
 // frames go there. A single queue cannot be stopped.
 type Card struct {
-	device   pci.Device
-	fast     *mmio.Window // BAR 0
-	slow     *mmio.Window // BAR 1
-	pairs    []pair
-	shared   *dma.Memory // and how queues are described, and RSS
-	rings    *dma.Memory
-	queues   int // offset of the queues' descriptions in shared
-	rss      int // offset
-	want     drivers.RSS
-	mac      [6]byte
-	mtu      int
-	most     int // bytes of the largest frame, with a VLAN tag
-	recovery nic.Recovery
-	gone     atomic.Bool
-	command  sync.Mutex // over the command register, whose result is read from it
-
-	mu     sync.Mutex // over what follows; ports open and close, and a reset
-	events *nic.Events
-	ports  []*Port
-	idle   bool // it was reset, and does nothing before it is activated again
+	nic.Common
+	fast    *mmio.Window // BAR 0
+	slow    *mmio.Window // BAR 1
+	pairs   []pair
+	shared  *dma.Memory // and how queues are described, and RSS
+	rings   *dma.Memory
+	queues  int        // offset of the queues' descriptions in shared
+	rss     int        // offset
+	most    int        // bytes of the largest frame, with a VLAN tag
+	command sync.Mutex // over the command register, whose result is read from it
 }
 
 // pair is a queue for receiving with one for sending.
@@ -52,11 +41,12 @@ type pair struct {
 	ringTx uint64
 	vector int
 	event  *nic.Event
+
+	counted [4]uint64 // received, as the device had counted when it was last asked
+	sent    [4]uint64
 }
 
 const (
-	tagLen      = 4
-	maxMTU      = 9000
 	maxPairs    = 8
 	ringMost    = 1024 // descriptors of a ring
 	secondSize  = 32
@@ -66,42 +56,31 @@ const (
 	describedBy = 2 * queueSize
 )
 
-// errGone says that the device no longer answers.
-var errGone = errors.New("the device does not answer: it was taken away, or has failed")
-
 // openCard brings a device to where it has queues, and frames go to nobody.
 func openCard(d pci.Device, c *drivers.Config) (*Card, error) {
-	k := &Card{device: d, mtu: c.MTU, want: drivers.RSS{Key: nic.RSSKey}, idle: true}
-	if k.mtu == 0 {
-		k.mtu = 1500
+	k := new(Card)
+	k.Begin("vmxnet3", k, d, c)
+	if err := k.ChooseMTU(c.MTU, nic.MaxMTU); err != nil {
+		return nil, err
 	}
-	if k.mtu < 68 || k.mtu > maxMTU {
-		return nil, fmt.Errorf("MTU %d: the device has 68 to %d: %w", k.mtu, maxMTU, drivers.ErrUnsupported)
-	}
-	k.most = k.mtu + ethernetLen + tagLen
-	if c.RSS != nil {
-		k.want = *c.RSS
-	}
+	k.most = k.MaxFrame()
 	if err := k.find(); err != nil {
 		return nil, err
 	}
-	if err := pci.SetMaster(d, true); err != nil {
-		return nil, err
-	}
-	var err error
-	if k.events, err = nic.OpenEvents(d, maxPairs+1); err != nil {
+	if err := k.Power(maxPairs + 1); err != nil {
 		return nil, err
 	}
 	if err := k.layOut(); err != nil {
 		return nil, errors.Join(err, k.Close())
 	}
 	// How many queues it has nobody says: as many as it is activated with.
-	for err = k.start(); err != nil && len(k.pairs) > 1 && !errors.Is(err, errGone); err = k.start() {
+	var err error
+	for err = k.Setup(); err != nil && len(k.pairs) > 1 && !errors.Is(err, nic.ErrGone); err = k.Setup() {
 		for _, p := range k.pairs[len(k.pairs)/2:] {
-			k.events.Give(p.vector)
+			k.Events.Give(p.vector)
 		}
 		k.pairs = k.pairs[:len(k.pairs)/2]
-		if err = k.reset(); err != nil {
+		if err = k.Reset(); err != nil {
 			break
 		}
 	}
@@ -118,7 +97,7 @@ func (k *Card) find() error {
 		to   **mmio.Window
 		size int
 	}{{0, &k.fast, bar0Size}, {1, &k.slow, bar1Size}} {
-		w, err := k.device.BAR(b.n)
+		w, err := k.Device.BAR(b.n)
 		if err != nil {
 			return err
 		}
@@ -130,14 +109,14 @@ func (k *Card) find() error {
 	for _, reg := range []int{regRevision, regUPT} {
 		v := k.slow.Read32(reg)
 		if v == allOnes {
-			return errGone
+			return nic.ErrGone
 		}
 		if v&revision == 0 {
 			return fmt.Errorf("the device has the revisions %#x of its interface, and not the first: %w", v, drivers.ErrUnsupported)
 		}
 		k.slow.Write32(reg, revision)
 	}
-	if err := k.reset(); err != nil {
+	if err := k.Reset(); err != nil {
 		return err
 	}
 	var b [8]byte
@@ -151,11 +130,8 @@ func (k *Card) find() error {
 	}
 	binary.LittleEndian.PutUint32(b[:], low)
 	binary.LittleEndian.PutUint32(b[4:], high)
-	copy(k.mac[:], b[:])
-	if k.mac == ([6]byte{}) || k.mac[0]&1 != 0 {
-		return fmt.Errorf("the device has no valid address: % x", k.mac)
-	}
-	return nil
+	copy(k.MAC[:], b[:])
+	return k.ValidMAC("")
 }
 
 // do gives a command and returns its result.
@@ -165,7 +141,7 @@ func (k *Card) do(command uint32) (uint32, error) {
 	k.slow.Write32(regCommand, command)
 	v := k.slow.Read32(regCommand)
 	if v == allOnes && k.slow.Read32(regRevision) == allOnes {
-		return 0, errGone
+		return 0, nic.ErrGone
 	}
 	return v, nil
 }
@@ -179,8 +155,8 @@ func (k *Card) must(command uint32) error {
 	return err
 }
 
-// reset ends the device's use of memory, and has it forget what it was told.
-func (k *Card) reset() error {
+// Reset ends the device's use of memory, and has it forget what it was told.
+func (k *Card) Reset() error {
 	if err := k.must(cmdQuiesce); err != nil {
 		return err
 	}
@@ -192,12 +168,12 @@ func (k *Card) layOut() error {
 	const done = 2 * ringMost // no fewer than the descriptors of both rings
 	const each = 2 * (ringMost + secondSize + done + ringMost + ringMost)
 	var err error
-	if k.rings, err = dma.Alloc(k.device, 8*each*maxPairs); err != nil {
+	if k.rings, err = dma.Alloc(k.Device, 8*each*maxPairs); err != nil {
 		return err
 	}
 	k.queues = queuesAt
 	k.rss = k.queues + maxPairs*describedBy
-	if k.shared, err = dma.Alloc(k.device, k.rss+rssSize); err != nil {
+	if k.shared, err = dma.Alloc(k.Device, k.rss+rssSize); err != nil {
 		return err
 	}
 	at := 0
@@ -209,7 +185,7 @@ func (k *Card) layOut() error {
 	k.pairs = make([]pair, maxPairs)
 	for i := range k.pairs {
 		p := &k.pairs[i]
-		p.vector, p.event = k.events.Take()
+		p.vector, p.event = k.Events.Take()
 		var a, b []uint64
 		a, p.ringRx = cut(ringMost)
 		b, p.doneRx = cut(done)
@@ -222,9 +198,8 @@ func (k *Card) layOut() error {
 	return nil
 }
 
-// start tells a device that was reset of all, and activates it. The caller holds
-// k.mu, or nobody else has the card.
-func (k *Card) start() error {
+// Setup tells a device that was reset of all, and activates it.
+func (k *Card) Setup() error {
 	k.describe()
 	k.slow.Write32(regSharedLow, uint32(k.shared.IOVA))
 	k.slow.Write32(regSharedHigh, uint32(k.shared.IOVA>>32))
@@ -234,8 +209,7 @@ func (k *Card) start() error {
 	for v := range len(k.pairs) + 1 {
 		k.fast.Write32(regMask+regStep*v, 1)
 	}
-	k.idle = false
-	return k.direct()
+	return k.Direct()
 }
 
 // describe writes what the device reads when it is activated.
@@ -252,7 +226,7 @@ func (k *Card) describe() {
 	}
 	le.PutUint64(b[shQueues:], k.shared.IOVA+uint64(k.queues))
 	le.PutUint32(b[shQueuesLen:], uint32(n*describedBy))
-	le.PutUint32(b[shMTU:], uint32(k.mtu))
+	le.PutUint32(b[shMTU:], uint32(k.MTU))
 	le.PutUint16(b[shMaxSG:], 1)
 	b[shTxQueues], b[shRxQueues] = uint8(n), uint8(n)
 	// An interrupt for each queue that receives, and one for what nobody waits
@@ -268,6 +242,7 @@ func (k *Card) describe() {
 		p := &k.pairs[i]
 		p.rx.wipe()
 		p.tx.wipe()
+		p.counted, p.sent = [4]uint64{}, [4]uint64{} // it starts anew when it is activated
 		tx, rx := k.described(i)
 		le.PutUint64(tx[qdRing:], p.ringTx)
 		le.PutUint64(tx[qdDone:], p.doneTx)
@@ -294,29 +269,22 @@ func (k *Card) described(i int) (tx, rx []byte) {
 	return tx, k.shared.Bytes[at : at+queueSize : at+queueSize]
 }
 
-// events32 returns the events that the device has noted.
-func (k *Card) events32() uint32 { return binary.LittleEndian.Uint32(k.shared.Bytes[shEvents:]) }
+// events returns the events that the device has noted.
+func (k *Card) events() uint32 { return binary.LittleEndian.Uint32(k.shared.Bytes[shEvents:]) }
 
-// spread writes by which hash, and over which queues, frames are spread. The
-// caller holds k.mu, or nobody else has the card.
+// spread writes by which hash, and over which queues, frames are spread.
 func (k *Card) spread() {
-	var open []int
-	for _, p := range k.ports {
-		open = append(open, p.share.Queues...)
-	}
-	slices.Sort(open)
 	le, b := binary.LittleEndian, k.shared.Bytes[k.rss:]
 	le.PutUint16(b[rssTypes:], rssIPv4|rssTCPv4|rssIPv6|rssTCPv6)
 	le.PutUint16(b[rssFunction:], rssToeplitz)
 	le.PutUint16(b[rssKeyLen:], drivers.RSSKeyLen)
 	le.PutUint16(b[rssTableLen:], rssTableSize)
-	copy(b[rssKey:], k.want.Key[:])
-	nic.Spread(b[rssTable:rssTable+rssTableSize], open, k.want.Table)
+	copy(b[rssKey:], k.RSS.Key[:])
+	nic.Spread(b[rssTable:rssTable+rssTableSize], k.Open(), k.RSS.Table)
 }
 
-// direct tells the device which frames are received, and by which queues. The
-// caller holds k.mu, or nobody else has the card.
-func (k *Card) direct() error {
+// Direct tells the device which frames are received, and by which queues.
+func (k *Card) Direct() error {
 	k.spread()
 	if len(k.pairs) > 1 {
 		if _, err := k.do(cmdRSSTable); err != nil {
@@ -326,17 +294,13 @@ func (k *Card) direct() error {
 	// Groups are all received: solicited-node addresses of neighbour discovery
 	// are many, and the worker looks at them anyway. The device has one address
 	// of its own to give up, if that is enough.
-	mac, mode := k.mac, uint32(rxUnicast|rxBroadcast|rxAllMulti)
-	for i, p := range k.ports {
-		want := p.mac
-		if want == ([6]byte{}) {
-			want = k.mac
-		}
-		if i > 0 && want != mac {
-			mac, mode = k.mac, mode|rxPromisc
+	mac, mode := k.MAC, uint32(rxUnicast|rxBroadcast|rxAllMulti)
+	for i, p := range k.Ports {
+		if i > 0 && p.MAC != mac {
+			mac, mode = k.MAC, mode|rxPromisc
 			break
 		}
-		mac = want
+		mac = p.MAC
 	}
 	var b [8]byte
 	copy(b[:], mac[:])
@@ -351,28 +315,104 @@ func (k *Card) direct() error {
 	return nil
 }
 
-// halt ends the device's use of memory, for good or until start. The caller
-// holds k.mu.
-func (k *Card) halt() error {
-	k.idle = true
-	if k.gone.Load() {
-		return nil
+// Rings makes a port's rings. Their memory is the card's.
+func (k *Card) Rings(p *nic.Port, c *drivers.Config) (rx []nic.RxRing, tx nic.TxRing, err error) {
+	room := max(k.most, frameMin)
+	if err := p.Room(c, room, c.Pool.FrameSize()-pktbuf.Headroom); err != nil {
+		return nil, nil, err
 	}
-	if err := k.reset(); err != nil {
-		k.gone.Store(true) // one that cannot be reset is as good as gone
-		if !errors.Is(err, errGone) {
-			return errors.Join(err, k.master(false))
+	for _, q := range p.Queues {
+		r := &k.pairs[q].rx
+		if err := r.take(p.RingSize(c, ringMost)-1, c.Pool, p.IOVA, room); err != nil {
+			return rx, nil, err
 		}
+		rx = append(rx, r)
+	}
+	first := &k.pairs[p.Queues[0]]
+	if len(p.Queues) == 1 { // else no one descriptor is for all
+		p.Event = first.event
+	}
+	first.tx.take(c.Pool, p.IOVA, k.most)
+	return rx, &first.tx, nil
+}
+
+// Start gives the device a port's buffers.
+func (k *Card) Start(p *nic.Port) error {
+	for _, q := range p.Queues {
+		k.pairs[q].rx.start()
 	}
 	return nil
 }
 
-// master lets the device use memory, or not. One that is gone cannot.
-func (k *Card) master(on bool) error {
-	if err := pci.SetMaster(k.device, on); err != nil && !pci.Gone(k.device) {
-		return err
+// Stop does nothing: one port's queues cannot be stopped.
+func (k *Card) Stop(*nic.Port) (bool, error) { return false, nil }
+
+// Arm turns the interrupt on, which turns itself off when it is raised. The
+// device remembers one that was due while it was off: it is raised at once then,
+// and the worker wakes for nothing.
+func (k *Card) Arm(p *nic.Port) { k.fast.Write32(regMask+regStep*p.Queues[0], 0) }
+
+// Sync reads the link, the counters, and what has happened.
+func (k *Card) Sync(p *nic.Port) (nic.State, error) {
+	if _, err := k.do(cmdGetStats); err != nil {
+		return nic.State{}, err
 	}
-	return nil
+	link, err := k.do(cmdGetLink)
+	if err != nil {
+		return nic.State{}, err
+	}
+	k.count(p)
+	s := nic.State{Up: link&1 != 0, Speed: int(link >> 16)}
+	if p.Leads() {
+		events := k.events()
+		if events != 0 {
+			k.slow.Write32(regEvents, events)
+		}
+		s.Blinked, s.Broken = events&evLink != 0, events&(evRxError|evTxError) != 0
+	}
+	return s, nil
+}
+
+// count adds what the device has counted since it was last asked.
+func (k *Card) count(p *nic.Port) {
+	s := p.Stats()
+	for i, q := range p.Queues {
+		tx, rx := k.described(q)
+		v := &k.pairs[q]
+		for j, c := range [...]struct {
+			from []byte
+			to   *uint64
+		}{
+			{rx[qdMcast:], &s.RxMcast},
+			{rx[qdBcast:], &s.RxBcast},
+			{rx[qdDrops:], &s.RxDrop},
+			{rx[qdErrors:], &s.RxErrors},
+		} {
+			add(&v.counted[j], c.from, c.to)
+		}
+		if i > 0 {
+			continue // all is sent by the first one
+		}
+		for j, c := range [...]struct {
+			from []byte
+			to   *uint64
+		}{
+			{tx[qdMcast:], &s.TxMcast},
+			{tx[qdBcast:], &s.TxBcast},
+			{tx[qdDrops:], &s.TxErrors},
+			{tx[qdErrors:], &s.TxDrop},
+		} {
+			add(&v.sent[j], c.from, c.to)
+		}
+	}
+}
+
+func add(before *uint64, from []byte, to *uint64) {
+	v := binary.LittleEndian.Uint64(from)
+	if v >= *before {
+		*to += v - *before
+	}
+	*before = v
 }
 
 // Queues returns how many pairs of queues there are for ports.
@@ -380,5 +420,5 @@ func (k *Card) Queues() int { return len(k.pairs) }
 
 // Close stops the device.
 func (k *Card) Close() error {
-	return errors.Join(k.halt(), k.events.Close(k.device), k.master(false), k.rings.Free(), k.shared.Free())
+	return errors.Join(k.Common.Close(), k.rings.Free(), k.shared.Free())
 }

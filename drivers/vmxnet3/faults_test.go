@@ -320,6 +320,32 @@ func TestPartners(t *testing.T) {
 	}
 }
 
+// TestNoBuffers has a port that is refused for want of buffers beside one that
+// works, which must not notice.
+func TestNoBuffers(t *testing.T) {
+	a, b := wired(t)
+	far, first := must(t, b, drivers.Config{}), must(t, a, drivers.Config{Queues: []int{0}})
+	pool, err := pktbuf.NewPool(pktbuf.Options{Frames: 256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	var taken []pktbuf.Packet
+	for range 250 {
+		k, _ := pool.Get()
+		taken = append(taken, k)
+	}
+	if _, err := openOn(a, drivers.Config{Queues: []int{1}, Pool: pool}); !errors.Is(err, pktbuf.ErrExhausted) {
+		t.Errorf("%v", err)
+	}
+	pool.PutBatch(taken)
+	first.put(3, 100)
+	rounds(3, first)
+	if n, i := len(far.take()), first.Info(); n != 3 || i.Resets != 0 {
+		t.Errorf("%d frames arrive; %+v", n, i)
+	}
+}
+
 // TestRSS compares which queue a frame comes by with what the hash says, by a
 // key and a table of somebody's own.
 func TestRSS(t *testing.T) {

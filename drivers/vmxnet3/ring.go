@@ -34,6 +34,9 @@ func newRing(desc, done []uint64) ring {
 	return ring{desc: desc, done: done, mask: uint32(n - 1), shift: bits.TrailingZeros(uint(n))}
 }
 
+// Broken reports whether the device is not believed any more.
+func (r *ring) Broken() bool { return r.quit }
+
 // wipe makes the ring's memory as new, for a device that is to be activated.
 func (r *ring) wipe() {
 	clear(r.desc)
@@ -120,7 +123,7 @@ func (r *rxRing) take(n int, pool *pktbuf.Pool, iova uint64, room int) error {
 	for range n {
 		k, ok := pool.Get()
 		if !ok {
-			r.close()
+			_ = r.Close()
 			return pktbuf.ErrExhausted
 		}
 		r.spare = append(r.spare, k)
@@ -229,8 +232,8 @@ func (r *rxRing) bad(id, w uint64, s *drivers.Stats) {
 	}
 }
 
-// waiting counts what has arrived.
-func (r *rxRing) waiting() int {
+// Waiting counts what has arrived.
+func (r *rxRing) Waiting() int {
 	n := uint32(0)
 	for n < r.fill-r.head {
 		if _, _, ok := r.next(n); !ok {
@@ -241,11 +244,15 @@ func (r *rxRing) waiting() int {
 	return int(n)
 }
 
-// close gives all buffers back. The device does not use the ring any more.
-func (r *rxRing) close() {
+// Size returns how many buffers the ring has.
+func (r *rxRing) Size() int { return cap(r.spare) }
+
+// Close gives all buffers back. The device does not use the ring any more.
+func (r *rxRing) Close() error {
 	r.collect()
 	r.pool.PutBatch(r.spare)
 	r.spare = r.spare[:0]
+	return nil
 }
 
 // txRing sends. The device reports the last frame of each batch; those before it
@@ -267,13 +274,13 @@ type txRing struct {
 func (r *txRing) take(pool *pktbuf.Pool, iova uint64, most int) {
 	r.pool, r.base, r.most = pool, iova, most
 	r.slots = make([]pktbuf.Packet, int(r.mask)+1)
-	r.restart()
+	r.Rewind()
 }
 
-// restart starts anew, and gives back what was not sent, which it returns as a
+// Rewind starts anew, and gives back what was not sent, which it returns as a
 // number. The device does not use the ring.
-func (r *txRing) restart() (lost int) {
-	lost = r.waiting()
+func (r *txRing) Rewind() (lost int) {
+	lost = r.Waiting()
 	for ; r.clean != r.fill; r.clean++ {
 		r.pool.Put(r.slots[r.clean&r.mask])
 	}
@@ -338,5 +345,14 @@ func (r *txRing) Flush(s *drivers.Stats) {
 	}
 }
 
-// waiting returns how many frames the device has not reported as sent.
-func (r *txRing) waiting() int { return int(r.fill - r.clean) }
+// Waiting returns how many frames the device has not reported as sent.
+func (r *txRing) Waiting() int { return int(r.fill - r.clean) }
+
+// Done returns a number that changes as the device sends.
+func (r *txRing) Done() uint32 { return r.clean }
+
+// Close gives all buffers back.
+func (r *txRing) Close() error {
+	r.Rewind()
+	return nil
+}

@@ -1,6 +1,6 @@
 // Package gbe drives what Intel's gigabit controllers have in common: reset,
-// link, addresses, counters, and the ports that share a card. What they do not
-// is in a Family, which packages igb and e1000e hold.
+// link, addresses and counters. What they do not is in a Family, which packages
+// igb and e1000e hold.
 package gbe
 
 // Registers, and their bits as far as we use them. They are described in the
@@ -66,17 +66,6 @@ const (
 	phyNegotiate    = 1 << 12
 	phyAddress      = 1 << 21 // in MDIC: the controller's own PHY
 	phyRegisterBits = 16
-)
-
-// Registers of a queue, from its first one on. Those for sending begin
-// elsewhere and are in the same order.
-const (
-	qBaseLow  = 0x00
-	qBaseHigh = 0x04
-	qLength   = 0x08
-	qHead     = 0x10
-	qTail     = 0x18
-	qControl  = 0x28 // RXDCTL, TXDCTL
 )
 
 // Counters. Each is zero once it has been read.

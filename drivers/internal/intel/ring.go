@@ -1,5 +1,6 @@
-// Package intel holds the rings of descriptors that Intel network cards from the
-// 82574 to the 82599 have in common. It knows no register but a ring's tail.
+// Package intel holds what Intel network cards from the 82574 to the 82599 have
+// in common: rings of descriptors, and how a card gives its queues to ports. Of
+// registers it knows those that say where a queue's ring is.
 package intel
 
 import (
@@ -60,6 +61,7 @@ type RxRing struct {
 	tail   *mmio.Window
 	reg    int
 	torn   bool // the frame under way has been given up
+	passed bool // a descriptor had been passed over when Broken was last asked
 
 	mem *dma.Memory
 }
@@ -96,25 +98,18 @@ func NewRx(m dma.Mapper, o RxOptions) (*RxRing, error) {
 		return nil, err
 	}
 	q.desc = q.mem.Words[:2*o.Size]
-	q.Rewind()
 	return q, nil
 }
 
-// IOVA returns where the device sees the ring, and its length in bytes.
-func (q *RxRing) IOVA() (at uint64, n int) { return q.mem.IOVA, len(q.desc) * 8 }
-
-// Rewind makes the ring as new, for a device that starts at its first
-// descriptor. What has arrived and was not taken is lost. The device does not
-// use the ring.
-func (q *RxRing) Rewind() {
-	q.head, q.told, q.torn = 0, 0, false
+// Start gives a device that starts at the ring's first descriptor all of them.
+// What has arrived and was not taken is lost.
+func (q *RxRing) Start() {
+	q.head, q.told, q.torn, q.passed = 0, 0, false, false
 	for i := range q.slots {
 		q.arm(uint32(i), q.slots[i])
 	}
+	q.tail.Write32(q.reg, q.mask)
 }
-
-// Start gives the device its descriptors.
-func (q *RxRing) Start() { q.tail.Write32(q.reg, q.mask) }
 
 // arm writes the descriptor of an empty buffer.
 func (q *RxRing) arm(i uint32, k pktbuf.Packet) {
@@ -187,14 +182,25 @@ func (q *RxRing) bad(w uint64, s *drivers.Stats) {
 // Waiting counts the frames that have arrived.
 func (q *RxRing) Waiting() int {
 	n := uint32(0)
-	for n <= q.mask && q.Ready(n) {
+	for n <= q.mask && q.ready(n) {
 		n++
 	}
 	return int(n)
 }
 
-// Ready reports whether the n-th descriptor from the next one on is done.
-func (q *RxRing) Ready(n uint32) bool {
+// Size returns how many buffers the ring has.
+func (q *RxRing) Size() int { return len(q.slots) }
+
+// Broken reports whether the device has passed over a descriptor, and had so when
+// this was last asked: it may be on its way.
+func (q *RxRing) Broken() bool {
+	before := q.passed
+	q.passed = !q.ready(0) && q.ready(1)
+	return q.passed && before
+}
+
+// ready reports whether the n-th descriptor from the next one on is done.
+func (q *RxRing) ready(n uint32) bool {
 	return atomic.LoadUint64(&q.desc[2*((q.head+n)&q.mask)+1])&rxDone != 0
 }
 
@@ -254,9 +260,6 @@ func NewTx(m dma.Mapper, o TxOptions) (*TxRing, error) {
 	return q, nil
 }
 
-// IOVA returns where the device sees the ring, and its length in bytes.
-func (q *TxRing) IOVA() (at uint64, n int) { return q.mem.IOVA, len(q.desc) * 8 }
-
 // Tx queues frames until the ring is full, and returns how many it has taken. A
 // frame that no device can send is taken and counted as an error.
 func (q *TxRing) Tx(b []pktbuf.Packet, s *drivers.Stats) int {
@@ -298,7 +301,7 @@ func (q *TxRing) Tx(b []pktbuf.Packet, s *drivers.Stats) int {
 }
 
 // Flush tells the device of what is queued, and takes back what it has sent.
-func (q *TxRing) Flush() {
+func (q *TxRing) Flush(*drivers.Stats) {
 	if q.told != q.tail {
 		q.told = q.tail
 		q.regs.Write32(q.reg, q.tail&q.mask)
@@ -322,6 +325,9 @@ func (q *TxRing) Waiting() int { return int(q.tail - q.clean) }
 
 // Done returns a number that changes as the device sends.
 func (q *TxRing) Done() uint32 { return q.clean }
+
+// Broken is never so: a report that makes no sense is not looked at.
+func (q *TxRing) Broken() bool { return false }
 
 // Rewind makes the ring as new. What was not sent goes back to the pool, and is
 // returned as a number. The device does not use the ring.

@@ -92,7 +92,7 @@ func (b *bench) depart() {
 func (b *bench) turn() int {
 	n := b.rx.Rx(b.batch[:], &b.stats)
 	b.tx.Tx(b.batch[:n], &b.stats)
-	b.tx.Flush()
+	b.tx.Flush(nil)
 	return n
 }
 
@@ -125,9 +125,8 @@ func TestNoAllocation(t *testing.T) {
 // TestDescriptors looks at what the device is told.
 func TestDescriptors(t *testing.T) {
 	r := newBench(t, 64, 8)
-	at, n := r.rx.IOVA()
-	if n != 128 || at%4096 != 0 {
-		t.Errorf("ring at %#x, %d bytes", at, n)
+	if at := r.rx.mem.IOVA; at%4096 != 0 || r.rx.Size() != 8 {
+		t.Errorf("ring at %#x, %d buffers", at, r.rx.Size())
 	}
 	if tail := binary.LittleEndian.Uint32(r.regs[rxTail:]); tail != 7 {
 		t.Errorf("tail %d", tail)
@@ -148,11 +147,11 @@ func TestDescriptors(t *testing.T) {
 		t.Errorf("last descriptor %#x, want %#x", d, want|1<<27)
 	}
 	r.tx.desc[1] |= txDone // a report that was not asked for says nothing
-	if r.tx.Flush(); r.tx.Waiting() != 3 {
+	if r.tx.Flush(nil); r.tx.Waiting() != 3 {
 		t.Errorf("%d wait", r.tx.Waiting())
 	}
 	r.depart()
-	if r.tx.Flush(); r.tx.Waiting() != 0 {
+	if r.tx.Flush(nil); r.tx.Waiting() != 0 {
 		t.Errorf("%d wait", r.tx.Waiting())
 	}
 	// A full ring takes one frame less than it has descriptors.
@@ -166,7 +165,7 @@ func TestDescriptors(t *testing.T) {
 		t.Errorf("%d taken, %d errors, %d wait", n, r.stats.TxErrors, r.tx.Waiting())
 	}
 	r.pool.Put(r.batch[9])
-	r.tx.Flush()
+	r.tx.Flush(nil)
 	if n := r.tx.Rewind(); n != 7 || r.tx.Waiting() != 0 {
 		t.Errorf("%d lost, %d wait", n, r.tx.Waiting())
 	}

@@ -1,6 +1,6 @@
 // Package nic holds what all drivers that own a network card share: the card
-// that several workers use, the spreading of frames over their queues, and its
-// reset while they do.
+// that several workers use, the ports by which they do, the spreading of frames
+// over their queues, and its reset while they do.
 //
 // A card is opened by the first of its ports and closed with the last:
 //
@@ -11,6 +11,10 @@
 // Each port has queues of its own, and its worker's pool mapped for the device.
 // Opening and closing happen on the engine's control goroutine and take locks;
 // Rx, Tx and Flush touch nothing of this package but an atomic number.
+//
+// A buffer goes back to its pool only when the device cannot reach it any more:
+// its queue is off, or the whole device was reset, or, where it does not even do
+// that, may use no memory at all.
 package nic
 
 import (
@@ -26,30 +30,21 @@ import (
 	"vita/internal/pktbuf"
 )
 
-// Card is what a driver has of an open device as a whole.
-type Card interface {
-	// Queues returns how many pairs of queues the device has.
-	Queues() int
-	// Close stops the device, so that it no longer uses memory, and frees what
-	// the card has. The device itself is closed by the caller.
-	Close() error
-}
-
 // Chip is a device that a driver knows.
 type Chip = drivers.Chip
 
 // Cards holds the open devices of one driver.
-type Cards[C Card] struct {
-	Chips []Chip                                           // that the driver knows
-	Open  func(d pci.Device, c *drivers.Config) (C, error) // opens one: resets it and makes it ready, with bus master on
+type Cards struct {
+	Chips []Chip                                              // that the driver knows
+	Open  func(d pci.Device, c *drivers.Config) (Card, error) // opens one: resets it and makes it ready, with bus master on
 	mu    sync.Mutex
-	open  map[string]*shared[C]
+	open  map[string]*shared
 }
 
-type shared[C Card] struct {
-	card   C
+type shared struct {
+	card   Card
 	device pci.Device
-	shares []*Share[C]
+	shares []*Share
 	pools  map[*pktbuf.Pool]*mapped
 }
 
@@ -59,15 +54,15 @@ type mapped struct {
 }
 
 // Share is one port's part of a card.
-type Share[C Card] struct {
+type Share struct {
 	Name   string // the device's address
-	Card   C
+	Card   Card
 	Device pci.Device
 	Queues []int  // of the device
 	IOVA   uint64 // where the device sees the pool's region
 
-	cards  *Cards[C]
-	shared *shared[C]
+	cards  *Cards
+	shared *shared
 	pool   *pktbuf.Pool
 	leads  atomic.Bool
 }
@@ -86,7 +81,7 @@ func QueuesOf(c *drivers.Config) []int {
 // Acquire gives a port its share of the device that c.PCI names, and opens the
 // device if it is the first. A device of which the driver knows nothing is
 // drivers.ErrUnknownDevice.
-func (t *Cards[C]) Acquire(c *drivers.Config) (*Share[C], error) {
+func (t *Cards) Acquire(c *drivers.Config) (*Share, error) {
 	name, source, err := backend.Find(c)
 	if err != nil {
 		return nil, err
@@ -102,7 +97,7 @@ func (t *Cards[C]) Acquire(c *drivers.Config) (*Share[C], error) {
 			return nil, err
 		}
 	}
-	h := &Share[C]{Name: name, Card: s.card, Device: s.device, Queues: QueuesOf(c), cards: t, shared: s, pool: c.Pool}
+	h := &Share{Name: name, Card: s.card, Device: s.device, Queues: QueuesOf(c), cards: t, shared: s, pool: c.Pool}
 	if err = s.claim(h); err == nil {
 		err = s.mapPool(h)
 	}
@@ -113,7 +108,7 @@ func (t *Cards[C]) Acquire(c *drivers.Config) (*Share[C], error) {
 		return nil, err
 	}
 	if t.open == nil {
-		t.open = make(map[string]*shared[C])
+		t.open = make(map[string]*shared)
 	}
 	t.open[name] = s
 	s.shares = append(s.shares, h)
@@ -121,12 +116,12 @@ func (t *Cards[C]) Acquire(c *drivers.Config) (*Share[C], error) {
 	return h, nil
 }
 
-func (t *Cards[C]) first(source backend.Source, c *drivers.Config) (*shared[C], error) {
+func (t *Cards) first(source backend.Source, c *drivers.Config) (*shared, error) {
 	d, err := source.Open()
 	if err != nil {
 		return nil, err
 	}
-	s := &shared[C]{device: d, pools: make(map[*pktbuf.Pool]*mapped)}
+	s := &shared{device: d, pools: make(map[*pktbuf.Pool]*mapped)}
 	if s.card, err = t.Open(d, c); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -134,7 +129,7 @@ func (t *Cards[C]) first(source backend.Source, c *drivers.Config) (*shared[C], 
 }
 
 // claim checks that a port's queues are there and nobody else's.
-func (s *shared[C]) claim(h *Share[C]) error {
+func (s *shared) claim(h *Share) error {
 	most := s.card.Queues()
 	for i, q := range h.Queues {
 		if q < 0 || q >= most {
@@ -154,7 +149,7 @@ func (s *shared[C]) claim(h *Share[C]) error {
 	return nil
 }
 
-func (s *shared[C]) mapPool(h *Share[C]) error {
+func (s *shared) mapPool(h *Share) error {
 	m := s.pools[h.pool]
 	if m == nil {
 		iova, err := s.device.Map(h.pool.Region())
@@ -171,8 +166,8 @@ func (s *shared[C]) mapPool(h *Share[C]) error {
 
 // elect makes one port see to what there is once a device: the one with the
 // lowest queue.
-func (s *shared[C]) elect() {
-	var first *Share[C]
+func (s *shared) elect() {
+	var first *Share
 	for _, o := range s.shares {
 		if first == nil || slices.Min(o.Queues) < slices.Min(first.Queues) {
 			first = o
@@ -185,10 +180,10 @@ func (s *shared[C]) elect() {
 
 // Leads reports whether the port sees to the device's own counters, of which
 // there is one set for all ports.
-func (h *Share[C]) Leads() bool { return h.leads.Load() }
+func (h *Share) Leads() bool { return h.leads.Load() }
 
 // Others returns the queues of the device's other ports.
-func (h *Share[C]) Others() []int {
+func (h *Share) Others() []int {
 	h.cards.mu.Lock()
 	defer h.cards.mu.Unlock()
 	var out []int
@@ -202,11 +197,11 @@ func (h *Share[C]) Others() []int {
 
 // Release gives the share back: the device no longer reaches the pool, and is
 // closed after its last port. The port's queues are stopped.
-func (h *Share[C]) Release() error {
+func (h *Share) Release() error {
 	t, s := h.cards, h.shared
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s.shares = slices.DeleteFunc(s.shares, func(o *Share[C]) bool { return o == h })
+	s.shares = slices.DeleteFunc(s.shares, func(o *Share) bool { return o == h })
 	s.elect()
 	var errs []error
 	if len(s.shares) == 0 { // before the memory goes
@@ -226,4 +221,4 @@ func (h *Share[C]) Release() error {
 }
 
 // close closes a device of which nobody got a share.
-func (s *shared[C]) close() error { return errors.Join(s.card.Close(), s.device.Close()) }
+func (s *shared) close() error { return errors.Join(s.card.Close(), s.device.Close()) }

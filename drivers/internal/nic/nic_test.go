@@ -20,6 +20,7 @@ import (
 
 // tiny is the driver of a card that does nothing but to be there.
 type tiny struct {
+	Card
 	ring   *dma.Memory
 	device pci.Device
 	queues int
@@ -30,16 +31,16 @@ func (t *tiny) Close() error {
 	return errors.Join(t.device.Reset(), t.ring.Free())
 }
 
-func openTiny(d pci.Device, _ *drivers.Config) (*tiny, error) {
+func openTiny(d pci.Device, _ *drivers.Config) (Card, error) {
 	ring, err := dma.Alloc(d, 4096)
 	if err != nil {
 		return nil, err
 	}
-	return &tiny{ring, d, 3}, pci.SetMaster(d, true)
+	return &tiny{ring: ring, device: d, queues: 3}, pci.SetMaster(d, true)
 }
 
 // cards returns the tiny driver and a card for it under the address "model:x".
-func cards(t *testing.T, o model.Options) (*Cards[*tiny], *model.Device) {
+func cards(t *testing.T, o model.Options) (*Cards, *model.Device) {
 	t.Helper()
 	if o.Address == "" {
 		o.Address = "model:x"
@@ -49,7 +50,7 @@ func cards(t *testing.T, o model.Options) (*Cards[*tiny], *model.Device) {
 	}
 	d := model.New(o)
 	t.Cleanup(backend.Provide(o.Address, backend.Source{ID: o.ID, Open: d.Open}))
-	return &Cards[*tiny]{Chips: []Chip{{Vendor: 0x1af4, Device: 1, Name: "tiny"}}, Open: openTiny}, d
+	return &Cards{Chips: []Chip{{Vendor: 0x1af4, Device: 1, Name: "tiny"}}, Open: openTiny}, d
 }
 
 func newPool(t *testing.T) *pktbuf.Pool {
@@ -67,7 +68,7 @@ func newPool(t *testing.T) *pktbuf.Pool {
 func TestShares(t *testing.T) {
 	c, d := cards(t, model.Options{})
 	pools := []*pktbuf.Pool{newPool(t), newPool(t)}
-	open := func(pool, queue int) *Share[*tiny] {
+	open := func(pool, queue int) *Share {
 		t.Helper()
 		s, err := c.Acquire(&drivers.Config{PCI: "model:x", Pool: pools[pool], Queues: []int{queue}})
 		if err != nil {
