@@ -77,7 +77,7 @@ type Client struct {
 		closed  bool
 		live    *tables.Tables // of Current; nil: none
 		writer  *tables.Writer // of live; nil where a client before this one has built it
-		routes  map[string]int // slots of live
+		routes  map[string]int // slots of live, until there is a writer
 		pending *Prepared      // prepared and not aborted, or published and not retired
 	}
 	rows      sync.RWMutex // held by who writes peers and ids in the live tables, against readers here
@@ -198,19 +198,23 @@ func (c *Client) takeOver(fds []int) error {
 	if err != nil {
 		return fmt.Errorf("live tables of the engine: %w", err)
 	}
-	c.setLive(live)
-	return nil
-}
-
-// setLive notes the tables that Current names. The caller holds state.
-func (c *Client) setLive(t *tables.Tables) {
-	routes := make(map[string]int, len(t.Routes))
-	for slot := range t.Routes {
-		if id := t.RouteID(slot); id != "" {
+	routes := make(map[string]int, len(live.Routes))
+	for slot := range live.Routes {
+		if id := live.RouteID(slot); id != "" {
 			routes[id] = slot
 		}
 	}
-	c.state.live, c.state.routes = t, routes
+	c.state.live, c.state.routes = live, routes
+	return nil
+}
+
+// slot returns the slot of a route in the live tables. The caller holds state.
+func (c *Client) slot(route string) (int, bool) {
+	if c.state.writer != nil {
+		return c.state.writer.Slot(route)
+	}
+	slot, ok := c.state.routes[route]
+	return slot, ok
 }
 
 // read passes replies to those who wait for them, until the connection ends.

@@ -118,19 +118,6 @@ func (c *Client) slots(ctx context.Context, r ctl.Request, slots []uint32) error
 	}
 }
 
-// noteChange brings the slots that are known up to date. The caller holds state.
-func (c *Client) noteChange(p *Prepared) {
-	for _, id := range p.ids.Remove {
-		delete(c.state.routes, id)
-	}
-	for i := range p.ids.Set {
-		id := p.ids.Set[i].ID
-		if slot, ok := p.writer.Slot(id); ok {
-			c.state.routes[id] = slot
-		}
-	}
-}
-
 // settle waits until every worker has begun a new turn, by when SAs of routes
 // that went have ended, and gives back what the change took out of use.
 func (p *Prepared) settle(ctx context.Context) error {
@@ -198,13 +185,11 @@ func (p *Prepared) Publish() {
 	p.published = true
 	if p.change != nil {
 		p.writer.Commit(p.change)
-		c.noteChange(p)
 		return
 	}
 	c.mem.Publish(p.word)
 	t := p.writer.Tables()
-	c.setLive(t)
-	c.state.writer = p.writer
+	c.state.live, c.state.writer, c.state.routes = t, p.writer, nil
 	for i := range t.Workers {
 		c.wake[t.Workers[i].Slot].signal()
 	}

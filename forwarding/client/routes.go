@@ -113,7 +113,7 @@ func listDrops(n *[tables.DropSlots]uint64) (out []Drop) {
 func (c *Client) HasRoute(id string) bool {
 	c.state.Lock()
 	defer c.state.Unlock()
-	_, has := c.state.routes[id]
+	_, has := c.slot(id)
 	return has
 }
 

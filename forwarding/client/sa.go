@@ -50,7 +50,7 @@ func (c *Client) InstallSA(ctx context.Context, sa SA) (SARef, error) {
 		return 0, fmt.Errorf("install SA: direction %d", sa.Direction)
 	}
 	c.state.Lock()
-	slot, ok := c.state.routes[sa.Route]
+	slot, ok := c.slot(sa.Route)
 	c.state.Unlock()
 	if !ok {
 		return 0, fmt.Errorf("install SA: route %q: %w", sa.Route, ErrNoRoute)

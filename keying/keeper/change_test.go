@@ -19,13 +19,13 @@ func state(t *testing.T, k *Keeper) map[string]string {
 	t.Helper()
 	out := map[string]string{}
 	for i, l := range k.order {
-		if l.place != i || k.links[l.key] != l || l.timer == 0 || k.timers[l.timer-1] != l {
+		if int(l.place) != i || k.links[l.key] != l || l.timer == 0 || k.timers[l.timer-1] != l {
 			t.Fatalf("link %v is at %d, said to be at %d; timer %d", l.key, i, l.place, l.timer)
 		}
 		if k.index[l.peerKey()] != l {
 			t.Fatalf("link %v is not found by %v", l.key, l.peerKey())
 		}
-		out[fmt.Sprint(l.key)] = fmt.Sprint(l.spi, l.psk, l.owner, l.local, l.remote, len(l.inbound), l.active != nil)
+		out[fmt.Sprint(l.key)] = fmt.Sprint(l.spi, l.psk, l.owner, l.local(), l.remote, len(l.inbound), l.active != nil)
 	}
 	if len(k.links) != len(k.order) || len(k.index) != len(k.order) || len(k.timers) != len(k.order) {
 		t.Fatalf("%d links, %d in order, %d found, %d timers", len(k.links), len(k.order), len(k.index), len(k.timers))

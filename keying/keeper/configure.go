@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"time"
 
 	"vita/forwarding/client"
 	"vita/forwarding/tables"
@@ -70,7 +69,7 @@ func (k *Keeper) Change(set []Route, remove []string) {
 		links := k.linksOf(r)
 		k.dropRoute(r.ID, links)
 		for _, l := range links {
-			k.wanted(l, k.c.NegotiationTTL, k.c.SATTL)
+			k.wanted(l, &k.c)
 		}
 	}
 	k.due()
@@ -112,34 +111,44 @@ func (k *Keeper) linksOf(r Route) (links []*link) {
 		if !ok {
 			continue
 		}
-		l := &link{k: k, key: linkKey{r.ID, q}, spi: r.SPI, psk: r.PSK, owner: owner, local: k.c.Local[q], remote: remote, askAfter: silence * int64(k.c.NegotiationTTL)}
+		l := &link{k: k, key: linkKey{r.ID, q}, spi: r.SPI, psk: r.PSK, owner: owner, remote: remote, askAfter: silence * int64(k.c.NegotiationTTL)}
 		links = append(links, l)
 	}
 	return links
 }
 
-// wanted enters a link, or makes the one that is there like it. The times are
-// those of the configuration before.
-func (k *Keeper) wanted(w *link, negotiationTTL, saTTL time.Duration) {
-	l := k.links[w.key]
-	if l == nil {
-		w.resetHandshake()
-		w.place = len(k.order)
-		k.order = append(k.order, w)
-		k.links[w.key] = w
-		k.index[w.peerKey()] = w
-		k.timers.set(w, 0)
-		return
+// wanted enters a link, or makes the one that is there like it. It was there by the
+// old configuration.
+func (k *Keeper) wanted(w *link, old *Config) {
+	if l := k.links[w.key]; l == nil {
+		k.enter(w)
+	} else {
+		k.adapt(l, w, old)
 	}
-	if l.local != w.local || l.remote != w.remote || k.c.NegotiationTTL != negotiationTTL {
+}
+
+// enter enters a link that is not there yet.
+func (k *Keeper) enter(w *link) {
+	w.resetHandshake()
+	w.place = int32(len(k.order))
+	k.order = append(k.order, w)
+	k.links[w.key] = w
+	k.index[w.peerKey()] = w
+	k.timers.set(w, 0)
+}
+
+// adapt makes a link, which was there by the old configuration, like w, which has the
+// same key.
+func (k *Keeper) adapt(l, w *link, old *Config) {
+	if old.Local[l.key.queue] != k.c.Local[l.key.queue] || l.remote != w.remote || k.c.NegotiationTTL != old.NegotiationTTL {
 		if key := l.peerKey(); k.index[key] == l {
 			delete(k.index, key)
 		}
-		l.local, l.remote = w.local, w.remote
+		l.remote = w.remote
 		l.resetHandshake()
 		k.index[l.peerKey()] = l
 	}
-	if k.c.SATTL != saTTL && l.active != nil {
+	if k.c.SATTL != old.SATTL && l.active != nil {
 		l.active.rekey = l.rekeyAt(l.active.created)
 	}
 	k.timers.set(l, 0)
@@ -147,28 +156,40 @@ func (k *Keeper) wanted(w *link, negotiationTTL, saTTL time.Duration) {
 
 // configureLinks brings the links to what the routes ask for.
 func (k *Keeper) configureLinks(old *Config, routes []Route) {
-	wanted := map[linkKey]*link{}
-	var order []*link
+	wanted := make([]*link, 0, len(routes))
 	for _, r := range routes {
-		for _, l := range k.linksOf(r) {
-			wanted[l.key] = l
-			order = append(order, l)
+		wanted = append(wanted, k.linksOf(r)...)
+	}
+	if len(k.links) == 0 {
+		k.links = make(map[linkKey]*link, len(wanted))
+	} else {
+		k.dropOthers(wanted)
+	}
+	k.order, k.index = make([]*link, 0, len(wanted)), make(map[peerKey]*link, len(wanted))
+	for _, w := range wanted {
+		l := k.links[w.key]
+		if l == nil {
+			k.enter(w)
+			continue
 		}
+		k.adapt(l, w, old)
+		l.place = int32(len(k.order))
+		k.order = append(k.order, l)
+		k.index[l.peerKey()] = l
+	}
+}
+
+// dropOthers ends the links that are not wanted, or with another SPI or key.
+func (k *Keeper) dropOthers(wanted []*link) {
+	by := make(map[linkKey]*link, len(wanted))
+	for _, w := range wanted {
+		by[w.key] = w
 	}
 	for key, l := range k.links {
-		if w := wanted[key]; w == nil || !w.same(l) {
+		if w := by[key]; w == nil || !w.same(l) {
 			l.drop()
 			delete(k.links, key)
 		}
-	}
-	for _, w := range order {
-		k.wanted(w, old.NegotiationTTL, old.SATTL)
-	}
-	k.order, k.index = order, map[peerKey]*link{}
-	for i, w := range order {
-		l := k.links[w.key]
-		l.place, order[i] = i, l
-		k.index[l.peerKey()] = l
 	}
 }
 

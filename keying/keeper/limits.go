@@ -59,13 +59,13 @@ func (t *timers) set(l *link, due int64) {
 		heap.Push(t, l)
 		return
 	}
-	heap.Fix(t, l.timer-1)
+	heap.Fix(t, int(l.timer)-1)
 }
 
 // remove takes a link out.
 func (t *timers) remove(l *link) {
 	if l.timer != 0 {
-		heap.Remove(t, l.timer-1)
+		heap.Remove(t, int(l.timer)-1)
 	}
 }
 
@@ -75,13 +75,13 @@ func (t timers) Len() int           { return len(t) }
 func (t timers) Less(i, j int) bool { return t[i].due < t[j].due }
 func (t timers) Swap(i, j int) {
 	t[i], t[j] = t[j], t[i]
-	t[i].timer, t[j].timer = i+1, j+1
+	t[i].timer, t[j].timer = int32(i)+1, int32(j)+1
 }
 
 func (t *timers) Push(x any) {
 	if l, ok := x.(*link); ok {
 		*t = append(*t, l)
-		l.timer = len(*t)
+		l.timer = int32(len(*t))
 	}
 }
 

@@ -17,35 +17,35 @@ type linkKey struct {
 
 // link is the state of one route on one queue.
 type link struct {
-	k             *Keeper
-	key           linkKey
-	spi           uint32 // of the route
-	psk           [32]byte
-	owner         uint64 // see ownerOf
-	local, remote netip.Addr
-	messages      *[exchange.NumKinds]bucket // made when the first comes: a gateway may have 100 000 routes
-	due           int64                      // when tick is to be called
-	timer         int                        // place among the timers, from 1; 0: none
-	place         int                        // in order
+	k        *Keeper
+	key      linkKey
+	psk      [32]byte
+	owner    uint64 // see ownerOf
+	remote   netip.Addr
+	messages *[exchange.NumKinds]bucket // made when the first comes: a gateway may have 100 000 routes
+	due      int64                      // when tick is to be called
+	timer    int32                      // place among the timers, from 1; 0: none
+	place    int32                      // in order
+	spi      uint32                     // of the route
 
-	kex        exchange.Exchange // made when it is first needed; nil until then
-	startAt    int64             // not before this
-	repeatAt   int64             // send the knock again then
-	proposed   int64             // when our last proposal was sent
-	certainAt  int64             // when we last completed an exchange of ours; 0: never
-	heard      int64             // when the last packet came, at the last look
-	sent       int64             // when the last one was sent
-	askAfter   int64             // how long we send and hear nothing before we ask
-	unheard    int64             // since when we send and hear nothing; 0: we do not
-	paced      bool              // startAt is what the pacer has given us
-	forced     bool              // begin an exchange whatever the active SA's age
-	unanswered bool              // our last exchange came to nothing
-	asking     bool              // the exchange under way is the question whether the peer is there
+	paced      bool // startAt is what the pacer has given us
+	forced     bool // begin an exchange whatever the active SA's age
+	unanswered bool // our last exchange came to nothing
+	asking     bool // the exchange under way is the question whether the peer is there
 
-	active  *outbound
-	queued  *outbound
-	standby *outbound
-	inbound []*inbound // oldest first
+	kex       exchange.Exchange // made when it is first needed; nil until then
+	startAt   int64             // not before this
+	repeatAt  int64             // send the knock again then
+	proposed  int64             // when our last proposal was sent
+	certainAt int64             // when we last completed an exchange of ours; 0: never
+	heard     int64             // when the last packet came, at the last look
+	sent      int64             // when the last one was sent
+	askAfter  int64             // how long we send and hear nothing before we ask
+	unheard   int64             // since when we send and hear nothing; 0: we do not
+	active    *outbound
+	queued    *outbound
+	standby   *outbound
+	inbound   []*inbound // oldest first
 }
 
 type inbound struct {
@@ -67,8 +67,11 @@ type outbound struct {
 	twin             *inbound // of the same exchange; nil where it does not matter
 }
 
+// local returns our end.
+func (l *link) local() netip.Addr { return l.k.c.Local[l.key.queue] }
+
 func (l *link) params() exchange.Params {
-	return exchange.Params{SPI: l.spi, PSK: l.psk, Local: l.local, Remote: l.remote}
+	return exchange.Params{SPI: l.spi, PSK: l.psk, Local: l.local(), Remote: l.remote}
 }
 
 // resetHandshake forgets exchanges under way; SAs stay.

@@ -183,6 +183,6 @@ func (l *link) initiated(now int64, pair *exchange.Pair) {
 	}
 	l.asking = false
 	l.queued = o
-	k.log.Debug("SAs agreed", "route", l.key.route, "queue", l.key.queue, "initiator", l.local, "inbound spi", pair.InboundSPI, "outbound spi", pair.OutboundSPI)
+	k.log.Debug("SAs agreed", "route", l.key.route, "queue", l.key.queue, "initiator", l.local(), "inbound spi", pair.InboundSPI, "outbound spi", pair.OutboundSPI)
 	l.settle(now)
 }

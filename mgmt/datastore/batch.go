@@ -14,85 +14,184 @@ import (
 	"vita/mgmt/internal/edit"
 )
 
-// batch is what a journal does to a bucket of leafs. It is made once and written
+// manyRows are so many that a bucket is packed for them.
+const manyRows = 1000
+
+// batch is what a journal does to a bucket of rows. It is made once and written
 // to both files.
 type batch struct {
-	puts []put             // by key; those of the same key in their order
-	sum  [sha256.Size]byte // of the values that come, for the checksum
+	rows []row             // by key, each key once
+	sum  [sha256.Size]byte // of the rows that are whole, for the checksum
 }
 
-type put struct {
-	key, value []byte
-	hadOld     bool // a value is there, and leaves the checksum
-	has        bool // a value comes
+// row is what becomes of one row.
+type row struct {
+	key   []byte
+	value []byte // of a whole row; nil: it goes
+	fresh bool   // there is none yet in the file
+
+	// What changes of an entry that is there, each leaf once, by name. Nil where
+	// the row is whole.
+	changes []leafChange
+}
+
+// leafChange is what becomes of one leaf of an entry.
+type leafChange struct {
+	name, value []byte // name is the leaf's path within the entry: "/mtu", "/timers/dead"
+	has         bool
+}
+
+// span is a part of a journal that concerns one row.
+type span struct {
+	key      []byte
+	entry    bool // the row is a list entry's, else a leaf's
+	from, to int
 }
 
 // newBatch makes the batch of a journal, in the order of the keys, since bbolt
 // moves what follows a new key, and splits nothing before the end of a
 // transaction.
 func newBatch(j edit.Journal) *batch {
-	b := &batch{puts: make([]put, len(j))}
+	var text, scratch arena
+	spans := spansOf(j, &text)
+	b := &batch{rows: make([]row, 0, len(spans))}
 	digest := sha256.New()
-	var text []byte // keys and values, one behind the other
-	room := func(n int) {
-		if cap(text)-len(text) < n {
-			text = make([]byte, 0, max(n, min(64<<10, 256*len(j))))
+	var changes []leafChange // of one entry
+	for len(spans) > 0 {
+		n := 1
+		for n < len(spans) && bytes.Equal(spans[n].key, spans[0].key) {
+			n++
 		}
-	}
-	var place *data.Place
-	var path []byte
-	sorted := true
-	for i := range j {
-		c := &j[i]
-		if i == 0 || c.Place != place {
-			place, path = c.Place, c.Place.AppendPath(path[:0])
+		r := row{key: spans[0].key}
+		if first, last := &j[spans[0].from], &j[spans[n-1].to-1]; !spans[0].entry {
+			r.fresh = !first.HadOld
+			if last.HasNew {
+				r.value = text.add(last.New)
+			}
+		} else {
+			// An entry is new where its first key is: nothing comes before that.
+			r.fresh = first.Leaf.IsKey && !first.HadOld
+			in := &text
+			if r.fresh {
+				in = &scratch
+				in.reset()
+			}
+			changes = changes[:0]
+			for _, s := range spans[:n] {
+				changes = appendChanges(changes, j[s.from:s.to], in)
+			}
+			changes = settled(changes)
+			if r.fresh {
+				r.value = encodeRow(changes, &text)
+			} else {
+				r.changes = slices.Clone(changes)
+			}
 		}
-		room(len(path) + len(c.Leaf.Module) + len(c.Leaf.Name) + len(c.New) + 2)
-		start := len(text)
-		text = c.Leaf.AppendStep(append(text, path...), nil)
-		p := &b.puts[i]
-		p.key, p.hadOld, p.has = text[start:len(text):len(text)], c.HadOld, c.HasNew
-		if c.HasNew {
-			start = len(text)
-			text = append(text, c.New...)
-			p.value = text[start:len(text):len(text)]
-			toggle(digest, &b.sum, p.key, p.value)
+		if r.value != nil {
+			toggle(digest, &b.sum, r.key, r.value)
 		}
-		sorted = sorted && (i == 0 || bytes.Compare(b.puts[i-1].key, p.key) <= 0)
-	}
-	if !sorted {
-		order := make([]int, len(j))
-		for i := range order {
-			order[i] = i
-		}
-		slices.SortFunc(order, func(x, y int) int {
-			return cmp.Or(bytes.Compare(b.puts[x].key, b.puts[y].key), cmp.Compare(x, y))
-		})
-		puts := make([]put, len(j))
-		for i, from := range order {
-			puts[i] = b.puts[from]
-		}
-		b.puts = puts
+		b.rows = append(b.rows, r)
+		spans = spans[n:]
 	}
 	return b
 }
 
+// spansOf takes a journal apart, by keys; those of the same key in their order.
+func spansOf(j edit.Journal, text *arena) []span {
+	var spans []span
+	var place, entry *data.Place
+	sorted := true
+	for i := range j {
+		c := &j[i]
+		if i > 0 && c.Place == place && entry != nil {
+			spans[len(spans)-1].to = i + 1
+			continue
+		}
+		before := entry
+		place, entry = c.Place, c.Place.Entry()
+		if entry != nil && entry == before {
+			spans[len(spans)-1].to = i + 1
+			continue
+		}
+		s := span{entry: entry != nil, from: i, to: i + 1}
+		if s.entry {
+			s.key = text.take(entry.AppendPath(text.room(256)))
+		} else {
+			s.key = text.take(c.Leaf.AppendStep(place.AppendPath(text.room(256)), nil))
+		}
+		sorted = sorted && (len(spans) == 0 || bytes.Compare(spans[len(spans)-1].key, s.key) <= 0)
+		spans = append(spans, s)
+	}
+	if !sorted {
+		slices.SortFunc(spans, func(x, y span) int {
+			return cmp.Or(bytes.Compare(x.key, y.key), cmp.Compare(x.from, y.from))
+		})
+	}
+	return spans
+}
+
+// appendChanges appends the changes of an entry's leafs.
+func appendChanges(to []leafChange, j edit.Journal, text *arena) []leafChange {
+	for i := range j {
+		c := &j[i]
+		name := text.take(c.Leaf.AppendStep(appendInner(text.room(128), c.Place), nil))
+		to = append(to, leafChange{name: name, value: text.add(c.New), has: c.HasNew})
+	}
+	return to
+}
+
+// appendInner appends the path of a container within the list entry that it is in;
+// nothing for the entry itself.
+func appendInner(b []byte, p *data.Place) []byte {
+	if p.Node.Keys != nil {
+		return b
+	}
+	return p.Node.AppendStep(appendInner(b, p.Parent), nil)
+}
+
+// settled sorts changes by name, and leaves the last of each.
+func settled(changes []leafChange) []leafChange {
+	slices.SortStableFunc(changes, func(x, y leafChange) int { return bytes.Compare(x.name, y.name) })
+	out := changes[:0]
+	for i := range changes {
+		if i+1 == len(changes) || !bytes.Equal(changes[i].name, changes[i+1].name) {
+			out = append(out, changes[i])
+		}
+	}
+	return out
+}
+
 // write brings a batch into a bucket, and its checksum up to date.
 func (b *batch) write(to *bbolt.Bucket, sum *[sha256.Size]byte) error {
+	if len(b.rows) > manyRows {
+		to.FillPercent = 0.9 // most of them stay as they are from now on
+	}
 	digest := sha256.New()
-	for i := range b.puts {
-		p := &b.puts[i]
-		if p.hadOld {
+	var text arena
+	for i := range b.rows {
+		r := &b.rows[i]
+		value := r.value
+		if !r.fresh {
 			// What is in the file counts: a value may be there in an older form.
-			if old := to.Get(p.key); old != nil {
-				toggle(digest, sum, p.key, old)
+			old := to.Get(r.key)
+			if old != nil {
+				toggle(digest, sum, r.key, old)
+			}
+			if r.changes != nil {
+				all, err := merged(old, r.changes)
+				if err != nil {
+					return err
+				}
+				if value = encodeRow(all, &text); value != nil {
+					toggle(digest, sum, r.key, value)
+				}
 			}
 		}
 		var err error
-		if p.has {
-			err = to.Put(p.key, p.value)
+		if value != nil {
+			err = to.Put(r.key, value)
 		} else {
-			err = to.Delete(p.key)
+			err = to.Delete(r.key)
 		}
 		if err != nil {
 			return err
@@ -104,7 +203,7 @@ func (b *batch) write(to *bbolt.Bucket, sum *[sha256.Size]byte) error {
 	return nil
 }
 
-// toggle adds an entry to a checksum, or takes it out.
+// toggle adds a row to a checksum, or takes it out.
 func toggle(h hash.Hash, sum *[sha256.Size]byte, key, value []byte) {
 	var room [sha256.Size]byte
 	h.Reset()

@@ -58,32 +58,22 @@ func (x extra) put(f *file, tx *bbolt.Tx, seq uint64) error {
 	return nil
 }
 
-// copyExtra copies what is not configuration from one file to another.
+// copyExtra copies from one file to another what goes with the commits.
 func copyExtra(to, from *bbolt.Tx) error {
 	if v := from.Bucket(bucketMeta).Get(keyConfirm); v != nil {
 		if err := to.Bucket(bucketMeta).Put(keyConfirm, v); err != nil {
 			return err
 		}
 	}
-	if v := from.Bucket(bucketMeta).Get(keyStartup); v != nil {
-		if err := to.Bucket(bucketMeta).Put(keyStartup, v); err != nil {
-			return err
-		}
+	old := from.Bucket(bucketPast)
+	if old == nil {
+		return nil
 	}
-	for _, name := range [][]byte{bucketPast, bucketStartup} {
-		old := from.Bucket(name)
-		if old == nil {
-			continue
-		}
-		b, err := to.CreateBucketIfNotExists(name)
-		if err != nil {
-			return err
-		}
-		if err := old.ForEach(b.Put); err != nil {
-			return err
-		}
+	b, err := to.CreateBucketIfNotExists(bucketPast)
+	if err != nil {
+		return err
 	}
-	return nil
+	return old.ForEach(b.Put)
 }
 
 // confirmation returns the stored commit that waits to be confirmed, or nil.

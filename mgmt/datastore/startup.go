@@ -18,7 +18,7 @@ import (
 The startup datastore (RFC 6241 section 8.7) is there where Options ask for it.
 It is a second configuration in the same files:
 
-	startup       instance path -> value, as in config
+	startup       rows as in config
 	meta startup  checksum of the bucket, 32 bytes; its presence says that it exists
 
 The process begins with it: Open makes running equal to startup, by a commit of
@@ -105,7 +105,7 @@ func (f *file) loadStartup(tx *bbolt.Tx, tree *gen.Vita) (there bool, err error)
 		return true, nil
 	}
 	var l loader
-	return true, b.ForEach(func(k, v []byte) error { return l.add(tree, string(k), string(v)) })
+	return true, b.ForEach(func(k, v []byte) error { return l.row(tree, k, v) })
 }
 
 // startup reads the startup configuration.

@@ -24,12 +24,13 @@ import (
 )
 
 /*
-The configuration on disk is a flat map from the instance path of a leaf to its
-canonical value, so that a commit writes what it changes and no more:
+The configuration on disk is a flat map with a row for each list entry and for
+each leaf that is in none, so that a commit writes what it changes and little more:
 
-	config  /vita-esp-gateway:route4[id='site2']/net -> 192.168.20.0/24
+	config  /vita-esp-gateway:mtu -> 1440
+	        /vita-esp-gateway:route4[id='site2'] -> its leafs, see row.go
 	history number of a commit -> who made it, when and what it changed
-	meta    format -> 1
+	meta    format -> 2
 	        seq    -> number of the commit, 8 bytes big endian
 	        sum    -> checksum of the bucket config, 32 bytes
 	        confirm -> a commit that waits to be confirmed
@@ -43,17 +44,21 @@ of bbolt, and a new file gets its name when it is complete.
 
 bbolt's pages carry no checksums, so that a damaged value would go unnoticed, and
 a damaged page makes it panic. So the bucket has one: the exclusive or of a
-SHA-256 over every path and value, which a commit can bring up to date from its
+SHA-256 over every row, which a commit can bring up to date from its
 changes alone. When the files are opened it is computed anew, every step guarded
 against panics and faults. A file that does not pass is moved aside, and made
 anew from the other. Where both are damaged there is nothing to go on with, and
 Open refuses; it never takes a damaged file for an empty configuration.
+
+Format 1 had a row for each leaf, in list entries too. Such a file is read, and
+made anew.
 */
 
 const (
 	primaryFile = "config.db"
 	mirrorFile  = "config.mirror.db"
-	format      = "1"
+	format      = "2"
+	formatLeafs = "1"
 )
 
 var (
@@ -73,6 +78,7 @@ var ErrCorrupt = errors.New("database file is corrupt")
 type file struct {
 	path string
 	db   *bbolt.DB
+	old  bool // of an older format: to be made anew, not to be written to
 	seq  uint64
 	sum  [sha256.Size]byte
 
@@ -137,19 +143,36 @@ func openStore(dir string, tree *gen.Vita, log *slog.Logger) (*store, error) {
 	}
 	*tree = *trees[best]
 	other := 1 - best
-	if files[other] == nil || files[other].seq != files[best].seq || files[other].sum != files[best].sum {
-		if files[other] != nil {
-			log.Warn("database file is behind and is made anew", "file", paths[other], "commit", files[other].seq, "newest", files[best].seq)
-			closeFiles(files[other : other+1])
-		}
-		f, err := createFile(paths[other], edit.Export(tree), files[best].seq, files[best])
-		if err != nil {
-			closeFiles(files[best : best+1])
-			return nil, err
-		}
-		files[other] = f
+	var err error
+	switch f := files[other]; {
+	case f == nil:
+		err = renew(files, paths, other, tree)
+	case f.old || files[best].old:
+		log.Info("database file is of an older format and is made anew", "file", paths[other])
+		err = renew(files, paths, other, tree)
+	case f.seq != files[best].seq || f.sum != files[best].sum:
+		log.Warn("database file is behind and is made anew", "file", paths[other], "commit", f.seq, "newest", files[best].seq)
+		err = renew(files, paths, other, tree)
+	}
+	if err == nil && files[best].old {
+		log.Info("database file is of an older format and is made anew", "file", paths[best])
+		err = renew(files, paths, best, tree)
+	}
+	if err != nil {
+		closeFiles(files)
+		return nil, err
 	}
 	return newStore(files[0], files[1], log), nil
+}
+
+// renew makes one of the two files anew from the other, which stays as it is.
+func renew(files []*file, paths []string, i int, tree *gen.Vita) error {
+	from := files[1-i]
+	closeFiles(files[i : i+1])
+	files[i] = nil
+	f, err := createFile(paths[i], edit.Export(tree), from.seq, from)
+	files[i] = f
+	return err
 }
 
 func newStore(primary, mirror *file, log *slog.Logger) *store {
@@ -214,7 +237,17 @@ func createFile(path string, j edit.Journal, seq uint64, from *file) (*file, err
 			if err := f.put(tx, newBatch(j), seq, extra{}); err != nil || from == nil {
 				return err
 			}
-			return from.db.View(func(old *bbolt.Tx) error { return copyExtra(tx, old) })
+			return from.db.View(func(old *bbolt.Tx) error {
+				if err := copyExtra(tx, old); err != nil {
+					return err
+				}
+				startup := &gen.Vita{}
+				there, err := from.loadStartup(old, startup)
+				if err != nil || !there {
+					return err
+				}
+				return f.save(tx, &saved{whole: true, batch: newBatch(edit.Export(startup))})
+			})
 		})
 	})
 	if f.db != nil {
@@ -311,7 +344,8 @@ func (f *file) load(tx *bbolt.Tx, tree *gen.Vita) error {
 	if meta == nil || config == nil {
 		return fmt.Errorf("%w: no configuration in it", ErrCorrupt)
 	}
-	if v := meta.Get(keyFormat); string(v) != format {
+	v := meta.Get(keyFormat)
+	if f.old = string(v) == formatLeafs; !f.old && string(v) != format {
 		return fmt.Errorf("format %q is not known: the file is of another version of this program, or corrupt", v)
 	}
 	seq, sum := meta.Get(keySeq), meta.Get(keySum)
@@ -334,7 +368,7 @@ func (f *file) load(tx *bbolt.Tx, tree *gen.Vita) error {
 		return err
 	}
 	var l loader
-	return config.ForEach(func(k, v []byte) error { return l.add(tree, string(k), string(v)) })
+	return config.ForEach(func(k, v []byte) error { return l.row(tree, k, v) })
 }
 
 // loader puts leafs into a tree. Neighbours in the file are mostly in the same
@@ -407,10 +441,10 @@ func (f *file) write(b *batch, seq uint64, x extra, really func() bool) error {
 	return nil
 }
 
-// largeBatch is how many changes leave so much garbage that it goes back to the
+// largeBatch is how many rows leave so much garbage that it goes back to the
 // system at once. Else a gateway that was configured in one large step holds on to
 // several times what it needs for minutes, and to half of that for good.
-const largeBatch = 20000
+const largeBatch = 3000
 
 // transaction is a commit that is being written while it is still being examined.
 type transaction struct {
@@ -468,7 +502,7 @@ func (s *store) write(j edit.Journal, x extra, really func() bool) error {
 			_ = guard(s.mirror.db.Close) // it is given up; the next start makes it anew
 			s.mirror = nil
 		}
-		if len(b.puts) > largeBatch {
+		if len(b.rows) > largeBatch {
 			b = nil
 			debug.FreeOSMemory()
 		}

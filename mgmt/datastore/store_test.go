@@ -66,7 +66,19 @@ var damages = map[string]func(t *testing.T, path string){
 	},
 	"one leaf less": func(t *testing.T, path string) {
 		change(t, path, func(tx *bbolt.Tx) error {
-			return tx.Bucket(bucketConfig).Delete([]byte("/vita-esp-gateway:route4[id='site2']/spi"))
+			return tx.Bucket(bucketConfig).Delete([]byte("/vita-esp-gateway:private-interface4/ip"))
+		})
+	},
+	"one entry less": func(t *testing.T, path string) {
+		change(t, path, func(tx *bbolt.Tx) error {
+			return tx.Bucket(bucketConfig).Delete([]byte("/vita-esp-gateway:route4[id='site2']"))
+		})
+	},
+	"half a row": func(t *testing.T, path string) {
+		change(t, path, func(tx *bbolt.Tx) error {
+			b, key := tx.Bucket(bucketConfig), []byte("/vita-esp-gateway:route4[id='site2']")
+			row := b.Get(key)
+			return b.Put(key, bytes.Clone(row[:len(row)/2]))
 		})
 	},
 }

@@ -118,7 +118,7 @@ func (c *Checker) indexReferences(m *constraints, change *edit.Change) {
 	if !m.referring[leaf] && m.to[leaf] == nil {
 		return
 	}
-	at := hint{change.Place, leaf}
+	at := &data.Place{Parent: change.Place, Node: leaf}
 	for _, v := range values(leaf, change.New) {
 		for _, ref := range m.from[leaf] {
 			c.add(c.refHash(referrer, ref, change.Place, v), at)
@@ -170,7 +170,7 @@ func (k *check) referrers(m *constraints, change *edit.Change) {
 
 func (k *check) revisit(h uint64) {
 	for one := range k.under(h) {
-		k.visit(one.p.Entry())
+		k.visit(one.Entry())
 	}
 }
 
@@ -210,11 +210,11 @@ func (k *check) resolves(m *constraints, p *data.Place, t *schema.Type, at xpath
 // from a leaf at a place.
 func (k *check) found(ref *reference, p *data.Place, value string) bool {
 	for one := range k.under(k.refHash(target, ref, p, value)) {
-		if one.leaf != ref.target || !sameIn(ref.common, one.p, p) {
+		if one.Node != ref.target || !sameIn(ref.common, one, p) {
 			continue
 		}
-		if s := one.p.Find(k.tree); s.Exists() {
-			if v, ok := s.Leaf(one.leaf); ok && slices.Contains(values(one.leaf, v), value) {
+		if s := one.Parent.Find(k.tree); s.Exists() {
+			if v, ok := s.Leaf(one.Node); ok && slices.Contains(values(one.Node, v), value) {
 				return true
 			}
 		}

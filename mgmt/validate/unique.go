@@ -81,14 +81,14 @@ func (k *check) unique(p *data.Place, entry data.Struct) {
 			continue
 		}
 		for other := range k.under(h) {
-			if other.p.Same(p) || other.p.Node != p.Node || !other.p.Parent.Same(p.Parent) {
+			if other.Node != p.Node || other.Same(p) || !other.Parent.Same(p.Parent) {
 				continue
 			}
-			o := other.p.Find(k.tree)
-			if !o.Exists() || !k.equal(other.p, o, p, entry, leafs) {
+			o := other.Find(k.tree)
+			if !o.Exists() || !k.equal(other, o, p, entry, leafs) {
 				continue
 			}
-			a, b := other.p, p
+			a, b := other, p
 			if a.Path() > b.Path() {
 				a, b = b, a
 			}

@@ -42,16 +42,10 @@ type Checker struct {
 	// leafs, leafs by what they refer to, and what they may refer to by its value.
 	// Every place is under its present values, but what is found may be out of date
 	// and is checked against the tree.
-	hints map[uint64]hint
-	more  map[uint64][]hint // under the same value as one of hints, beside that
-	added int               // to hints since they were made
-	size  int               // of hints when they were made
-}
-
-// hint is a list entry, or a leaf in a place.
-type hint struct {
-	p    *data.Place
-	leaf *schema.Node
+	hints map[uint64]*data.Place
+	more  map[uint64][]*data.Place // under the same value as one of hints, beside that
+	added int                      // to hints since they were made
+	size  int                      // of hints when they were made
 }
 
 // New returns a Checker for a tree as it is now.
@@ -62,7 +56,7 @@ func New(tree data.Tree) *Checker {
 }
 
 func (c *Checker) rebuild() {
-	c.hints, c.more = map[uint64]hint{}, map[uint64][]hint{}
+	c.hints, c.more = map[uint64]*data.Place{}, map[uint64][]*data.Place{}
 	c.added = 0
 	c.index(edit.Export(c.tree))
 	c.size, c.added = c.added, 0
@@ -97,26 +91,27 @@ func (c *Checker) index(j edit.Journal) {
 		}
 		for u := range p.Node.Unique {
 			if h, ok := c.hash(p, entry, u); ok {
-				c.add(h, hint{p: p})
+				c.add(h, p)
 			}
 		}
 	}
 }
 
-func (c *Checker) add(h uint64, one hint) {
+// add adds a list entry to the hints, or a leaf, as the place that it would be.
+func (c *Checker) add(h uint64, one *data.Place) {
 	first, ok := c.hints[h]
 	if !ok {
 		c.hints[h] = one
 		c.added++
 		return
 	}
-	if first.leaf == one.leaf && first.p.Same(one.p) {
+	if first.Same(one) {
 		return
 	}
 	list := c.more[h]
 	// Where many refer to the same, what is there twice is left to the next rebuild.
 	for _, other := range list[max(0, len(list)-mostCompared):] {
-		if other.leaf == one.leaf && other.p.Same(one.p) {
+		if other.Same(one) {
 			return
 		}
 	}
@@ -125,8 +120,8 @@ func (c *Checker) add(h uint64, one hint) {
 }
 
 // under returns the hints under a value.
-func (c *Checker) under(h uint64) iter.Seq[hint] {
-	return func(yield func(hint) bool) {
+func (c *Checker) under(h uint64) iter.Seq[*data.Place] {
+	return func(yield func(*data.Place) bool) {
 		first, ok := c.hints[h]
 		if !ok || !yield(first) {
 			return
@@ -145,6 +140,7 @@ const mostCompared = 16
 type check struct {
 	*Checker
 	m        *constraints
+	last     *data.Place // that was checked; most changes of an entry follow each other
 	errs     rpcerr.Errors
 	done     map[string]bool // instance paths of the structs that were checked
 	conflict map[string]bool // pairs of entries that were reported
@@ -158,7 +154,7 @@ func (c *Checker) Check(j edit.Journal) rpcerr.Errors {
 
 func (c *Checker) run(j edit.Journal) *check {
 	m := constraintsOf()
-	k := &check{Checker: c, m: m, done: map[string]bool{}, conflict: map[string]bool{}}
+	k := &check{Checker: c, m: m, done: make(map[string]bool, len(j)/8), conflict: map[string]bool{}}
 	var last *data.Place
 	first := true
 	read := map[*schema.Node]bool{}
@@ -197,6 +193,10 @@ func (k *check) visit(p *data.Place) {
 	if k.full() {
 		return
 	}
+	if p != nil && p == k.last {
+		return
+	}
+	k.last = p
 	path := p.Path()
 	if k.done[path] {
 		return

@@ -42,7 +42,8 @@ func (b *builder) xmlChildren(e *xmltree.Element, ops bool) error {
 		}
 	}
 	b.identify()
-	for _, c := range e.Children {
+	entries := ahead{b: b, from: e.Children, ops: ops}
+	for i, c := range e.Children {
 		n := b.lookup(c)
 		switch {
 		case n == nil && schema.Module(c.Name.Space) == "":
@@ -55,12 +56,20 @@ func (b *builder) xmlChildren(e *xmltree.Element, ops bool) error {
 		case n.IsKey:
 			continue
 		}
-		if err := b.xmlChild(n, c, ops); err != nil {
+		var err error
+		if isEntry(n) {
+			err = b.xmlAdd(n, c, ops, entries.at(i))
+		} else {
+			err = b.xmlChild(n, c, ops)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return b.finish()
 }
+
+func isEntry(n *schema.Node) bool { return n != nil && n.Kind == schema.List && n.Config }
 
 func (b *builder) lookup(c *xmltree.Element) *schema.Node {
 	module := schema.Module(c.Name.Space)
@@ -74,35 +83,55 @@ func (b *builder) xmlChild(n *schema.Node, e *xmltree.Element, ops bool) error {
 	if err := b.admit(n); err != nil {
 		return err
 	}
+	if !n.HasValue() {
+		return b.xmlAdd(n, e, ops, b.xmlInner(n, e, ops))
+	}
 	op, err := b.operation(n, e, ops)
 	if err != nil {
 		return err
 	}
-	if n.HasValue() {
-		if len(e.Children) > 0 {
-			return b.unknownIn(n, e.Children[0].Name.Local)
-		}
-		if tag, ok := e.Attr(nsDefault, "default"); ok && (tag == "true" || tag == "1") {
-			return b.toDefault(n, op, e)
-		}
-		leaf, err := b.leaf(n, op, e.Text, xmlForm(e))
-		if err != nil || !ops {
-			return err
-		}
-		return b.insert(leaf, n, e)
+	if len(e.Children) > 0 {
+		return b.unknownIn(n, e.Children[0].Name.Local)
 	}
-	node := &edit.Node{Schema: n, Op: op}
-	c := b.within(node)
-	c.deleting = c.deleting || op == edit.Delete || op == edit.Remove
-	if err := c.xmlChildren(e, ops); err != nil {
+	if tag, ok := e.Attr(nsDefault, "default"); ok && (tag == "true" || tag == "1") {
+		return b.toDefault(n, op, e)
+	}
+	leaf, err := b.leaf(n, op, e.Text, xmlForm(e))
+	if err != nil || !ops {
 		return err
 	}
+	return b.insert(leaf, n, e)
+}
+
+// inner is a container or list entry that was read, and is not yet among what is
+// around it.
+type inner struct {
+	b   *builder
+	err error
+}
+
+// xmlInner reads a container or list entry. It only looks at b.
+func (b *builder) xmlInner(n *schema.Node, e *xmltree.Element, ops bool) inner {
+	op, err := b.operation(n, e, ops)
+	if err != nil {
+		return inner{err: err}
+	}
+	c := b.within(&edit.Node{Schema: n, Op: op})
+	c.deleting = c.deleting || op == edit.Delete || op == edit.Remove
+	return inner{c, c.xmlChildren(e, ops)}
+}
+
+// xmlAdd adds what xmlInner has read.
+func (b *builder) xmlAdd(n *schema.Node, e *xmltree.Element, ops bool, in inner) error {
+	if in.err != nil {
+		return in.err
+	}
 	if ops {
-		if err := b.insert(node, n, e); err != nil {
+		if err := b.insert(in.b.node, n, e); err != nil {
 			return err
 		}
 	}
-	return b.add(c)
+	return b.add(in.b)
 }
 
 // xmlForm is how values in an element are written: prefixes are those declared
