@@ -5,12 +5,12 @@ import (
 	"errors"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"vita/drivers"
+	"vita/drivers/drivertest/faults"
 	"vita/drivers/drivertest/i82599"
 	"vita/drivers/internal/backend"
 	"vita/drivers/internal/model"
@@ -49,37 +49,27 @@ func TestDrops(t *testing.T) {
 	}
 	ports[1].Sync()
 	ports[0].Sync()
-	got := len(ports[1].take())
-	if a := ports[0].stats; a != (drivers.Stats{RxErrors: 12}) {
+	got := len(ports[1].Take())
+	if a := ports[0].Stats; a != (drivers.Stats{RxErrors: 12}) {
 		t.Errorf("first port: %+v", a)
 	}
-	if b := ports[1].stats; got == 0 || b.RxDrop != uint64(300-got) || b.RxPackets != uint64(got) || b.RxErrors != 0 {
+	if b := ports[1].Stats; got == 0 || b.RxDrop != uint64(300-got) || b.RxPackets != uint64(got) || b.RxErrors != 0 {
 		t.Errorf("%d frames arrive; second port: %+v", got, b)
 	}
 	// Asking again counts nothing twice.
-	before := ports[1].stats
+	before := ports[1].Stats
 	ports[1].Sync()
 	ports[0].Sync()
-	if ports[0].stats.RxErrors != 12 || ports[1].stats != before {
-		t.Errorf("later: %+v, %+v", ports[0].stats, ports[1].stats)
+	if ports[0].Stats.RxErrors != 12 || ports[1].Stats != before {
+		t.Errorf("later: %+v, %+v", ports[0].Stats, ports[1].Stats)
 	}
 	// The next port counts for the device when the first has gone.
-	ports[0].end(t)
+	ports[0].End(t)
 	c.chip[0].Receive(plain(c.mac(0), 40))
 	ports[1].Sync()
-	if ports[1].stats.RxErrors != 1 {
-		t.Errorf("second port, alone: %+v", ports[1].stats)
+	if ports[1].Stats.RxErrors != 1 {
+		t.Errorf("second port, alone: %+v", ports[1].Stats)
 	}
-}
-
-// raised returns how often a descriptor's interrupt has come since it was last
-// asked.
-func raised(fd int) int {
-	var b [8]byte
-	if n, err := unix.Read(fd, b[:]); n != 8 || err != nil {
-		return 0
-	}
-	return int(binary.LittleEndian.Uint64(b[:]))
 }
 
 // TestInterrupts: an interrupt comes once, for what waits as well as for what
@@ -89,120 +79,86 @@ func TestInterrupts(t *testing.T) {
 	p := must(t, drivers.Config{Queues: []int{3}})
 	f := plain(c.mac(0), 100)
 	fd := p.Fd()
-	if n := raised(fd); n != 0 {
+	if n := faults.Raised(fd); n != 0 {
 		t.Errorf("%d interrupts though nothing came", n)
 	}
 	for range 5 {
 		c.chip[0].Receive(f)
 	}
-	if n := raised(fd); n != 1 {
+	if n := faults.Raised(fd); n != 1 {
 		t.Errorf("%d interrupts for 5 frames", n)
 	}
 	// They wait still: for want of buffers, for example.
 	p.Fd()
-	if raised(fd) == 0 {
+	if faults.Raised(fd) == 0 {
 		t.Error("no interrupt while frames wait")
 	}
 	p.Fd()
-	if raised(fd) == 0 {
+	if faults.Raised(fd) == 0 {
 		t.Error("no interrupt while frames still wait")
 	}
-	p.take()
+	p.Take()
 	for range 2 { // more comes, and is taken, without an interrupt
 		c.chip[0].Receive(f)
-		p.take()
+		p.Take()
 		p.Fd()
-		if n := raised(fd); n != 0 {
+		if n := faults.Raised(fd); n != 0 {
 			t.Errorf("%d interrupts though nothing waits", n)
 		}
 		c.chip[0].Receive(f)
-		if n := raised(fd); n != 1 {
+		if n := faults.Raised(fd); n != 1 {
 			t.Errorf("%d interrupts for a frame", n)
 		}
 	}
 }
 
-func TestLink(t *testing.T) {
-	c := newCable(t)
-	p := must(t, drivers.Config{})
-	if i := p.Info(); !i.LinkUp || i.Speed != 10000 || i.LinkChanges != 0 {
-		t.Fatalf("%+v", i)
-	}
-	for n, up := range []bool{false, true, false, true} {
-		c.chip[0].SetLink(up)
-		p.Sync()
-		if i := p.Info(); i.LinkUp != up || i.LinkChanges != n+1 || (i.Speed == 10000) != up {
-			t.Errorf("link %v: %+v", up, i)
+// TestFaults runs what any card may do wrong.
+func TestFaults(t *testing.T) {
+	faults.Run(t, func(t *testing.T) *faults.Card {
+		c := newCable(t)
+		var sent atomic.Int64
+		c.chip[0].SetSend(func([]byte) { sent.Add(1) })
+		return &faults.Card{
+			Open: on0, Device: c.device[0], Receive: c.chip[0].Receive, Sent: func() int { return int(sent.Load()) },
+			Link: c.chip[0].SetLink, Speed: 10000, Hang: c.chip[0].Freeze,
+			Dies:  map[string]func(){"no reset": c.chip[0].Kill},
+			Stick: func() { c.chip[0].Stick(1) },
+			Alone: true, Wakes: true, Threads: true, Queues: rssQueues,
 		}
-	}
-	if !c.chip[0].Receive(plain(c.mac(0), 60)) || len(p.take()) != 1 {
-		t.Error("nothing is received after the link has come back")
-	}
+	})
 }
 
-// TestRecovery has the device hang while two ports use it, and all that work as
-// before after the reset.
-func TestRecovery(t *testing.T) {
-	for _, pools := range []bool{false, true} {
-		t.Run(map[bool]string{false: "hash", true: "pools"}[pools], func(t *testing.T) {
-			c := newCable(t)
-			var ports []*station
-			var macs [][6]byte
-			for i := range 2 {
-				cfg, mac := drivers.Config{Queues: []int{i}}, c.mac(0)
-				if pools {
-					mac = [6]byte{2, 0, 0, 0, 0, byte(i)}
-					cfg.MAC = mac
-				}
-				ports, macs = append(ports, must(t, cfg)), append(macs, mac)
-			}
-			r := rand.New(rand.NewPCG(1, 2))
-			for i := range 50 { // so that no ring is at its start
-				c.chip[0].Receive(packet(r, macs[i%2]))
-				ports[0].take()
-				ports[1].take()
-			}
-			ports[0].put(t, 10, 100)
-			c.chip[0].Freeze()
-			ports[0].put(t, 20, 100)
-			for range 3 { // nothing waits at the second port: the first one finds out
-				for _, p := range ports {
-					p.Sync()
-					p.Flush()
-				}
-			}
-			for range 3 {
-				for _, p := range ports {
-					p.take()
-					p.Flush()
-				}
-			}
-			for n, p := range ports {
-				if i := p.Info(); i.Resets != 1 || i.TxWaiting != 0 || i.Fault != "" {
-					t.Errorf("port %d: %+v", n, i)
-				}
-			}
-			if s := ports[0].stats; s.TxDrop != 20 || s.TxPackets != 30 {
-				t.Errorf("%+v", s)
-			}
-			got := 0
-			for i := range 200 {
-				if !c.chip[0].Receive(packet(r, macs[i%2])) {
-					t.Fatal("nothing is received after the reset")
-				}
-				got += len(ports[0].take()) + len(ports[1].take())
-			}
-			for n, p := range ports {
-				p.put(t, 40, 100)
-				p.Flush()
-				if w := p.Info().TxWaiting; w != 0 {
-					t.Errorf("port %d: %d frames wait after the reset", n, w)
-				}
-			}
-			if got != 200 {
-				t.Errorf("%d of 200 frames arrive after the reset", got)
-			}
-		})
+// TestPoolsRecover has the device hang while two ports with an address each use
+// it, and all that work as before after the reset.
+func TestPoolsRecover(t *testing.T) {
+	c := newCable(t)
+	var ports []*station
+	macs := [][6]byte{{2, 0, 0, 0, 0, 0}, {2, 0, 0, 0, 0, 1}}
+	for i, mac := range macs {
+		ports = append(ports, must(t, drivers.Config{Queues: []int{i}, MAC: mac}))
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	c.chip[0].Freeze()
+	ports[0].Put(20, 100)
+	for range 3 { // nothing waits at the second port: the first one finds out
+		faults.Rounds(1, ports...)
+	}
+	for n, p := range ports {
+		if i := p.Info(); i.Resets != 1 || i.TxWaiting != 0 || i.Fault != "" {
+			t.Errorf("port %d: %+v", n, i)
+		}
+	}
+	for i := range 200 {
+		if !c.chip[0].Receive(packet(r, macs[i%2])) || len(ports[i%2].Take()) != 1 {
+			t.Fatal("nothing is received after the reset")
+		}
+	}
+	for n, p := range ports {
+		p.Put(40, 100)
+		p.Flush()
+		if w := p.Info().TxWaiting; w != 0 {
+			t.Errorf("port %d: %d frames wait after the reset", n, w)
+		}
 	}
 }
 
@@ -212,9 +168,9 @@ func TestSlowIsNoHang(t *testing.T) {
 	p := must(t, drivers.Config{})
 	c.chip[0].Freeze()
 	for range 6 {
-		p.put(t, 1, 100)
+		p.Put(1, 100)
 	}
-	base := uint64(c.chip[0].Read32(txQueue+0)) | uint64(c.chip[0].Read32(txQueue+4))<<32
+	base := c.ring(txQueue)
 	for i := range uint64(5) {
 		p.Sync()
 		c.device[0].At(base+i*16+12, 1)[0] |= 1 // done
@@ -225,87 +181,20 @@ func TestSlowIsNoHang(t *testing.T) {
 	}
 }
 
-// TestPauseIsNoHang: what waits while the link is down is not the device's fault.
-func TestPauseIsNoHang(t *testing.T) {
-	c := newCable(t)
-	p := must(t, drivers.Config{})
-	c.chip[0].Freeze()
-	c.chip[0].SetLink(false)
-	p.put(t, 5, 100)
-	for range 5 {
-		p.Sync()
-		p.Flush()
-	}
-	if i := p.Info(); i.Resets != 0 || i.TxWaiting != 5 {
-		t.Errorf("%+v", i)
-	}
-}
-
-// TestRemoval takes the device away: from then on all registers read as ones.
-// Everything goes on without it, and all buffers come back.
-func TestRemoval(t *testing.T) {
-	c := newCable(t)
-	ports := []*station{must(t, drivers.Config{Queues: []int{0}}), must(t, drivers.Config{Queues: []int{1}})}
-	ports[0].put(t, 10, 100)
-	c.device[0].Remove()
-	before := ports[0].stats
-	began := time.Now()
-	for range 5 {
-		for _, p := range ports {
-			p.put(t, 1, 100)
-			p.take()
-			p.Fd()
-			p.Sync()
-		}
-	}
-	for _, p := range ports {
-		if i := p.Info(); i.Fault == "" || i.LinkUp || i.Resets != 0 {
-			t.Errorf("%+v", i)
-		}
-	}
-	if now := ports[0].stats; now.RxErrors != before.RxErrors || now.RxDrop != before.RxDrop || now.RxMcast != before.RxMcast {
-		t.Errorf("ones are counted: %+v", now)
-	}
-	if _, err := try(t, drivers.Config{Queues: []int{2}}); err == nil {
-		t.Error("a device that is gone is opened")
-	}
-	for _, p := range ports {
-		p.end(t)
-	}
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("%s without the device", took)
-	}
-}
-
-// TestRemovalInReset: the device goes while it is being reset.
-func TestRemovalInReset(t *testing.T) {
-	c := newCable(t)
-	p := must(t, drivers.Config{})
-	c.chip[0].Freeze()
-	p.put(t, 5, 100)
-	p.Sync()
-	p.Sync()
-	c.device[0].Remove()
-	for range 3 {
-		p.Flush()
-		p.take()
-		p.Sync()
-	}
-	if i := p.Info(); i.Fault == "" {
-		t.Errorf("%+v", i)
-	}
-	p.end(t)
-}
-
 // descriptor is the i-th of the port's ring for receiving, as the device sees it.
 func descriptor(t *testing.T, c *cable, i int) []byte {
 	t.Helper()
-	base := uint64(c.chip[0].Read32(rxQueue+0)) | uint64(c.chip[0].Read32(rxQueue+4))<<32
+	base := c.ring(rxQueue)
 	b := c.device[0].At(base+uint64(i)*16, 16)
 	if b == nil {
 		t.Fatal("no ring")
 	}
 	return b
+}
+
+// ring is where the ring of a queue is, by the queue's first registers.
+func (c *cable) ring(regs uint32) uint64 {
+	return uint64(c.chip[0].Read32(regs)) | uint64(c.chip[0].Read32(regs+4))<<32
 }
 
 // TestLyingDevice writes descriptors that no device should write.
@@ -334,11 +223,11 @@ func TestLyingDevice(t *testing.T) {
 				binary.LittleEndian.PutUint64(d, ^uint64(0)) // its address is not believed
 				binary.LittleEndian.PutUint64(d[8:], w)
 			}
-			if got := p.take(); len(got) != 0 {
+			if got := p.Take(); len(got) != 0 {
 				t.Fatalf("%d frames arrive", len(got))
 			}
-			if p.stats.RxErrors != k.errors || p.stats.RxPackets != 0 {
-				t.Errorf("%+v", p.stats)
+			if p.Stats.RxErrors != k.errors || p.Stats.RxPackets != 0 {
+				t.Errorf("%+v", p.Stats)
 			}
 		})
 	}
@@ -353,7 +242,7 @@ func TestLyingDevice(t *testing.T) {
 				binary.LittleEndian.PutUint64(d, r.Uint64())
 				binary.LittleEndian.PutUint64(d[8:], r.Uint64()&^(r.Uint64()&0xffff<<40)|uint64(r.IntN(4)))
 			}
-			for _, f := range p.take() {
+			for _, f := range p.Take() {
 				if len(f) < headerLen || len(f) > 3072 {
 					t.Fatalf("a frame of %d bytes", len(f))
 				}
@@ -367,15 +256,15 @@ func TestLyingDevice(t *testing.T) {
 		c := newCable(t)
 		p := must(t, drivers.Config{})
 		c.chip[0].Freeze()
-		p.put(t, 5, 100)
-		base := uint64(c.chip[0].Read32(txQueue+0)) | uint64(c.chip[0].Read32(txQueue+4))<<32
+		p.Put(5, 100)
+		base := c.ring(txQueue)
 		for i := range uint64(1024) { // the whole ring
 			binary.LittleEndian.PutUint64(c.device[0].At(base+i*16+8, 8), ^uint64(0))
 		}
 		p.Flush()
 		p.Flush()
-		if w := p.Info().TxWaiting; w != 0 || p.stats.TxPackets != 5 {
-			t.Errorf("%d frames wait: %+v", w, p.stats)
+		if w := p.Info().TxWaiting; w != 0 || p.Stats.TxPackets != 5 {
+			t.Errorf("%d frames wait: %+v", w, p.Stats)
 		}
 	})
 }
@@ -406,80 +295,12 @@ func openBroken(t *testing.T, load func(off int, v uint32) uint32, cfg drivers.C
 	return chip, d, pool, p, err
 }
 
-// TestResetFails: a device that hangs and does not come out of the reset is of
-// no use any more, says so, and can be closed.
-func TestResetFails(t *testing.T) {
-	stuck := false
-	_, d, pool, p, err := openBroken(t, func(off int, v uint32) uint32 {
-		if stuck && off == regCTRL {
-			return v | ctrlReset
-		}
-		return v
-	}, drivers.Config{}, 4096)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stuck = true
-	k, _ := pool.Get()
-	k.Len = 60
-	p.Tx([]pktbuf.Packet{k})
-	for range 4 {
-		p.Flush()
-		p.Sync()
-	}
-	if i := p.Info(); i.Fault == "" || i.LinkUp || d.Master() { // before any buffer goes back
-		t.Errorf("%+v, master %v", i, d.Master())
-	}
-	if n := p.Rx(make([]pktbuf.Packet, 4)); n != 0 {
-		t.Errorf("%d frames", n)
-	}
-	if err := p.Close(); err != nil || pool.Available() != pool.Frames() {
-		t.Errorf("%v, %d of %d buffers", err, pool.Available(), pool.Frames())
-	}
-}
-
-// TestQueueDoesNotStop: a device whose queue does not stop reaches no memory from
-// then on, until its other port has had it reset.
-func TestQueueDoesNotStop(t *testing.T) {
-	stuck := false
-	chip, d, pool, p, err := openBroken(t, func(off int, v uint32) uint32 {
-		if stuck && off == rxRegs(1)+qControl {
-			return v | queueEnable
-		}
-		return v
-	}, drivers.Config{Queues: []int{0}}, 4096)
-	if err != nil {
-		t.Fatal(err)
-	}
-	second, err := Open(drivers.Config{PCI: "model:broken", Pool: pool, Queues: []int{1}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	stuck = true
-	if err := second.Close(); err == nil || !strings.Contains(err.Error(), "do not stop") {
-		t.Errorf("%v", err)
-	}
-	if d.Master() {
-		t.Error("the device reaches memory still")
-	}
-	stuck = false
-	for range 3 {
-		p.Flush()
-	}
-	if i := p.Info(); !d.Master() || i.Resets != 1 || i.Fault != "" || chip.Read32(uint32(rxRegs(0)+qControl))&queueEnable == 0 {
-		t.Errorf("master %v, %+v", d.Master(), i)
-	}
-	if err := p.Close(); err != nil || pool.Available() != pool.Frames() {
-		t.Errorf("%v, %d of %d buffers", err, pool.Available(), pool.Frames())
-	}
-}
-
 // TestPassedOver: a device that leaves a descriptor out is reset.
 func TestPassedOver(t *testing.T) {
 	c := newCable(t)
 	p := must(t, drivers.Config{})
 	binary.LittleEndian.PutUint64(descriptor(t, c, 1)[8:], 1|2|100<<32) // behind the first
-	p.take()
+	p.Take()
 	p.Sync()
 	if p.Flush(); p.Info().Resets != 0 {
 		t.Error("reset at once, though the descriptor may be on its way")
@@ -490,7 +311,7 @@ func TestPassedOver(t *testing.T) {
 	if i := p.Info(); i.Resets != 1 {
 		t.Errorf("%+v", i)
 	}
-	if !c.chip[0].Receive(plain(c.mac(0), 60)) || len(p.take()) != 1 {
+	if !c.chip[0].Receive(plain(c.mac(0), 60)) || len(p.Take()) != 1 {
 		t.Error("nothing is received after the reset")
 	}
 }

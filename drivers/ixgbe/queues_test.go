@@ -9,91 +9,26 @@ import (
 	"testing"
 
 	"vita/drivers"
+	"vita/drivers/drivertest/faults"
 	"vita/drivers/internal/nic"
-	"vita/internal/pktbuf"
 )
 
-// station is a port of card 0 with what belongs to it.
-type station struct {
-	drivers.Port
-	pool  *pktbuf.Pool
-	stats drivers.Stats
-	b     [64]pktbuf.Packet
+// on0 opens a port of card 0.
+func on0(c drivers.Config) (drivers.Port, error) {
+	c.PCI = name(0)
+	return Open(c)
 }
+
+type station = faults.Station
 
 func try(t testing.TB, c drivers.Config) (*station, error) {
 	t.Helper()
-	pool, err := pktbuf.NewPool(pktbuf.Options{Frames: 1024})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &station{pool: pool}
-	c.PCI, c.Pool, c.Stats = name(0), pool, &s.stats
-	if s.Port, err = Open(c); err != nil {
-		if pool.Available() != pool.Frames() {
-			t.Error("a port that does not open keeps buffers")
-		}
-		return nil, errors.Join(err, pool.Close())
-	}
-	return s, nil
+	return faults.Try(t, on0, c)
 }
 
 func must(t testing.TB, c drivers.Config) *station {
 	t.Helper()
-	s, err := try(t, c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.end(t) })
-	return s
-}
-
-// end closes the port, and looks whether all buffers are back.
-func (s *station) end(t testing.TB) {
-	t.Helper()
-	if s.Port == nil {
-		return
-	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
-	s.Port = nil
-	if n := s.pool.Available(); n != s.pool.Frames() {
-		t.Errorf("%d of %d buffers are back", n, s.pool.Frames())
-	}
-	if err := s.pool.Close(); err != nil {
-		t.Error(err)
-	}
-}
-
-// take returns copies of all frames that have arrived.
-func (s *station) take() [][]byte {
-	var out [][]byte
-	for n := 1; n > 0; {
-		n = s.Rx(s.b[:])
-		for _, k := range s.b[:n] {
-			out = append(out, bytes.Clone(s.pool.Bytes(k)))
-		}
-		s.pool.PutBatch(s.b[:n])
-		s.Flush()
-	}
-	return out
-}
-
-// put sends frames of a size.
-func (s *station) put(t testing.TB, n, size int) {
-	t.Helper()
-	for range n {
-		k, ok := s.pool.Get()
-		if !ok {
-			t.Fatal("no buffer")
-		}
-		k.Len = uint16(size)
-		if s.Tx([]pktbuf.Packet{k}) != 1 {
-			t.Fatal("not taken")
-		}
-	}
-	s.Flush()
+	return faults.Must(t, on0, c)
 }
 
 // packet is a frame with an IP packet of any kind.
@@ -167,9 +102,9 @@ func TestSpread(t *testing.T) {
 					want = table[hash&127]
 				}
 				for n, p := range ports {
-					got := p.take()
+					got := p.Take()
 					here := bytes.IndexByte(bytesOf(k.queues[n]), want) >= 0
-					if here != (len(got) == 1) || here && !bytes.Equal(got[0], f) {
+					if here != (len(got) == 1) || here && got[0] != string(f) {
 						t.Fatalf("frame %d, which is queue %d's: port %d gets %d frames", i, want, n, len(got))
 					}
 					count[n] += len(got)
@@ -181,14 +116,14 @@ func TestSpread(t *testing.T) {
 				}
 			}
 			// When the first port goes, the others get all, ARP too.
-			ports[0].end(t)
+			ports[0].End(t)
 			total := 0
 			for range 500 {
 				if !c.chip[0].Receive(packet(r, c.mac(0))) || !c.chip[0].Receive(plain(c.mac(0), 60)) {
 					t.Fatal("not received after a port was closed")
 				}
 				for _, p := range ports[1:] {
-					total += len(p.take())
+					total += len(p.Take())
 				}
 			}
 			if total != 1000 {
@@ -230,7 +165,7 @@ func TestPools(t *testing.T) {
 					n = 1
 				}
 			}
-			if got := p.take(); len(got) != n || n == 1 && !bytes.Equal(got[0], f) {
+			if got := p.Take(); len(got) != n || n == 1 && got[0] != string(f) {
 				t.Fatalf("queue %d gets %d frames, want %d", q, len(got), n)
 			}
 		}
@@ -246,10 +181,10 @@ func TestPools(t *testing.T) {
 	look(packet(r, c.mac(0))) // the device's own, which no port has
 	// Each sends.
 	for q, p := range ports {
-		before := p.stats.TxPackets
-		p.put(t, 40, 100)
+		before := p.Stats.TxPackets
+		p.Put(40, 100)
 		p.Flush()
-		if w := p.Info().TxWaiting; w != 0 || p.stats.TxPackets-before != 40 {
+		if w := p.Info().TxWaiting; w != 0 || p.Stats.TxPackets-before != 40 {
 			t.Errorf("queue %d: %d frames wait", q, w)
 		}
 	}
@@ -270,7 +205,7 @@ func TestPools(t *testing.T) {
 		}
 	}
 	// One goes, and comes back.
-	ports[5].end(t)
+	ports[5].End(t)
 	delete(ports, 5)
 	look(packet(r, mac(5)))
 	look(packet(r, broadcast), 0, 1, 63)
@@ -292,7 +227,7 @@ func TestAddresses(t *testing.T) {
 				t.Fatal("not received")
 			}
 		}
-		n += len(ports[0].take()) + len(ports[1].take())
+		n += len(ports[0].Take()) + len(ports[1].Take())
 	}
 	if n != 400 {
 		t.Errorf("%d of 400 frames arrive", n)
@@ -302,14 +237,14 @@ func TestAddresses(t *testing.T) {
 	if !c.chip[0].Receive(f) {
 		t.Fatal("a frame with a tag is not received")
 	}
-	if got := append(ports[0].take(), ports[1].take()...); len(got) != 1 || !bytes.Equal(got[0], f) {
+	if got := append(ports[0].Take(), ports[1].Take()...); len(got) != 1 || got[0] != string(f) {
 		t.Errorf("%d frames with a tag arrive", len(got))
 	}
-	ports[1].end(t)
+	ports[1].End(t)
 	if c.chip[0].Receive(packet(r, b)) || !c.chip[0].Receive(packet(r, a)) {
 		t.Error("the address of a port that is closed is still received, or another's is not")
 	}
-	ports[0].take()
+	ports[0].Take()
 }
 
 // TestTwoWays: the first port decides how frames go to queues.

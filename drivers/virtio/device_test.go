@@ -36,7 +36,9 @@ type chip struct {
 	lawless  bool     // memory has what a fuzzer has written: what the device finds there says nothing of the driver
 	working  bool     // against recursion, when peers notify each other
 
-	hangs     bool // sends nothing any more
+	hangs     bool // sends nothing any more before it is reset
+	sent      int  // frames
+	astray    bool // it was reset behind its driver's back, who may notify it still
 	stale     bool // does not move on from where it wants to be notified
 	deaf      bool // does not answer to commands
 	refuses   bool // commands
@@ -141,7 +143,7 @@ func (c *chip) has(f uint64) bool { return c.chosen&f == f }
 func (c *chip) Reset() { c.reset() }
 
 func (c *chip) reset() {
-	c.status, c.chosen, c.pairs = 0, 0, 1
+	c.status, c.chosen, c.pairs, c.hangs = 0, 0, 1, c.hangs && c.noReset
 	for _, v := range c.queues {
 		*v = vring{index: v.index, max: v.max, size: v.max, vector: noVector, wrap: true, end: true}
 	}
@@ -204,6 +206,9 @@ func flag(b bool) uint64 {
 // Store is a write of a register.
 func (c *chip) Store(_, off, size int, x uint64) {
 	if off >= atNotify {
+		if c.astray {
+			return
+		}
 		if size != 2 || x != uint64(off-atNotify)/uint64(c.step) || c.status&statusDriverOK == 0 {
 			c.fault("notified at %#x of queue %d, %d bytes, in status %d", off, x, size, c.status)
 			return
@@ -253,6 +258,7 @@ func (c *chip) Store(_, off, size int, x uint64) {
 func (c *chip) setStatus(x uint8) {
 	switch {
 	case x == 0:
+		c.astray = false
 		if !c.noReset {
 			c.reset()
 		}
@@ -407,6 +413,7 @@ func (c *chip) send() {
 				*v = was
 				break
 			}
+			c.sent++
 			if c.backwards {
 				c.back = append(c.back, b)
 			} else {

@@ -9,9 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"vita/drivers"
+	"vita/drivers/drivertest/faults"
 	"vita/drivers/internal/nic"
 )
 
@@ -165,7 +164,7 @@ func TestLies(t *testing.T) {
 			if k.queue == tx {
 				liar, victim = a, from
 			}
-			if n := from.put(20, 100); n != 20 || len(to.take()) != 20 {
+			if n := from.Put(20, 100); n != 20 || len(to.Take()) != 20 {
 				t.Fatal("nothing arrives before")
 			}
 			on := func(v *vring) bool { return v.index == k.queue }
@@ -185,29 +184,29 @@ func TestLies(t *testing.T) {
 					return i
 				}
 			}
-			from.put(5, 100)
-			for _, f := range to.take() {
+			from.Put(5, 100)
+			for _, f := range to.Take() {
 				if len(f) > 1518 {
 					t.Errorf("a frame of %d bytes", len(f))
 				}
 			}
 			from.Flush()
-			if got := victim.stats.RxErrors + victim.stats.TxErrors; got != k.errors {
+			if got := victim.Stats.RxErrors + victim.Stats.TxErrors; got != k.errors {
 				t.Errorf("%d errors, want %d", got, k.errors)
 			}
 			liar.lie, liar.jump = nil, nil
-			rounds(3, from, to)
+			faults.Rounds(3, from, to)
 			if n := victim.Info().Resets; n != k.resets {
 				t.Errorf("%d resets, want %d", n, k.resets)
 			}
 			for range 10 {
-				from.put(20, 100)
-				to.put(20, 100)
-				if n, m := len(to.take()), len(from.take()); n != 20 || m != 20 {
+				from.Put(20, 100)
+				to.Put(20, 100)
+				if n, m := len(to.Take()), len(from.Take()); n != 20 || m != 20 {
 					t.Fatalf("%d and %d of 20 frames arrive after", n, m)
 				}
 			}
-			rounds(1, from, to)
+			faults.Rounds(1, from, to)
 			if w := from.Info().TxWaiting + to.Info().TxWaiting; w != 0 {
 				t.Errorf("%d frames wait", w)
 			}
@@ -229,137 +228,19 @@ func TestOneIDForAll(t *testing.T) {
 			return 3, n
 		}
 		for range 500 {
-			from.put(3, 100)
-			to.take()
+			from.Put(3, 100)
+			to.Take()
 			from.Flush()
 		}
-		if s := to.stats; s.RxPackets != 1500 || s.RxErrors != 0 {
+		if s := to.Stats; s.RxPackets != 1500 || s.RxErrors != 0 {
 			t.Errorf("%+v", s)
 		}
 	})
 }
 
-// TestGone takes devices away, with frames on their way.
-func TestGone(t *testing.T) {
-	a, b := wired(t, usual|featMultiQueue, 2)
-	from := must(t, a, drivers.Config{})
-	ports := []*station{must(t, b, drivers.Config{Queues: []int{0}}), must(t, b, drivers.Config{Queues: []int{1}})}
-	from.put(10, 100)
-	a.hangs = true
-	from.put(10, 100)
-	a.m.Remove()
-	b.m.Remove()
-	rounds(3, from, ports[0], ports[1])
-	for i, p := range append(ports, from) {
-		if info := p.Info(); info.Fault == "" || info.LinkUp || info.Resets != 0 {
-			t.Errorf("port %d: %+v", i, info)
-		}
-		p.put(100, 100) // is taken as long as the ring has room
-	}
-	if p, err := newStation(t, b, drivers.Config{Queues: []int{1}}); err == nil || p.Port != nil {
-		t.Error("a port of a device that is gone")
-	}
-	// Closed with buffers in its queues, of which it does not say a word.
-}
-
-// TestRecovery has a device hang, say that it needs a reset, or lose its state
-// while two ports use it.
-func TestRecovery(t *testing.T) {
-	for _, k := range []struct {
-		name   string
-		breaks func(*chip)
-		lost   uint64
-	}{
-		{"hangs", func(c *chip) { c.hangs = true }, 20},
-		{"needs a reset", func(c *chip) { c.hangs = true; c.status |= statusNeedsReset }, 20},
-		{"was reset", func(c *chip) { c.reset() }, 20},
-	} {
-		both(t, k.name, func(t *testing.T, form uint64) {
-			a, b := wired(t, usual|featMultiQueue|form, 2)
-			a.steer = func(f []byte, pairs int) int { return int(f[15]) % pairs }
-			ports := []*station{must(t, a, drivers.Config{Queues: []int{0}}), must(t, a, drivers.Config{Queues: []int{1}})}
-			far := must(t, b, drivers.Config{})
-			for range 10 { // so that no ring is at its start
-				far.put(20, 100)
-				if n, m := len(ports[0].take()), len(ports[1].take()); n != 10 || m != 10 {
-					t.Fatalf("%d and %d frames arrive", n, m)
-				}
-			}
-			k.breaks(a)
-			if n := ports[0].put(20, 100); n != 20 {
-				t.Fatal(n)
-			}
-			if k.name == "hangs" {
-				rounds(1, ports...) // nothing has been sent since
-				if n := ports[0].Info().Resets; n != 0 {
-					t.Errorf("%d resets at once", n)
-				}
-			}
-			ports[0].Sync()
-			a.hangs, a.wrong = false, nil // one that was reset is notified all the same
-			for range 4 {                 // without Sync, which has seen enough
-				for _, p := range ports {
-					p.Flush()
-					p.take()
-				}
-			}
-			for i, p := range ports {
-				if info := p.Info(); info.Resets != 1 || info.TxWaiting != 0 || info.Fault != "" {
-					t.Errorf("port %d: %+v", i, info)
-				}
-			}
-			if s := ports[0].stats; s.TxDrop != k.lost {
-				t.Errorf("%+v", s)
-			}
-			far.take()
-			for range 10 {
-				far.put(20, 100)
-				if n, m := len(ports[0].take()), len(ports[1].take()); n != 10 || m != 10 {
-					t.Fatalf("%d and %d frames arrive after the reset", n, m)
-				}
-				ports[0].put(5, 100)
-				ports[1].put(5, 100)
-				if n := len(far.take()); n != 10 {
-					t.Fatalf("%d frames are sent after the reset", n)
-				}
-			}
-		})
-	}
-}
-
-// TestFailedRecovery has a device not come back from its reset: its ports stand
-// still, and close.
-func TestFailedRecovery(t *testing.T) {
-	for name, f := range map[string]func(*chip){
-		"no reset":    func(c *chip) { c.noReset = true },
-		"no features": func(c *chip) { c.noOK = true },
-		"no answer":   func(c *chip) { c.deaf = true },
-	} {
-		t.Run(name, func(t *testing.T) {
-			a, b := wired(t, usual, 1)
-			p := must(t, a, drivers.Config{})
-			_ = must(t, b, drivers.Config{})
-			a.hangs = true
-			p.put(20, 100)
-			f(a)
-			rounds(4, p)
-			if i := p.Info(); i.Fault == "" {
-				t.Errorf("%+v", i)
-			}
-			if a.m.Master() && a.status != 0 {
-				t.Error("the device may still use memory")
-			}
-			if n := p.put(5, 100); n != 0 {
-				t.Errorf("%d frames taken", n)
-			}
-			a.wrong = nil // notified too late
-		})
-	}
-}
-
-// TestPartners opens and closes ports beside others that work, on devices that
-// stop one queue by itself and on those that do not.
-func TestPartners(t *testing.T) {
+// TestPairs has a device that is told how many pairs of queues to use, and itself
+// chooses among them, while ports come and go.
+func TestPairs(t *testing.T) {
 	for _, alone := range []bool{true, false} {
 		both(t, map[bool]string{true: "QueueReset", false: "DeviceReset"}[alone], func(t *testing.T, form uint64) {
 			features := usual | featMultiQueue | form
@@ -368,67 +249,28 @@ func TestPartners(t *testing.T) {
 			}
 			a, b := wired(t, features, 3)
 			a.steer = func(f []byte, pairs int) int { return int(f[15]) % pairs }
-			far, first := must(t, b, drivers.Config{}), must(t, a, drivers.Config{Queues: []int{0}})
-			lost := 0
+			far := must(t, b, drivers.Config{})
+			first := must(t, a, drivers.Config{Queues: []int{0}})
 			for i := range 5 {
-				second := must(t, a, drivers.Config{Queues: []int{1}})
-				far.put(20, 100)
-				if n, m := len(first.take()), len(second.take()); a.pairs != 2 || n != 10 || m != 10 {
+				more := must(t, a, drivers.Config{Queues: []int{1, 2}})
+				far.Put(30, 100)
+				if n, m := len(first.Take()), len(more.Take()); a.pairs != 3 || n != 10 || m != 20 {
 					t.Fatalf("round %d: %d pairs, %d and %d frames", i, a.pairs, n, m)
 				}
-				second.put(7, 100)
-				if n := len(far.take()); n != 7 {
-					t.Fatalf("round %d: %d frames sent", i, n)
+				if more.Fd() >= 0 {
+					t.Error("one descriptor for two queues")
 				}
-				far.put(10, 100) // five for each, which are not taken
-				a.hangs = true
-				second.put(5, 100)
-				second.end(t)
-				a.hangs = false
-				got := rounds(3, first)
-				lost += 5 - got
-				far.put(20, 100)
-				if n := len(first.take()); a.pairs != 1 || n != 20 {
+				more.End(t)
+				faults.Rounds(3, first)
+				far.Put(20, 100)
+				if n := len(first.Take()); a.pairs != 1 || n != 20 {
 					t.Fatalf("round %d: %d pairs, %d frames after the other port has gone", i, a.pairs, n)
 				}
-				first.put(4, 100)
-				if n := len(far.take()); n != 4 {
-					t.Fatalf("round %d: %d frames sent after the other port has gone", i, n)
-				}
 			}
-			if r := first.Info().Resets; alone && (r != 0 || lost != 0) || !alone && r != 5 {
-				t.Errorf("%d resets, %d frames lost", r, lost)
-			}
-			// A port that opens while the device waits for its reset.
-			if !alone {
-				must(t, a, drivers.Config{Queues: []int{1}}).end(t)
-				third := must(t, a, drivers.Config{Queues: []int{1}})
-				if third.Fd() >= 0 || third.put(1, 100) != 0 {
-					t.Error("a port works while the device is reset")
-				}
-				rounds(3, first, third)
-				far.put(20, 100)
-				if n, m := len(first.take()), len(third.take()); n != 10 || m != 10 {
-					t.Errorf("%d and %d frames", n, m)
-				}
+			if r := first.Info().Resets; alone != (r == 0) {
+				t.Errorf("%d resets", r)
 			}
 		})
-	}
-}
-
-// TestSeveralQueues has one port receive by three queues.
-func TestSeveralQueues(t *testing.T) {
-	a, b := wired(t, usual|featMultiQueue, 3)
-	a.steer = func(f []byte, pairs int) int { return int(f[15]) % pairs }
-	p, far := must(t, a, drivers.Config{Queues: []int{0, 1, 2}}), must(t, b, drivers.Config{})
-	for range 10 {
-		far.put(30, 100)
-		if n := len(p.take()); n != 30 || a.pairs != 3 || p.Info().Queues != 3 {
-			t.Fatalf("%d frames, %d pairs", n, a.pairs)
-		}
-	}
-	if p.Fd() >= 0 {
-		t.Error("one descriptor for three queues")
 	}
 }
 
@@ -453,7 +295,7 @@ func TestRSS(t *testing.T) {
 			t.Fatal("no buffer")
 		}
 		for i, p := range ports {
-			if n := len(p.take()); n != 0 != (i == want) {
+			if n := len(p.Take()); n != 0 != (i == want) {
 				t.Fatalf("%d frames at port %d, want one at %d", n, i, want)
 			}
 		}
@@ -532,8 +374,8 @@ func TestAddresses(t *testing.T) {
 	if got := last(classRx, rxAllMulti); !slices.Equal(got, []byte{classRx, rxAllMulti, 1}) {
 		t.Errorf("% x", got)
 	}
-	q.end(t)
-	p.end(t)
+	q.End(t)
+	p.End(t)
 	_ = must(t, a, drivers.Config{})
 	if got := last(classMAC, macTable); !slices.Equal(got, []byte{classMAC, macTable, 0, 0, 0, 0, 0, 0, 0, 0}) {
 		t.Errorf("% x", got)
@@ -545,30 +387,23 @@ func TestInterrupts(t *testing.T) {
 	for _, features := range []uint64{usual, usual &^ featEventIdx, usual | featPacked} {
 		a, b := wired(t, features, 1)
 		far, p := must(t, a, drivers.Config{}), must(t, b, drivers.Config{})
-		raised := func(fd int) int {
-			var n [8]byte
-			if _, err := unix.Read(fd, n[:]); err != nil {
-				return 0
-			}
-			return int(binary.LittleEndian.Uint64(n[:]))
-		}
 		fd := p.Fd()
-		if n := raised(fd); n != 0 {
+		if n := faults.Raised(fd); n != 0 {
 			t.Errorf("%d interrupts for nothing", n)
 		}
-		far.put(1, 100)
-		if n := raised(fd); n != 1 {
+		far.Put(1, 100)
+		if n := faults.Raised(fd); n != 1 {
 			t.Errorf("%d interrupts for a frame", n)
 		}
 		for range 100 {
-			far.put(10, 100)
-			p.take()
+			far.Put(10, 100)
+			p.Take()
 		}
-		if n := raised(fd); n > 10 { // until Rx has found the first ones
+		if n := faults.Raised(fd); n > 10 { // until Rx has found the first ones
 			t.Errorf("%d interrupts for 1000 frames that nobody waited for", n)
 		}
-		far.put(1, 100)
-		if fd = p.Fd(); raised(fd) == 0 {
+		far.Put(1, 100)
+		if fd = p.Fd(); faults.Raised(fd) == 0 {
 			t.Error("no interrupt for what waits")
 		}
 	}
@@ -579,12 +414,12 @@ func TestInterrupts(t *testing.T) {
 func TestStaleEvent(t *testing.T) {
 	a, b := wired(t, usual|featPacked, 1)
 	from, to := must(t, a, drivers.Config{}), must(t, b, drivers.Config{})
-	from.put(30, 100)
+	from.Put(30, 100)
 	from.Flush()
 	a.stale = true
 	for i := range 12 { // later on, what it says is of a lap to come
-		from.put(7, 100)
-		if n := len(to.take()); i > 0 && n != 7 {
+		from.Put(7, 100)
+		if n := len(to.Take()); i > 0 && n != 7 {
 			t.Fatalf("round %d: %d frames arrive", i, n)
 		}
 	}
@@ -595,20 +430,20 @@ func TestOddFrames(t *testing.T) {
 	a, b := wired(t, usual, 1)
 	from, to := must(t, a, drivers.Config{}), must(t, b, drivers.Config{})
 	for _, size := range []int{0, 13, 1519, 3000} {
-		from.put(1, size)
+		from.Put(1, size)
 	}
-	if s := from.stats; s.TxErrors != 4 || s.TxPackets != 0 || len(to.take()) != 0 {
+	if s := from.Stats; s.TxErrors != 4 || s.TxPackets != 0 || len(to.Take()) != 0 {
 		t.Errorf("%+v", s)
 	}
 	for off := range uint16(14) {
-		k, _ := from.pool.Get()
+		k, _ := from.Pool.Get()
 		k.Off, k.Len = off, 1518
-		f := frame(int(off), 1518)
-		copy(from.pool.Bytes(k), f)
-		from.batch[0] = k
-		from.Tx(from.batch[:1])
+		f := faults.Frame(int(off), 1518)
+		copy(from.Pool.Bytes(k), f)
+		from.Batch[0] = k
+		from.Tx(from.Batch[:1])
 		from.Flush()
-		if got := to.take(); len(got) != 1 || got[0] != string(f) {
+		if got := to.Take(); len(got) != 1 || got[0] != string(f) {
 			t.Fatalf("frame at %d: %d frames arrive", off, len(got))
 		}
 	}
@@ -626,7 +461,7 @@ func TestQuick(t *testing.T) {
 	if d := time.Since(start); d > 5*patience || a.m.Master() {
 		t.Errorf("%v, master %v", d, a.m.Master())
 	}
-	rounds(3, p)
+	faults.Rounds(3, p)
 	if p.Info().Fault == "" {
 		t.Error("a device that cannot be reset works on")
 	}

@@ -6,12 +6,12 @@ import (
 	"time"
 
 	"vita/drivers"
+	"vita/drivers/drivertest/faults"
 	"vita/internal/pktbuf"
 )
 
 // FuzzRings has the device write what it likes to all that it shares with the
-// driver, while two ports work. Nothing may fail, hang, or lose a buffer, and no
-// frame may be longer than its buffer.
+// driver, while two ports work.
 func FuzzRings(f *testing.F) {
 	f.Add([]byte{}, uint8(0))
 	f.Add([]byte{0x10, 0, 2, 0x20, 0, 0x30, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x40, 0x50}, uint8(0))
@@ -36,98 +36,42 @@ func fuzzRings(t *testing.T, features uint64, data []byte) {
 	a.steer = func(f []byte, pairs int) int { return int(f[15]) % pairs }
 	a.lawless, b.lawless = true, true
 	patience = time.Millisecond
-	pool, err := pktbuf.NewPool(pktbuf.Options{Frames: 512, FrameSize: 2048})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer pool.Close()
-	var ports []*station
-	for i, c := range []*chip{a, a, b} {
-		s := &station{pool: pool}
-		if s.Port, err = openOn(c, drivers.Config{Pool: pool, Stats: &s.stats, Queues: []int{i % 2}}); err != nil {
-			t.Fatal(err)
-		}
-		ports = append(ports, s)
-	}
-	rest := data
-	number := func(n int) (v uint64) {
-		var b [8]byte
-		rest = rest[copy(b[:n], rest):]
-		return binary.LittleEndian.Uint64(b[:])
-	}
-	for steps := 0; len(rest) > 0 && steps < 500; steps++ {
-		op := byte(number(1))
-		v := a.queues[int(op&7)%4]
-		p := ports[int(op&7)%len(ports)]
-		switch op >> 4 {
-		case 0: // work as it should
+	f := faults.Fuzz{Ports: []func(drivers.Config) (drivers.Port, error){onQueue(a, 0), onQueue(a, 1), onQueue(b, 0)}}
+	f.Device = func(kind, which byte, in *faults.Input) {
+		v := a.queues[int(which&7)%4]
+		used := a.m.At(v.device, 6+8*16)
+		switch {
+		case kind == 0: // work as it should
 			a.notified(v.index)
-		case 1: // how far it is
-			c := a.m.At(v.device, 6+8*16)
-			if v.on && c != nil {
-				binary.LittleEndian.PutUint16(c[2:], uint16(number(2)))
-			}
-		case 2:
-			p.put(int(number(1)%40), 60+int(number(1)))
-		case 3: // a used buffer
-			c := a.m.At(v.device, 6+8*16)
-			if v.on && c != nil {
-				at := 4 + 8*int(number(1)%16)
-				binary.LittleEndian.PutUint64(c[at:], number(8))
-			}
-		case 4:
-			for _, f := range p.take() {
-				if len(f) < ethernetLen || len(f) > 1518 {
-					t.Fatalf("a frame of %d bytes", len(f))
-				}
-			}
-			p.Flush()
-		case 5:
-			p.Sync()
-		case 6: // anything in its memory
+		case kind == 1 && v.on && used != nil: // how far it is
+			binary.LittleEndian.PutUint16(used[2:], uint16(in.Number(2)))
+		case kind == 3 && v.on && used != nil: // a used buffer
+			at := 4 + 8*int(in.Number(1)%16)
+			binary.LittleEndian.PutUint64(used[at:], in.Number(8))
+		case kind == 6: // anything in its memory
 			if c := a.m.At(v.desc, 16*16+64); v.on && c != nil {
-				binary.LittleEndian.PutUint64(c[8*int(number(1)%40):], number(8))
+				binary.LittleEndian.PutUint64(c[8*int(in.Number(1)%40):], in.Number(8))
 			}
-		case 7:
-			a.status ^= byte(number(1)) & (statusNeedsReset | statusDriverOK)
-		case 8:
-			a.set(int(number(1)%16), byte(number(1)))
-		case 9:
-			p.Fd()
-			p.Info()
-		case 10:
+		case kind == 7:
+			a.status ^= byte(in.Number(1)) & (statusNeedsReset | statusDriverOK)
+		case kind == 8:
+			a.set(int(in.Number(1)%16), byte(in.Number(1)))
+		case kind == 10:
 			a.hangs = !a.hangs
-		case 11:
-			if p != ports[1] {
-				continue
-			}
-			if err := p.Close(); err != nil {
-				t.Fatal(err)
-			}
-			if p.Port, err = openOn(a, drivers.Config{Pool: pool, Stats: &p.stats, Queues: []int{1}}); err != nil {
-				t.Fatal(err)
-			}
 		}
 	}
-	// Left to itself it works again.
-	a.hangs = false
-	a.set(cfgStatus, linkUp)
-	for range 5 {
-		rounds(1, ports...)
+	f.Heal = func() {
+		a.hangs = false
+		a.set(cfgStatus, linkUp)
 		a.status |= statusDriverOK
 	}
-	for i, p := range ports {
-		if n := p.put(1, 100); n != 1 {
-			t.Errorf("port %d takes no frame: %+v", i, p.Info())
-		}
-	}
-	for _, p := range ports {
-		if err := p.Close(); err != nil {
-			t.Error(err)
-		}
-	}
-	if n := pool.Available(); n != pool.Frames() {
-		t.Errorf("%d of %d buffers in the pool in the end", n, pool.Frames())
+	f.Run(t, data)
+}
+
+func onQueue(c *chip, queue int) func(drivers.Config) (drivers.Port, error) {
+	return func(config drivers.Config) (drivers.Port, error) {
+		config.Queues = []int{queue}
+		return openOn(c, config)
 	}
 }
 

@@ -39,7 +39,7 @@ type chip struct {
 
 	most      int                                       // queues that it has
 	revisions uint32                                    // that it has
-	hangs     bool                                      // sends nothing any more
+	hangs     bool                                      // sends nothing any more before it is reset
 	stays     bool                                      // does not obey resets
 	lossy     bool                                      // drops what the receiver has no buffer for
 	lie       func(q int, a, b uint64) (uint64, uint64) // changes what it says of a received frame
@@ -110,7 +110,7 @@ func (c *chip) fault(format string, a ...any) { c.wrong = append(c.wrong, fmt.Sp
 
 // Reset is what the reset command does.
 func (c *chip) Reset() {
-	c.active, c.shared, c.mac = false, 0, c.own
+	c.active, c.shared, c.mac, c.hangs = false, 0, c.own, false
 	for i := range c.masked {
 		c.masked[i], c.due[i] = true, false
 	}
@@ -402,6 +402,9 @@ func (c *chip) takes(frame []byte) bool {
 
 // receive takes a frame from the wire, or has no buffer for it.
 func (c *chip) receive(frame []byte) bool {
+	if !c.active {
+		return false
+	}
 	if !c.takes(frame) {
 		return true
 	}

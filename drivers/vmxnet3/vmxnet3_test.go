@@ -5,7 +5,7 @@ import (
 
 	"vita/drivers"
 	"vita/drivers/drivertest"
-	"vita/internal/pktbuf"
+	"vita/drivers/drivertest/faults"
 )
 
 // TestSuite runs the conformance suite on devices of this process.
@@ -42,101 +42,39 @@ func TestSuite(t *testing.T) {
 	}
 }
 
-// station is a port with what a worker has.
-type station struct {
-	drivers.Port
-	pool  *pktbuf.Pool
-	stats drivers.Stats
-	batch [64]pktbuf.Packet
+// TestFaults runs what any card may do wrong.
+func TestFaults(t *testing.T) {
+	faults.Run(t, func(t *testing.T) *faults.Card {
+		c := newChip(t)
+		return &faults.Card{
+			Open: on(c), Device: c.m, Receive: c.receive, Sent: func() int { return c.sent }, Link: c.setLink, Speed: 10000,
+			Hang: func() { c.hangs = true },
+			Breaks: map[string]func(){
+				"stops sending":   func() { c.hangs = true; c.note(evTxError) },
+				"stops receiving": func() { c.hangs = true; c.note(evRxError) },
+			},
+			Dies: map[string]func(){
+				"no reset":      func() { c.hangs, c.stays = true, true },
+				"no activation": func() { c.hangs, c.most = true, 0 },
+			},
+			Queues: maxPairs,
+		}
+	})
 }
+
+// on returns what opens ports of a device.
+func on(c *chip) drivers.Opener {
+	return func(config drivers.Config) (drivers.Port, error) { return openOn(c, config) }
+}
+
+type station = faults.Station
 
 func newStation(t testing.TB, c *chip, config drivers.Config) (*station, error) {
 	t.Helper()
-	pool, err := pktbuf.NewPool(pktbuf.Options{Frames: 1024})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &station{pool: pool}
-	config.Pool, config.Stats = pool, &s.stats
-	s.Port, err = openOn(c, config)
-	t.Cleanup(func() {
-		if s.Port != nil {
-			s.end(t)
-		}
-		if n := pool.Available(); n != pool.Frames() {
-			t.Errorf("%d of %d buffers in the pool in the end", n, pool.Frames())
-		}
-		_ = pool.Close()
-	})
-	return s, err
+	return faults.Try(t, on(c), config)
 }
 
 func must(t testing.TB, c *chip, config drivers.Config) *station {
 	t.Helper()
-	s, err := newStation(t, c, config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-func (s *station) end(t testing.TB) {
-	t.Helper()
-	if err := s.Close(); err != nil {
-		t.Errorf("close: %v", err)
-	}
-	s.Port = nil
-}
-
-// take receives what is there, and returns the frames' contents.
-func (s *station) take() (out []string) {
-	for {
-		n := s.Rx(s.batch[:])
-		for _, k := range s.batch[:n] {
-			out = append(out, string(s.pool.Bytes(k)))
-			s.pool.Put(k)
-		}
-		if n == 0 {
-			return out
-		}
-	}
-}
-
-// put sends n frames, as many as are taken, and returns how many.
-func (s *station) put(n, size int) (taken int) {
-	for range n {
-		k, ok := s.pool.Get()
-		if !ok {
-			return taken
-		}
-		k.Len = uint16(size)
-		copy(s.pool.Bytes(k), frame(taken, size))
-		s.batch[0] = k
-		if s.Tx(s.batch[:1]) == 0 {
-			s.pool.Put(k)
-			break
-		}
-		taken++
-	}
-	s.Flush()
-	return taken
-}
-
-// frame makes the i-th frame of a size, to a group.
-func frame(i, size int) []byte {
-	f := make([]byte, size)
-	copy(f, []byte{3, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x88, 0xb5, byte(i >> 8), byte(i)})
-	return f
-}
-
-// rounds has workers do what they do, and Sync as well.
-func rounds(n int, all ...*station) (frames int) {
-	for range n {
-		for _, s := range all {
-			s.Sync()
-			s.Flush()
-			frames += len(s.take())
-		}
-	}
-	return frames
+	return faults.Must(t, on(c), config)
 }

@@ -62,6 +62,8 @@ type Device struct {
 	config [256]byte
 	link   bool // the far end of the cable is there
 	frozen bool // until the next reset
+	dead   bool // no reset ends
+	stuck  int  // a queue for receiving, from 1 on, that does not stop before the next reset; 0 = all do
 	module sfp
 	wide   wideStats
 	causes causes
@@ -118,7 +120,8 @@ func (d *Device) reset() {
 	d.wide.init()
 	d.causes.reset()
 	d.tx = [queues]txState{}
-	d.frozen = false
+	d.frozen = d.dead
+	d.stuck = 0
 	set := func(reg uint32, v uint32) { d.reg[reg/4] = v }
 	set(regSTATUS, statusMaster)
 	set(regESDP, esdpModule)
@@ -165,6 +168,20 @@ func (d *Device) Freeze() {
 	d.frozen = true
 }
 
+// Kill has the device hang, and not come out of a reset any more.
+func (d *Device) Kill() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.frozen, d.dead = true, true
+}
+
+// Stick has a queue for receiving not stop before the device is reset.
+func (d *Device) Stick(queue int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stuck = queue + 1
+}
+
 func (d *Device) setLinks() {
 	d.reg[regLINKS/4] = 0
 	if d.link {
@@ -208,6 +225,12 @@ func (d *Device) Read32(off uint32) uint32 {
 		return 0xffffffff
 	}
 	v := d.reg[off/4]
+	switch {
+	case d.dead && off == regCTRL:
+		return v | ctrlReset
+	case d.stuck > 0 && off == rxQueue(uint32(d.stuck-1), rxdctl):
+		return v | queueEnable
+	}
 	if clearsOnRead(off) {
 		d.reg[off/4] = 0
 		return v

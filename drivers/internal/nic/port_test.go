@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"vita/drivers"
 	"vita/drivers/internal/model"
 	"vita/drivers/internal/pci"
@@ -404,10 +406,18 @@ func TestTurns(t *testing.T) {
 	if i := p.Info(); i.RxWaiting != 30 || i.Queues != 3 {
 		t.Errorf("%+v", i)
 	}
-	if fd := p.Fd(); fd < 0 {
-		t.Error("no descriptor")
+	wakes := func(want bool) {
+		t.Helper()
+		var b [8]byte
+		if n, _ := unix.Read(p.Fd(), b[:]); n == 8 != want {
+			t.Errorf("the worker is woken: %v, want %v", n == 8, want)
+		}
 	}
-	d.asked("start [0 1 2]", "direct [0 1 2]", "arm")
+	wakes(true) // some wait still
+	for p.Rx(b) > 0 {
+	}
+	wakes(false)
+	d.asked("start [0 1 2]", "direct [0 1 2]", "arm", "arm")
 	if err := p.Close(); err != nil {
 		t.Error(err)
 	}
