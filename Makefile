@@ -25,7 +25,7 @@ image-pin: ## which Debian packages the image is made of, anew
 	$(GO) run ./appliance-image/build -pin
 
 image-test: setup image ## all tests of the appliance, in virtual machines
-	$(GO) test -timeout 2h -count 1 -v ./appliance-image/test -cuts 50
+	$(GO) test -timeout 3h -count 1 -v ./appliance-image/test -cuts 50
 
 package: ## a Debian package of the programs, into build/image
 	$(GO) run ./appliance-image/build -deb -out build/image -version $(VERSION) -epoch $(EPOCH)
@@ -44,7 +44,8 @@ test: setup build image lint generate-check ## everything that must pass before 
 	$(GO) test -timeout 20m -count 1 -run TestUpdatesAgainstLinearScan ./asm/lpm -updates 1000000
 	$(GO) test -timeout 20m -count 1 -run TestReference ./mgmt/internal/edit -edits 100000
 	$(GO) test -timeout 20m -count 1 -run 'TestEveryConstruct|TestOwnModels' ./mgmt/validate -documents 5000
-	$(GO) test -timeout 20m -count 1 -p 1 ./test/e2e ./test/qemu/... ./test/interop/... ./appliance-image/test
+	$(GO) test -timeout 20m -count 1 -p 1 ./test/e2e ./test/qemu/... ./test/interop/...
+	$(GO) test -timeout 40m -count 1 ./appliance-image/test
 	$(MAKE) race
 
 check: ## the quick loop: build, vet and the tests that need no root and no peer

@@ -3,9 +3,13 @@ package test
 import (
 	"flag"
 	"fmt"
+	"net"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -37,7 +41,7 @@ func config(site, other int) string {
 }
 
 // TestBoot: from the firmware to a gateway that is configured from outside, and
-// whose state is there after a restart.
+// whose state is there after a restart. Its log goes to a server.
 func TestBoot(t *testing.T) {
 	admin := NewAdmin(t)
 	dir := disk(t, "qcow2")
@@ -49,7 +53,8 @@ func TestBoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := Options{Dir: dir, Disk: "disk.qcow2", Format: "qcow2", NICs: append(private, public...), OEM: []string{"vita.admin-key=" + admin.Line, "vita.hostname=gw1"}}
+	syslog := newLogs(t)
+	o := Options{Dir: dir, Disk: "disk.qcow2", Format: "qcow2", NICs: append(private, public...), OEM: []string{"vita.admin-key=" + admin.Line, "vita.hostname=gw1", "vita.syslog=10.0.2.2:" + syslog.port}}
 	began := time.Now()
 	m := Start(t, o)
 	printed := m.Expect(t, `administrator admin, host key (\S+)\s`, bootTime)[1]
@@ -65,6 +70,10 @@ func TestBoot(t *testing.T) {
 	}
 	n.Configure(t, config(1, 2))
 	n.Close()
+	const head = `^<\d+>1 \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z gw1 %s - - - \x{feff}`
+	for source, text := range map[string]string{"kernel": "Linux version 6", "init": "netconf ready", "vitad": "", "vita-engine": ""} {
+		syslog.expect(t, fmt.Sprintf(head, source)+text)
+	}
 	m.Type(t, "status")
 	used, err := strconv.Atoi(m.Expect(t, `memory: (\d+) MiB in use of \d+\s`, 10*time.Second)[1])
 	if err != nil || used > 250 {
@@ -85,4 +94,52 @@ func TestBoot(t *testing.T) {
 	}
 	m.Type(t, "poweroff")
 	m.Ended(t, 60*time.Second)
+}
+
+// logs is what a syslog server has got.
+type logs struct {
+	port string
+	mu   sync.Mutex
+	text []string
+}
+
+// newLogs starts a syslog server, which guests reach at 10.0.2.2.
+func newLogs(t testing.TB) *logs {
+	t.Helper()
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	l := new(logs)
+	_, l.port, _ = net.SplitHostPort(c.LocalAddr().String())
+	go func() {
+		for b := make([]byte, 4096); ; {
+			n, _, err := c.ReadFrom(b)
+			if err != nil {
+				return // closed
+			}
+			l.mu.Lock()
+			l.text = append(l.text, string(b[:n]))
+			l.mu.Unlock()
+		}
+	}()
+	return l
+}
+
+// expect waits until a message of a pattern has come.
+func (l *logs) expect(t testing.TB, pattern string) {
+	t.Helper()
+	r := regexp.MustCompile(pattern)
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		l.mu.Lock()
+		text := slices.Clone(l.text)
+		l.mu.Unlock()
+		if slices.ContainsFunc(text, r.MatchString) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no %q in %d messages, of which the first are %q", pattern, len(text), text[:min(5, len(text))])
+		}
+	}
 }

@@ -111,8 +111,6 @@ func TestForward(t *testing.T) {
 	if got := flow(t, b, a, 1, n); got != n {
 		t.Errorf("%d of %d packets have arrived the other way", got, n)
 	}
-	devices := both[0].must(t, "devices")
-	t.Log("\n" + devices)
 	for _, s := range both {
 		state := s.must(t, "state")
 		for _, driver := range []string{"igb", "virtio"} {

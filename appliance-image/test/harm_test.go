@@ -2,6 +2,7 @@ package test
 
 import (
 	"bytes"
+	"debug/pe"
 	"fmt"
 	"os"
 	"os/exec"
@@ -22,13 +23,15 @@ const (
 )
 
 // TestNoClockNoNetwork: without a clock, without DHCP, and with a configuration
-// drive instead of firmware's strings, the gateway starts all the same.
+// drive and the kernel's command line instead of firmware's strings, the gateway
+// starts all the same.
 func TestNoClockNoNetwork(t *testing.T) {
 	admin := NewAdmin(t)
 	dir := disk(t, "raw")
-	drive(t, filepath.Join(dir, "drive.img"), "# written by hand\r\nhostname = gw1970\r\nadmin-key = "+admin.Line+"\r\n")
+	drive(t, filepath.Join(dir, "drive.img"), "# written by hand\r\nadmin-key = "+admin.Line+"\r\n")
+	kernel, words := byHand(t)
 	m := Start(t, Options{Dir: dir, NoNet: true, Args: []string{
-		"-rtc", "base=1970-01-01T00:10:00",
+		"-rtc", "base=1970-01-01T00:10:00", "-kernel", kernel, "-append", words + " vita.hostname=gw1970",
 		"-drive", "if=none,id=conf,format=raw,readonly=on,file=" + filepath.Join(dir, "drive.img"), "-device", "virtio-blk-pci,drive=conf",
 	}})
 	m.Expect(t, `the clock says \S+ \S+: set to 202\d-`, bootTime)
@@ -50,6 +53,29 @@ func TestNoClockNoNetwork(t *testing.T) {
 	m.Type(t, "gw1970")
 	m.Expect(t, `first start: the state on \S+ is new`, 2*bootTime)
 	m.Expect(t, `administrator admin`, bootTime)
+}
+
+// byHand returns what somebody needs who starts the kernel image by hand: the
+// image, and the command line that is in it.
+func byHand(t testing.TB) (file, words string) {
+	t.Helper()
+	kernel, err := unpack(t, filepath.Join(*imageDir, "vita.upgrade")).Kernel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := pe.NewFile(bytes.NewReader(kernel))
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, err := image.Section(".cmdline").Data()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file = filepath.Join(t.TempDir(), "vita.efi")
+	if err := os.WriteFile(file, kernel, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file, strings.TrimRight(string(line), "\x00\n")
 }
 
 // drive makes a configuration drive as docs/operator/install.md does.

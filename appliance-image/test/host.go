@@ -139,14 +139,83 @@ func (h *Host) Got(from, to uint32) (n int) {
 	return n
 }
 
-// Last returns when the last packet has come.
-func (h *Host) Last() (last time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, at := range h.received {
-		if at.After(last) {
-			last = at
+// Stream is packets that one host sends to another, one after the other.
+type Stream struct {
+	to    *Host
+	first uint32 // number of the first one
+	stop  chan struct{}
+	done  sync.WaitGroup
+	mu    sync.Mutex
+	sent  []time.Time
+}
+
+// NewStream begins to send packets with numbers from first on.
+func NewStream(from, to *Host, first uint32) *Stream {
+	s := &Stream{to: to, first: first, stop: make(chan struct{})}
+	s.done.Go(func() {
+		for n := first; ; n++ {
+			s.mu.Lock()
+			s.sent = append(s.sent, time.Now())
+			s.mu.Unlock()
+			_ = from.Send(to.ip, n, 200) // a machine that is off takes none
+			select {
+			case <-s.stop:
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	})
+	return s
+}
+
+// Close ends the sending.
+func (s *Stream) Close() {
+	close(s.stop)
+	s.done.Wait()
+}
+
+// Lost says how many packets were sent in a time, and how many of them have not
+// arrived, also not after some patience.
+func (s *Stream) Lost(from, to time.Time, patience time.Duration) (lost, sent int) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		lost, sent = 0, 0
+		s.mu.Lock()
+		s.to.mu.Lock()
+		for i, at := range s.sent {
+			if at.Before(from) || at.After(to) {
+				continue
+			}
+			sent++
+			if _, ok := s.to.received[s.first+uint32(i)]; !ok {
+				lost++
+			}
+		}
+		s.to.mu.Unlock()
+		s.mu.Unlock()
+		if lost == 0 || time.Now().After(deadline) {
+			return lost, sent
 		}
 	}
-	return last
+}
+
+// Quiet returns the longest time in which no packet has arrived.
+func (s *Stream) Quiet(since time.Time) (from, to time.Time) {
+	s.mu.Lock()
+	n := len(s.sent)
+	s.mu.Unlock()
+	s.to.mu.Lock()
+	defer s.to.mu.Unlock()
+	last := since
+	from, to = since, since
+	for i := range n { // they arrive in order
+		at, ok := s.to.received[s.first+uint32(i)]
+		if !ok || at.Before(last) {
+			continue
+		}
+		if at.Sub(last) > to.Sub(from) {
+			from, to = last, at
+		}
+		last = at
+	}
+	return from, to
 }

@@ -33,8 +33,8 @@ type Options struct {
 	OEM    []string // strings that the firmware has for the machine
 	NICs   []string // words -netdev and -device of its cards
 	Args   []string // further words for QEMU
-	Ports  map[string]int
-	NoNet  bool // no management network
+	NoNet  bool     // no management network
+	Guest  string   // the address there, where it is not the one that DHCP gives
 }
 
 // Machine is a machine that runs.
@@ -119,7 +119,7 @@ func open(ctx context.Context, o Options) (*Machine, error) {
 			return nil, err
 		}
 		m.SSH, m.HTTPS = ssh, https
-		words = append(words, "-netdev", fmt.Sprintf("user,id=mgmt,hostfwd=tcp:%s-:830,hostfwd=tcp:%s-:443", ssh, https))
+		words = append(words, "-netdev", fmt.Sprintf("user,id=mgmt,hostfwd=tcp:%s-%s:830,hostfwd=tcp:%s-%s:443", ssh, o.Guest, https, o.Guest))
 	} else {
 		words = append(words, "-netdev", "hubport,id=mgmt,hubid=0")
 	}

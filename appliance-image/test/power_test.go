@@ -14,7 +14,10 @@ import (
 	"time"
 )
 
-var cuts = flag.Int("cuts", 2, "how often the power is cut; 50 for all that is promised")
+var (
+	cuts     = flag.Int("cuts", 2, "how often the power is cut; 50 for all that is promised")
+	cutsSeed = flag.Uint64("seed", 0, "of the moments in which it is; 0 for others each time")
+)
 
 var netOf = regexp.MustCompile(`<net>10\.(\d+)\.(\d+)\.0/24</net>`)
 
@@ -41,8 +44,11 @@ func TestPowerCuts(t *testing.T) {
 	s.Expect(t, `netconf ready`, bootTime)
 	n := admin.Dial(t, s.SSH, bootTime)
 	n.Configure(t, config(1, 2))
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := *cutsSeed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	t.Logf("the moments are those of -seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a test's
 	acknowledged := 0
 	for cut := range *cuts {

@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"encoding/pem"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -92,16 +94,8 @@ func signingKey(t testing.TB) (public minisign.PublicKey, private minisign.Priva
 // kernel cannot start: its command line has two roots.
 func broken(t testing.TB, good string) (file string) {
 	t.Helper()
-	public, private := signingKey(t)
-	f, err := os.Open(good)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	r, err := bundle.Open(f, public)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, private := signingKey(t)
+	r := unpack(t, good)
 	kernel, err := r.Kernel()
 	if err != nil {
 		t.Fatal(err)
@@ -171,17 +165,73 @@ func (s *site) refused(t testing.TB, file, want string) {
 	}
 }
 
+// unpack opens an upgrade.
+func unpack(t testing.TB, file string) *bundle.Reader {
+	t.Helper()
+	public, _ := signingKey(t)
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	r, err := bundle.Open(f, public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// configured returns the running configuration.
+func (s *site) configured(t testing.TB) string {
+	t.Helper()
+	n := s.admin.Dial(t, s.SSH, bootTime)
+	defer n.Close()
+	return n.Must(t, `<get-config><source><running/></source></get-config>`)
+}
+
+// status is what vitactl says of upgrades, which must have some words.
+func (s *site) status(t testing.TB, words ...string) {
+	t.Helper()
+	out := s.must(t, "upgrade")
+	for _, w := range words {
+		if !strings.Contains(out, w) {
+			t.Errorf("no %q in: %s", w, out)
+		}
+	}
+}
+
 // TestUpgrade: two gateways forward; one of them refuses what is damaged or old,
 // comes back by itself from an upgrade that does not start, and from one whose
-// tunnel does not come up, and then takes a good one and keeps it. Each time
-// traffic flows again without anybody's help.
+// tunnel does not come up, with the configuration that it had; then it takes a
+// good one and keeps it, and goes back to the old version when it is told to.
+// Traffic goes on all the time: nothing is lost but during a restart.
 func TestUpgrade(t *testing.T) {
-	good := newer(t)
+	good, old := newer(t), filepath.Join(*imageDir, "vita.upgrade")
 	bad := broken(t, good)
+	now := unpack(t, old).Manifest.Version
 	both := sites(t, ofKernel)
 	s, a, b := both[0], both[0].host, both[1].host
 	untilFlows(t, a, b, 1<<20, time.Minute)
+	untilFlows(t, b, a, 1<<20, time.Minute)
+	streams := []*Stream{NewStream(a, b, 2<<20), NewStream(b, a, 2<<20)}
+	defer func() {
+		for _, s := range streams {
+			s.Close()
+		}
+	}()
+	whole := func(from time.Time, what string) {
+		t.Helper()
+		to := time.Now()
+		for _, s := range streams {
+			if lost, sent := s.Lost(from, to, 10*time.Second); lost != 0 || sent == 0 {
+				t.Errorf("%s: %d of %d packets were lost", what, lost, sent)
+			}
+		}
+	}
 
+	began := time.Now()
+	start := began
+	passed := func(what string) { t.Logf("%4.0f s: %s", time.Since(start).Seconds(), what) }
 	damaged := filepath.Join(t.TempDir(), "damaged.upgrade")
 	data, err := os.ReadFile(good)
 	if err != nil {
@@ -192,54 +242,103 @@ func TestUpgrade(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.refused(t, damaged, "the upgrade is damaged")
-	s.refused(t, filepath.Join(*imageDir, "vita.upgrade"), "is not newer than")
+	s.refused(t, old, "is not newer than")
 	s.refused(t, filepath.Join(*imageDir, "vita.spdx.json"), "no upgrade of an appliance")
-	if out := s.must(t, "upgrade"); strings.Contains(out, "last upgrade") || !strings.Contains(out, "in slot a") {
+	s.status(t, now+" runs, in slot a")
+	if out := s.must(t, "upgrade"); strings.Contains(out, "last upgrade") {
 		t.Errorf("after refusals: %s", out)
 	}
-	if n := flow(t, a, b, 1, 50); n != 50 {
-		t.Errorf("%d of 50 packets after refusals", n)
-	}
+	whole(began, "while upgrades were refused")
+
+	passed("refused what is not to be taken")
 
 	// One that does not start.
 	t.Log(strings.TrimSpace(s.must(t, "upgrade", bad)))
 	s.Expect(t, `cannot start: .*root "none"`, 2*bootTime)
 	s.Expect(t, `the upgrade to version `+badVersion+` has failed`, 2*bootTime)
 	s.Expect(t, `netconf ready`, bootTime)
-	untilFlows(t, a, b, 2<<20, time.Minute)
-	if out := s.must(t, "upgrade"); !strings.Contains(out, "in slot a") || !strings.Contains(out, badVersion+", returned") {
-		t.Errorf("after an upgrade that does not start: %s", out)
-	}
+	untilFlows(t, a, b, 3<<20, time.Minute)
+	s.status(t, "in slot a", badVersion+", returned")
 
-	// A good one that cannot prove it: the other end of the tunnel is away.
+	passed("back from one that does not start")
+
+	// A good one that cannot prove it: the other end of the tunnel is away. It
+	// comes from a server, by the operation over NETCONF. What is configured
+	// while it is on trial goes with it.
+	server := httptest.NewServer(http.FileServer(http.Dir(filepath.Dir(good))))
+	defer server.Close()
 	both[1].Kill()
-	t.Log(strings.TrimSpace(s.must(t, "upgrade", good)))
+	n := s.admin.Dial(t, s.SSH, bootTime)
+	_, port, _ := strings.Cut(server.Listener.Addr().String(), ":")
+	out := n.Must(t, `<upgrade xmlns="vita:esp-gateway-ext"><url>http://10.0.2.2:`+port+`/vita.upgrade</url></upgrade>`)
+	if !strings.Contains(out, goodVersion) {
+		t.Errorf("the operation answers %s", out)
+	}
+	n.Close()
 	s.Expect(t, `version `+goodVersion+` is on trial`, 2*bootTime)
+	s.Expect(t, `netconf ready`, bootTime)
+	n = s.admin.Dial(t, s.SSH, bootTime)
+	n.Configure(t, strings.ReplaceAll(config(1, 2), "192.168.2.0/24", "10.99.0.0/16"))
+	n.Close()
+	s.refused(t, good, "still on trial")
 	s.Expect(t, `the new version has not proved good`, trial+bootTime)
 	s.Expect(t, `the upgrade to version `+goodVersion+` has failed`, 2*bootTime)
 	s.Expect(t, `netconf ready`, bootTime)
+	s.status(t, "in slot a", goodVersion+", returned")
+	if got := s.configured(t); !strings.Contains(got, "192.168.2.0/24") || strings.Contains(got, "10.99.0.0/16") {
+		t.Errorf("the configuration is not the one before the trial: %s", got)
+	}
 	both[1].Machine = Start(t, both[1].options)
 	both[1].Expect(t, `netconf ready`, 2*bootTime)
 	untilFlows(t, a, b, 4<<20, time.Minute)
+	untilFlows(t, b, a, 4<<20, time.Minute)
+
+	passed("back from one that could not prove good")
 
 	// And with the other end there.
-	stopped := time.Now()
+	began = time.Now()
 	t.Log(strings.TrimSpace(s.must(t, "upgrade", good)))
+	whole(began, "while the upgrade was installed")
+	s.Expect(t, `ending: asked for over the network`, time.Minute)
+	ending := time.Now()
 	s.Expect(t, `version `+goodVersion+` is on trial`, 2*bootTime)
+	s.Expect(t, `netconf ready`, bootTime)
+	ready := time.Now()
 	s.Expect(t, `version `+goodVersion+` has proved good`, bootTime)
-	untilFlows(t, a, b, 3<<20, time.Minute)
-	t.Logf("forwarding again %.1f s after the upgrade began", time.Since(stopped).Seconds())
-	if out := s.must(t, "upgrade"); !strings.Contains(out, "version "+goodVersion+" runs, in slot b") || !strings.Contains(out, goodVersion+", confirmed") {
-		t.Errorf("after an upgrade: %s", out)
+	untilFlows(t, a, b, 5<<20, time.Minute)
+	untilFlows(t, b, a, 5<<20, time.Minute)
+	for _, stream := range streams {
+		from, to := stream.Quiet(began)
+		t.Logf("the restart took %.1f s, nothing arrived for %.1f s, from %.1f s after its beginning on", ready.Sub(ending).Seconds(), to.Sub(from).Seconds(), from.Sub(ending).Seconds())
+		if from.Before(ending.Add(-time.Second)) {
+			t.Errorf("forwarding has ended %s before the restart", ending.Sub(from))
+		}
+		if to.After(ready.Add(20 * time.Second)) {
+			t.Errorf("forwarding has begun %s after the restart", to.Sub(ready))
+		}
 	}
-	n := s.admin.Dial(t, s.SSH, bootTime)
-	if got := n.Must(t, `<get-config><source><running/></source></get-config>`); !strings.Contains(got, "192.168.2.0/24") {
+	s.status(t, goodVersion+" runs, in slot b", goodVersion+", confirmed")
+	if got := s.configured(t); !strings.Contains(got, "192.168.2.0/24") {
 		t.Errorf("the configuration is lost: %s", got)
 	}
-	n.Close()
+	passed("upgraded")
 	s.Type(t, "reboot")
 	s.Expect(t, `netconf ready`, 2*bootTime)
-	if out := s.must(t, "upgrade"); !strings.Contains(out, "version "+goodVersion+" runs, in slot b") || strings.Contains(out, "trial") {
+	s.status(t, goodVersion+" runs, in slot b")
+	if out := s.must(t, "upgrade"); strings.Contains(out, "trial") {
 		t.Errorf("after a restart: %s", out)
 	}
+
+	passed("restarted")
+
+	// Back to the old version, on request.
+	s.refused(t, old, "is not newer than "+goodVersion)
+	t.Log(strings.TrimSpace(s.must(t, "upgrade", "--downgrade", old)))
+	s.Expect(t, `version `+now+` has proved good`, 3*bootTime)
+	s.status(t, now+" runs, in slot a", now+", confirmed")
+	if got := s.configured(t); !strings.Contains(got, "192.168.2.0/24") {
+		t.Errorf("the configuration is lost: %s", got)
+	}
+	untilFlows(t, a, b, 6<<20, time.Minute)
+	passed("downgraded")
 }
