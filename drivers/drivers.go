@@ -65,6 +65,7 @@ type Info struct {
 	Speed       int    // of the link, Mbit/s; 0 = unknown
 	Resets      int    // times that the device hung and was reset
 	Fault       string // why nothing is received or sent any more: "" = it is
+	Wanted      bool   // Linux asks for the device: the port is to be closed
 
 	// How full the queues are, where Backlog says that the driver knows it.
 	Backlog   bool

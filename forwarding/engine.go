@@ -57,6 +57,7 @@ type Engine struct {
 	keys     *keyStore
 	lost     atomic.Int64 // buffers that ended workers did not give back
 	stop     context.CancelFunc
+	wanted   chan struct{} // a worker has a device that the system asks for
 
 	mu      sync.Mutex // held by whoever does control work
 	current *tables.Tables
@@ -66,6 +67,7 @@ type Engine struct {
 	saIndex saIndex
 
 	capture   *tables.Capture // nil: none
+	given     int             // devices that the system has asked for, and got
 	slotsUsed int             // route slots from here on have never had a route
 
 	client seat
@@ -92,7 +94,7 @@ func New(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
-	e := &Engine{o: o, punt: -1}
+	e := &Engine{o: o, punt: -1, wanted: make(chan struct{}, 1)}
 	for i := range e.wake {
 		e.wake[i] = -1
 	}
@@ -201,6 +203,8 @@ func (e *Engine) Serve(ctx context.Context) error {
 				return
 			case <-sweeps.C:
 				e.sweep()
+			case <-e.wanted:
+				e.giveBack()
 			}
 		}
 	})

@@ -21,13 +21,35 @@ type ailment struct {
 	mu     sync.Mutex
 	fault  string
 	resets int
+	wanted bool
+
+	opened, closed int
+}
+
+// open opens a port of memory that ails so.
+func (a *ailment) open(c drivers.Config) (drivers.Port, error) {
+	p, err := memory.Open(c)
+	if err != nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.opened++
+	return &ailing{p, a}, nil
+}
+
+func (p *ailing) Close() error {
+	p.state.mu.Lock()
+	defer p.state.mu.Unlock()
+	p.state.closed++
+	return p.Port.Close()
 }
 
 func (p *ailing) Info() drivers.Info {
 	p.state.mu.Lock()
 	defer p.state.mu.Unlock()
 	i := p.Port.Info()
-	i.Fault, i.Resets = p.state.fault, p.state.resets
+	i.Fault, i.Resets, i.Wanted = p.state.fault, p.state.resets, p.state.wanted
 	return i
 }
 
@@ -64,13 +86,7 @@ func (l *lines) await(t *testing.T, what string) {
 func TestFailingDeviceIsReported(t *testing.T) {
 	state, log := new(ailment), new(lines)
 	reg := new(drivers.Registry)
-	reg.Register("memory", drivers.LinkIfname, func(c drivers.Config) (drivers.Port, error) {
-		p, err := memory.Open(c)
-		if err != nil {
-			return nil, err
-		}
-		return &ailing{p, state}, nil
-	})
+	reg.Register("memory", drivers.LinkIfname, state.open)
 	newRigWith(t, Options{Registry: reg, Log: slog.New(slog.NewTextHandler(log, nil))})
 	set := func(fault string, resets int) {
 		state.mu.Lock()
@@ -91,4 +107,46 @@ func privateName(l *lines) string {
 	_, after, _ := strings.Cut(l.all, "msg=\"port opened\" interface=")
 	name, _, _ := strings.Cut(after, " ")
 	return name
+}
+
+// TestDeviceGivenBack: a device that the system asks for is closed, and nothing
+// opens it before the configuration names it anew.
+func TestDeviceGivenBack(t *testing.T) {
+	state, log := new(ailment), new(lines)
+	reg := new(drivers.Registry)
+	reg.Register("memory", drivers.LinkIfname, state.open)
+	r := newRigWith(t, Options{Registry: reg, Log: slog.New(slog.NewTextHandler(log, nil))})
+	expect := func(opened, closed int) {
+		t.Helper()
+		state.mu.Lock()
+		defer state.mu.Unlock()
+		if state.opened != opened || state.closed != closed {
+			t.Errorf("%d ports opened, %d closed, want %d and %d", state.opened, state.closed, opened, closed)
+		}
+	}
+	expect(2, 0)
+	state.mu.Lock()
+	state.wanted = true
+	state.mu.Unlock()
+	log.await(t, "device given back to the system: its interface carries nothing until it is configured anew\" interface="+r.spec.Private.Link.Ifname)
+	log.await(t, "devices_given_back=2")
+	log.await(t, privateName(log)+": it was given back to the system, which has asked for it")
+	expect(2, 2)
+	state.mu.Lock()
+	state.wanted = false
+	state.mu.Unlock()
+	for _, p := range r.client.Ports() {
+		if p.LinkUp || p.Driver != "memory" || p.MTU == 0 {
+			t.Errorf("%+v", p)
+		}
+	}
+	r.apply() // of the same again
+	expect(2, 2)
+	name, _ := newWire(t, memory.Options{})
+	r.spec.Private.Link.Ifname = name
+	r.apply()
+	expect(3, 2)
+	if lost := r.engine.lost.Load(); lost != 0 {
+		t.Errorf("%d buffers lost", lost)
+	}
 }

@@ -62,6 +62,15 @@ func (closedPort) Fd() int                { return -1 }
 func (closedPort) Info() drivers.Info     { return drivers.Info{} }
 func (closedPort) Close() error           { return nil }
 
+// returnedPort stands in for a port whose device the system has asked for, and
+// got.
+type returnedPort struct {
+	closedPort
+	info drivers.Info
+}
+
+func (p returnedPort) Info() drivers.Info { return p.info }
+
 // change is a generation between Prepare and Retire.
 type change struct {
 	word      uint64
@@ -216,8 +225,10 @@ func (e *Engine) displace(c *change, h *handle) {
 }
 
 // plug makes the worker, which is parked, use a handle's port at once.
-func (e *Engine) plug(h *handle) {
-	a := h.w.a
+func (e *Engine) plug(h *handle) { h.plug(h.w.a) }
+
+// plug puts a handle's port into a part that its worker has, or will have.
+func (h *handle) plug(a *assignment) {
 	if a == nil || a.index < 0 {
 		return
 	}
@@ -226,6 +237,38 @@ func (e *Engine) plug(h *handle) {
 	} else {
 		a.public.port = h.port
 	}
+}
+
+// giveBack closes the ports of devices that the system asks for. Their places in
+// the configuration stay, without traffic, until it names other devices there.
+func (e *Engine) giveBack() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var wanted []*handle
+	for _, h := range e.ports {
+		if h.port.Info().Wanted {
+			wanted = append(wanted, h)
+		}
+	}
+	var told []string
+	for _, h := range wanted {
+		h.w.park()
+		info := h.port.Info()
+		e.close(h)
+		info.Wanted, info.LinkUp, info.Backlog, info.Fault = false, false, false, "it was given back to the system, which has asked for it"
+		h.port = returnedPort{info: info}
+		for _, a := range []*assignment{h.w.a, h.w.next[0].Load(), h.w.next[1].Load()} {
+			h.plug(a)
+		}
+		h.w.unpark()
+		if !slices.Contains(told, info.Name) {
+			told = append(told, info.Name)
+			e.given++
+			e.o.Log.Warn("device given back to the system: its interface carries nothing until it is configured anew",
+				"interface", info.Name, "devices_given_back", e.given)
+		}
+	}
+	e.describe()
 }
 
 // privateKey shares the private device's queues out among the workers, in the

@@ -178,6 +178,7 @@ type worker struct {
 
 	announcements int // when a port comes up
 	report        func(error)
+	wanted        chan<- struct{} // the device of a port is asked for
 
 	limits struct{ unreachable, tooBig, timeExceeded, echo, pmtu icmp.Limiter }
 
@@ -328,6 +329,12 @@ func (w *worker) lookAfter() {
 			s.announce = w.announcements
 		}
 		s.down = !i.LinkUp
+		if i.Wanted {
+			select {
+			case w.wanted <- struct{}{}:
+			default: // it is known
+			}
+		}
 		if i.Fault != s.fault || i.Resets != s.resets {
 			w.reportPort(s, &i)
 		}

@@ -37,7 +37,7 @@ func (e *Engine) newWorker(wc *tables.WorkerConfig) (*worker, error) {
 		slot: wc.Slot, queue: wc.Queue, cpu: on, spin: newSpin(e.o.BusyPoll),
 		mem: e.mem, me: &e.mem.Workers[wc.Slot], active: e.mem.ActiveRow(wc.Slot), routes: e.mem.RouteCounts(wc.Slot),
 		spis: newSPITable(len(e.mem.SAs)), keys: e.keys, pool: pool, sources: newSources(),
-		wake: e.wake[wc.Slot], punt: e.punt,
+		wake: e.wake[wc.Slot], punt: e.punt, wanted: e.wanted,
 		clock: e.o.Clock, announcements: e.o.Announcements,
 		parked: make(chan struct{}), resume: make(chan struct{}), done: make(chan struct{}),
 	}

@@ -49,6 +49,7 @@ type Device struct {
 	faults  atomic.Int64
 	resets  atomic.Int64
 	opened  atomic.Bool
+	wanted  atomic.Bool
 	mu      sync.RWMutex // over what follows
 	config  [256]byte
 	space   *dma.Space
@@ -132,6 +133,12 @@ func (d *Device) Signal(vector int) {
 
 // Remove takes the device away: from now on all that is read is ones.
 func (d *Device) Remove() { d.gone.Store(true) }
+
+// Want has the system ask for the device, until it is closed.
+func (d *Device) Want() { d.wanted.Store(true) }
+
+// Wanted reports whether it does.
+func (d *Device) Wanted() bool { return d.wanted.Load() }
 
 // Open returns the device for a driver. It can be opened once at a time.
 func (d *Device) Open() (pci.Device, error) {
@@ -286,6 +293,7 @@ func (d *Device) Close() error {
 	d.vectors = nil
 	d.mu.Unlock()
 	d.opened.Store(false)
+	d.wanted.Store(false)
 	if n > 0 {
 		return errors.New(d.o.Address + ": closed with memory mapped")
 	}

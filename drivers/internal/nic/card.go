@@ -69,6 +69,7 @@ type Common struct {
 	card     Card
 	recovery Recovery
 	gone     atomic.Bool // it does not answer, or not as it must
+	wanted   atomic.Bool // the system asks for the device
 
 	mu     sync.Mutex // over what follows, and what the driver has; ports open and close, and a reset
 	Events *Events

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"vita/drivers"
+	"vita/drivers/internal/pci"
 	"vita/internal/pktbuf"
 )
 
@@ -213,6 +214,9 @@ func (p *Port) Fd() int {
 // counters.
 func (p *Port) Sync() {
 	k := p.k
+	if p.Leads() && pci.Wanted(k.Device) {
+		k.wanted.Store(true)
+	}
 	if p.halted || k.gone.Load() {
 		return
 	}
@@ -261,6 +265,7 @@ func (p *Port) Info() drivers.Info {
 	i := drivers.Info{
 		Driver: k.Driver, Name: p.share.Name, MAC: k.MAC, MTU: k.MTU, Queues: len(p.rings), ZeroCopy: true,
 		LinkUp: p.link, LinkChanges: p.changes, Speed: p.speed, Resets: k.recovery.Resets(), Backlog: true,
+		Wanted: k.wanted.Load(),
 	}
 	if k.gone.Load() {
 		i.Fault, i.LinkUp = "device does not answer", false

@@ -422,3 +422,27 @@ func TestTurns(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestWanted: all ports of a device that the system asks for say so, also when
+// they cannot do anything else any more.
+func TestWanted(t *testing.T) {
+	d := newDesk(t)
+	ports := []*Port{d.open(0), d.open(1)}
+	look := func(want bool) {
+		t.Helper()
+		for i, p := range ports {
+			if p.Sync(); p.Info().Wanted != want {
+				t.Errorf("port %d: wanted %v", i, !want)
+			}
+		}
+	}
+	look(false)
+	d.k.Lose()
+	d.k.m.Want()
+	look(true)
+	for _, p := range ports {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

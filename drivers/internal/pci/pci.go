@@ -121,6 +121,14 @@ func Physical(d Device) bool {
 	return ok && p.Physical()
 }
 
+// Wanted reports whether the system asks for a device, which is to be closed then:
+// because somebody takes it from the driver by which we have it, or out of the
+// machine. A backend that is told so has a method of this name.
+func Wanted(d Device) bool {
+	w, ok := d.(interface{ Wanted() bool })
+	return ok && w.Wanted()
+}
+
 // Gone reports whether a device has been taken away: nobody answers for its
 // configuration space then, and all bits read one.
 func Gone(d Device) bool {

@@ -90,6 +90,52 @@ func TestBindUndoesWhatItDid(t *testing.T) {
 	}
 }
 
+// TestRestore gives a device back that somebody has taken meanwhile, or that was
+// taken out of the machine.
+func TestRestore(t *testing.T) {
+	for _, k := range []struct {
+		name   string
+		change func(dir, drivers string) error
+		given  bool
+	}{
+		{"as it was", func(string, string) error { return nil }, true},
+		{"unbound", func(dir, _ string) error { return os.Remove(filepath.Join(dir, "driver")) }, true},
+		{"another driver's", func(dir, drivers string) error {
+			return errors.Join(os.Remove(filepath.Join(dir, "driver")), os.Symlink(filepath.Join(drivers, "other"), filepath.Join(dir, "driver")))
+		}, false},
+		{"out of the machine", func(dir, _ string) error { return os.RemoveAll(dir) }, false},
+	} {
+		t.Run(k.name, func(t *testing.T) {
+			card := pcitest.NIC("0000:02:00.0", "0x8086", "0x1521")
+			card.Driver = "vfio-pci"
+			root := pcitest.Tree(t, card)
+			sys := pci.Sysfs(root)
+			f, err := sys.Find("02:00.0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Driver = "igb" // which had it before
+			restore, err := sys.Bind(f, "vfio-pci")
+			if err != nil {
+				t.Fatal(err)
+			}
+			probe := filepath.Join(root, "bus/pci/drivers_probe")
+			if err := os.WriteFile(probe, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := k.change(filepath.Join(root, "bus/pci/devices/0000:02:00.0"), filepath.Join(root, "bus/pci/drivers")); err != nil {
+				t.Fatal(err)
+			}
+			if err := restore(); err != nil {
+				t.Error(err)
+			}
+			if got := pcitest.Content(t, root, "bus/pci/drivers_probe"); (got != "") != k.given {
+				t.Errorf("given to %q", got)
+			}
+		})
+	}
+}
+
 // config is a device of configuration space alone.
 type config struct {
 	pci.Device

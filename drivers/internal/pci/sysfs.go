@@ -162,7 +162,8 @@ func write(name, value string) error {
 
 // Bind takes a device from the driver that it has and gives it to another one
 // of the kernel's, by its driver_override, so that no other device is concerned.
-// What it returns gives the device back to the driver that had it.
+// What it returns gives the device back to the driver that had it, unless somebody
+// has taken it meanwhile.
 func (s Sysfs) Bind(f *Function, driver string) (restore func() error, err error) {
 	dir := s.device(f.Address)
 	before := f.Driver
@@ -173,9 +174,11 @@ func (s Sysfs) Bind(f *Function, driver string) (restore func() error, err error
 	if override == "(null)" {
 		override = ""
 	}
+	now := func() string { return base(filepath.Join(dir, "driver")) }
 	give := func(from, override, to string) error {
 		if from != "" {
-			if err := write(filepath.Join(dir, "driver/unbind"), f.Address); err != nil {
+			err := write(filepath.Join(dir, "driver/unbind"), f.Address)
+			if err != nil && now() == from { // and nobody has done it meanwhile
 				return fmt.Errorf("take %s from the kernel's driver %s: %w", f.Address, from, err)
 			}
 		}
@@ -190,13 +193,22 @@ func (s Sysfs) Bind(f *Function, driver string) (restore func() error, err error
 		}
 		return nil
 	}
-	restore = func() error { return give(base(filepath.Join(dir, "driver")), override, before) }
-	if err := give(before, driver, driver); err != nil {
-		return nil, errors.Join(err, restore())
+	restore = func() error {
+		if at := now(); at != "" && at != driver {
+			return nil // somebody has taken it
+		}
+		err := give(now(), override, before)
+		if _, gone := os.Stat(dir); errors.Is(gone, fs.ErrNotExist) {
+			return nil // it was taken out of the machine
+		}
+		return err
 	}
-	if got := base(filepath.Join(dir, "driver")); got != driver {
+	if err := give(before, driver, driver); err != nil {
+		return nil, errors.Join(err, give(now(), override, before))
+	}
+	if got := now(); got != driver {
 		err := fmt.Errorf("%s did not go to the kernel's driver %s: is it loaded (modprobe %s)?", f.Address, driver, driver)
-		return nil, errors.Join(err, restore())
+		return nil, errors.Join(err, give(now(), override, before))
 	}
 	return restore, nil
 }

@@ -26,7 +26,10 @@ type kernel struct {
 	iommu  int32 // descriptor that the device was bound to
 	maps   map[uint64]uint64
 	irqs   []uint32
+	asks   int32  // eventfd by which it asks for the device
 	refuse string // the request that fails
+
+	requests uint32 // ways to ask for the device: 1 or none
 }
 
 // words returns a structure of the caller's as 32-bit words, after checking the
@@ -113,13 +116,24 @@ func (k *kernel) request(f *os.File, number uint, arg unsafe.Pointer, v uintptr)
 		return 0, nil
 	case 0x3b6d: // VFIO_DEVICE_GET_IRQ_INFO
 		b := k.words(arg, "irq", 16)
-		if le.Uint32(b[8:]) == 2 {
+		switch le.Uint32(b[8:]) {
+		case 2: // MSI-X
 			le.PutUint32(b[12:], 5)
+		case 4: // requests
+			le.PutUint32(b[12:], k.requests)
 		}
 		return 0, note("irq")
 	case 0x3b6e: // VFIO_DEVICE_SET_IRQS
 		n := int(*(*uint32)(arg)) / 4
-		k.irqs = slices.Clone(unsafe.Slice((*uint32)(arg), n))
+		w := unsafe.Slice((*uint32)(arg), n)
+		if w[2] == 4 {
+			if !slices.Equal(w[:5], []uint32{24, 4 | 32, 4, 0, 1}) {
+				k.t.Errorf("set irqs %d", w)
+			}
+			k.asks = int32(w[5])
+			return 0, note("be asked")
+		}
+		k.irqs = slices.Clone(w)
 		return 0, note("set irqs")
 	case 0x3b6f: // VFIO_DEVICE_RESET
 		if arg != nil || v != 0 {
@@ -135,7 +149,7 @@ func (k *kernel) request(f *os.File, number uint, arg unsafe.Pointer, v uintptr)
 // device that it has.
 func onKernel(t *testing.T, refuse string) (*kernel, *pci.Function, Options) {
 	t.Helper()
-	k := &kernel{t: t, maps: map[uint64]uint64{}, refuse: refuse}
+	k := &kernel{t: t, maps: map[uint64]uint64{}, refuse: refuse, requests: 1}
 	before := request
 	request = k.request
 	t.Cleanup(func() { request = before })
@@ -161,7 +175,7 @@ func TestCdev(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Join(k.log, " "); got != "bind alloc attach info irq ranges" || k.iommu <= 2 {
+	if got := strings.Join(k.log, " "); got != "bind alloc attach info irq irq be asked ranges" || k.iommu <= 2 {
 		t.Errorf("%s, IOMMU %d", got, k.iommu)
 	}
 	if d.Vectors() != 5 || d.ID().Device != 0x1521 || d.Address() != address {
@@ -216,12 +230,51 @@ func TestCdev(t *testing.T) {
 
 // TestCdevRefused has a kernel that refuses one thing after the other.
 func TestCdevRefused(t *testing.T) {
-	for _, what := range []string{"bind", "alloc", "attach", "info", "irq", "ranges"} {
+	for _, what := range []string{"bind", "alloc", "attach", "info", "irq", "be asked", "ranges"} {
 		t.Run(what, func(t *testing.T) {
 			_, f, o := onKernel(t, what)
 			if d, err := Open(f, o); !errors.Is(err, unix.EBUSY) {
 				t.Errorf("%v, %v", d, err)
 			}
 		})
+	}
+}
+
+// TestWanted has a kernel that asks for the device, and one that cannot.
+func TestWanted(t *testing.T) {
+	k, f, o := onKernel(t, "")
+	d, err := Open(f, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pci.Wanted(d) {
+		t.Error("the device is asked for at once")
+	}
+	for range 2 { // as the kernel does as long as it waits
+		if _, err := unix.Write(int(k.asks), []byte{1, 0, 0, 0, 0, 0, 0, 0}); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if !pci.Wanted(d) {
+				t.Error("nobody notices that the device is asked for")
+			}
+		}
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := unix.FcntlInt(uintptr(k.asks), unix.F_GETFD, 0); !errors.Is(err, unix.EBADF) {
+		t.Errorf("its descriptor stays open: %v", err)
+	}
+	k, f, o = onKernel(t, "")
+	k.requests = 0
+	if d, err = Open(f, o); err != nil {
+		t.Fatal(err)
+	}
+	if pci.Wanted(d) || slices.Contains(k.log, "be asked") {
+		t.Error(k.log)
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -43,6 +43,7 @@ const (
 	regionConfig        = 7
 	capSparse           = 1
 	irqMSIX             = 2
+	irqRequest          = 4 // the system asks for the device
 	irqNone, irqEventfd = 1 << 0, 1 << 2
 	irqTrigger          = 1 << 5
 	mapRead, mapWrite   = 1 << 0, 1 << 1
@@ -321,13 +322,28 @@ func (d *Device) describe() error {
 			return fmt.Errorf("region %d of %s: %w", i, d.f.Address, err)
 		}
 	}
-	irq := irqInfo{index: irqMSIX}
-	irq.argsz = sizeOf(irq)
-	if irqMSIX < info.irqs {
-		if err := ioctl(d.file, deviceGetIRQ, ptr(&irq)); err != nil {
-			return fmt.Errorf("interrupts of %s: %w", d.f.Address, err)
+	irqs := func(index uint32) (int, error) {
+		if index >= info.irqs {
+			return 0, nil
 		}
-		d.vectors = int(irq.count)
+		irq := irqInfo{index: index}
+		irq.argsz = sizeOf(irq)
+		err := ioctl(d.file, deviceGetIRQ, ptr(&irq))
+		return int(irq.count), err
+	}
+	var err error
+	if d.vectors, err = irqs(irqMSIX); err != nil {
+		return fmt.Errorf("interrupts of %s: %w", d.f.Address, err)
+	}
+	// A kernel that has no way to ask for the device waits until it is closed.
+	if n, err := irqs(irqRequest); err != nil || n == 0 {
+		return nil
+	}
+	if d.request, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
+		return fmt.Errorf("eventfd: %w", err)
+	}
+	if err := setIRQs(d.file, irqRequest, []int{d.request}); err != nil {
+		return fmt.Errorf("being asked for %s: %w", d.f.Address, err)
 	}
 	return nil
 }
@@ -357,10 +373,11 @@ func (d *Device) describeRegion(i int) error {
 	return nil
 }
 
-// setIRQs makes MSI-X vectors signal eventfds; with none, it turns them off.
-func setIRQs(f *os.File, fds []int) error {
+// setIRQs makes the interrupts of a kind signal eventfds; with none, it turns them
+// off.
+func setIRQs(f *os.File, kind uint32, fds []int) error {
 	words := make([]uint32, 5, 5+len(fds)) // argsz, flags, index, start, count, and the eventfds
-	words[1], words[2], words[4] = irqNone|irqTrigger, irqMSIX, uint32(len(fds))
+	words[1], words[2], words[4] = irqNone|irqTrigger, kind, uint32(len(fds))
 	if len(fds) > 0 {
 		words[1] = irqEventfd | irqTrigger
 	}

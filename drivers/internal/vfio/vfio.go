@@ -47,11 +47,14 @@ type Device struct {
 	regions [regionConfig + 1]region
 	reset   bool
 	vectors int
+	request int // eventfd by which the system asks for the device; 0: it cannot
 
-	mu     sync.Mutex
-	space  *dma.Space
-	mapped map[*byte]mapping
-	maps   [][]byte // of registers
+	mu       sync.Mutex
+	asked    bool // it has
+	requests [8]byte
+	space    *dma.Space
+	mapped   map[*byte]mapping
+	maps     [][]byte // of registers
 }
 
 type mapping struct {
@@ -362,10 +365,22 @@ func (d *Device) Interrupts(fds []int) error {
 	if len(fds) > d.vectors {
 		return fmt.Errorf("%s: %d interrupts: the device has %d: %w", d.f.Address, len(fds), d.vectors, drivers.ErrUnsupported)
 	}
-	if err := setIRQs(d.file, fds); err != nil {
+	if err := setIRQs(d.file, irqMSIX, fds); err != nil {
 		return fmt.Errorf("%s: interrupts: %w", d.f.Address, err)
 	}
 	return nil
+}
+
+// Wanted reports whether the system asks for the device. Who does waits, and asks
+// again every few seconds, until it is closed.
+func (d *Device) Wanted() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.request > 0 && !d.asked {
+		n, _ := unix.Read(d.request, d.requests[:]) // does not block
+		d.asked = n == len(d.requests)
+	}
+	return d.asked
 }
 
 // hugePage is what addresses are a multiple of where the memory is so large: the
@@ -432,6 +447,10 @@ func (d *Device) Close() error {
 	if d.file != nil {
 		errs = append(errs, d.file.Close())
 		d.file = nil
+	}
+	if d.request > 0 {
+		errs = append(errs, unix.Close(d.request))
+		d.request = 0
 	}
 	if d.iommu != nil {
 		errs = append(errs, d.iommu.close())

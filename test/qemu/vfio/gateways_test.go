@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -117,6 +118,12 @@ func (g *gateway) start(t *testing.T) {
 			t.Fatalf("vitad is not ready:\n%s", g.log())
 		}
 	}
+	g.configure(t)
+}
+
+// configure names the gateway's cards, and the other gateway.
+func (g *gateway) configure(t *testing.T) {
+	t.Helper()
 	other := 3 - g.n
 	g.vitactl(t, "set",
 		"/private-interface4/pci", "00:"+privateSlot+".0", "/private-interface4/ip", fmt.Sprintf("192.168.%d.1", g.n),
@@ -127,6 +134,15 @@ func (g *gateway) start(t *testing.T) {
 		"/route4[id=far]/preshared-key", strings.Repeat("5a", 32),
 		fmt.Sprintf("/route4[id=far]/gateway[ip=203.0.113.%d]/ip", other), fmt.Sprintf("203.0.113.%d", other),
 		"/negotiation-ttl", "2", "/sa-ttl", "15", "/mtu", "1400")
+	g.vitactl(t, "commit")
+}
+
+// forget takes it all out of the configuration again.
+func (g *gateway) forget(t *testing.T) {
+	t.Helper()
+	for _, path := range []string{"/route4[id=far]", fmt.Sprintf("/public-interface4[ip=203.0.113.%d]", g.n), "/private-interface4"} {
+		g.vitactl(t, "delete", path)
+	}
 	g.vitactl(t, "commit")
 }
 
@@ -194,14 +210,18 @@ func TestGateways(t *testing.T) {
 	}
 	a, b := g[0].host, g[1].host
 	addresses := [2]netip.Addr{netip.MustParseAddr("192.168.1.254"), netip.MustParseAddr("192.168.2.254")}
-	for n := uint32(0); b.Got(1<<30, 1<<31) == 0 || a.Got(1<<30, 1<<31) == 0; n++ {
-		if n > 300 {
-			t.Fatalf("nothing arrives: %+v\n%s\n%s\n%s", &r, g[0].log(), g[1].log(), g[0].vitactl(t, "state"))
+	exchange := func(from uint32) { // until something arrives both ways
+		t.Helper()
+		for n := uint32(0); b.Got(from, from+1<<20) == 0 || a.Got(from, from+1<<20) == 0; n++ {
+			if n > 300 {
+				t.Fatalf("nothing arrives: %+v\n%s\n%s\n%s", &r, g[0].log(), g[1].log(), g[0].vitactl(t, "state"))
+			}
+			_ = a.Send(addresses[1], from+n, 100)
+			_ = b.Send(addresses[0], from+n, 100)
+			time.Sleep(200 * time.Millisecond)
 		}
-		_ = a.Send(addresses[1], 1<<30+n, 100)
-		_ = b.Send(addresses[0], 1<<30+n, 100)
-		time.Sleep(200 * time.Millisecond)
 	}
+	exchange(1 << 30)
 	// Traffic both ways for longer than an SA lives.
 	const packets, life = 3000, 15 * time.Second
 	began := time.Now()
@@ -238,18 +258,53 @@ func TestGateways(t *testing.T) {
 			t.Errorf("state does not name the driver %s:\n%s", want, state)
 		}
 	}
+	asked(t, g[1])
+	exchange(2 << 30)
 	// Without a configuration the cards go back to Linux.
-	for _, path := range []string{"/route4[id=far]", "/public-interface4[ip=203.0.113.1]", "/private-interface4"} {
-		g[0].vitactl(t, "delete", path)
+	g[0].forget(t)
+	g[0].awaitDevices(t, "82574L e1000e eth", "82576 igb eth")
+}
+
+// asked has the kernel ask for a card, which waits for it. The other one stays,
+// and the configuration can be changed. When the card has been taken out of the
+// configuration and is named again, it is back.
+func asked(t *testing.T, g *gateway) {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() {
+		done <- g.Call("Guest.WriteFile", guest.File{Name: "/sys/bus/pci/drivers/vfio-pci/unbind", Data: []byte("0000:00:" + privateSlot + ".0")}, new(struct{}))
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Errorf("unbind: %v", err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatalf("the kernel still waits for the card\n%s", g.log())
 	}
-	g[0].vitactl(t, "commit")
-	given := func() bool {
-		out = strings.Join(strings.Fields(g[0].run(t, "/bin/vitactl", "devices")), " ")
-		return strings.Contains(out, "82574L e1000e eth") && strings.Contains(out, "82576 igb eth")
+	g.awaitDevices(t, "82574L vfio-pci", "82576 igb eth")
+	if log := g.log(); !strings.Contains(log, "device given back to the system") || strings.Contains(log, "close port") {
+		t.Errorf("the log is:\n%s", log)
 	}
-	for end := time.Now().Add(30 * time.Second); !given(); time.Sleep(200 * time.Millisecond) {
+	g.vitactl(t, "set", "/mtu", "1390")
+	g.vitactl(t, "commit")
+	g.awaitDevices(t, "82576 igb eth")
+	g.forget(t)
+	g.configure(t)
+	g.awaitDevices(t, "82574L vfio-pci", "82576 vfio-pci")
+}
+
+// awaitDevices waits until the list of devices says something.
+func (g *gateway) awaitDevices(t *testing.T, want ...string) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(200 * time.Millisecond) {
+		out := strings.Join(strings.Fields(g.run(t, "/bin/vitactl", "devices")), " ")
+		missing := slices.DeleteFunc(slices.Clone(want), func(w string) bool { return strings.Contains(out, w) })
+		if len(missing) == 0 {
+			return
+		}
 		if time.Now().After(end) {
-			t.Fatalf("a card was not given back to Linux: %s\n%s", out, g[0].log())
+			t.Fatalf("vitactl devices does not say %q: %s\n%s", missing, out, g.log())
 		}
 	}
 }
