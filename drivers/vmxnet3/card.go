@@ -344,7 +344,12 @@ func (k *Card) Start(p *nic.Port) error {
 	return nil
 }
 
-// Stop does nothing: one port's queues cannot be stopped.
+// Stop does nothing: one port's queues cannot be stopped. All commands of the
+// interface, also of its later revisions as far as they are public, are to the
+// device as a whole; of a queue the device says that it has stopped, and cannot
+// be told to. The table of RSS leads new frames to other queues, but leaves the
+// device the buffers of this one, some of which it may have taken out of the ring
+// to write to.
 func (k *Card) Stop(*nic.Port) (bool, error) { return false, nil }
 
 // Arm turns the interrupt on, which turns itself off when it is raised. The
