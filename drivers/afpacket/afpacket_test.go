@@ -19,48 +19,16 @@ import (
 	"vita/internal/testnet"
 )
 
-// pair is a veth pair, each end in a namespace of its own.
-type pair struct {
-	ns   [2]*testnet.Namespace
-	name [2]string
-}
-
-func newPair(t *testing.T, v testnet.Veth) pair {
+func newPair(t *testing.T, v testnet.Veth) drivertest.Veth {
 	t.Helper()
-	p := pair{ns: [2]*testnet.Namespace{testnet.New(t), testnet.New(t)}, name: [2]string{"va", "vb"}}
-	testnet.Connect(t, p.ns[0], p.name[0], p.ns[1], p.name[1], v)
-	return p
-}
-
-func (p pair) open(side int, c drivers.Config) (port drivers.Port, err error) {
-	c.Ifname = p.name[side]
-	err = p.ns[side].Do(func() error {
-		port, err = Open(c)
-		return err
-	})
-	return port, err
-}
-
-func newPool(t *testing.T, o pktbuf.Options) *pktbuf.Pool {
-	t.Helper()
-	p, err := pktbuf.NewPool(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if p.Available() != p.Frames() {
-			t.Errorf("%d of %d buffers back", p.Available(), p.Frames())
-		}
-		_ = p.Close()
-	})
-	return p
+	return drivertest.NewVeth(t, v, Open)
 }
 
 func TestConformance(t *testing.T) {
 	for _, v := range []testnet.Veth{{MTU: 1500}, {MTU: 9000, Queues: 2}} {
 		t.Run(fmt.Sprintf("mtu %d queues %d", v.MTU, v.Queues), func(t *testing.T) {
 			drivertest.Run(t, func(t *testing.T) drivertest.Wire {
-				return drivertest.Wire{MTU: v.MTU, Open: newPair(t, v).open}
+				return drivertest.Wire{MTU: v.MTU, Open: newPair(t, v).Open}
 			})
 		})
 	}
@@ -85,17 +53,17 @@ func wait(t *testing.T, port drivers.Port, n int) []pktbuf.Packet {
 // does not exist.
 func TestUnfinishedChecksumsAreCompleted(t *testing.T) {
 	p := newPair(t, testnet.Veth{Offloads: true})
-	p.ns[0].Run(t, "ip", "addr", "add", "192.0.2.1/24", "dev", "va")
-	p.ns[0].Run(t, "ip", "neigh", "add", "192.0.2.2", "lladdr", "02:00:00:00:00:09", "dev", "va")
-	pool := newPool(t, pktbuf.Options{Frames: 256})
+	p.NS[0].Run(t, "ip", "addr", "add", "192.0.2.1/24", "dev", "va")
+	p.NS[0].Run(t, "ip", "neigh", "add", "192.0.2.2", "lladdr", "02:00:00:00:00:09", "dev", "va")
+	pool := drivertest.NewWholePool(t, pktbuf.Options{Frames: 256})
 	var stats drivers.Stats
-	port, err := p.open(1, drivers.Config{Pool: pool, Stats: &stats})
+	port, err := p.Open(1, drivers.Config{Pool: pool, Stats: &stats})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer port.Close()
 	var c net.Conn
-	if err := p.ns[0].Do(func() (err error) {
+	if err := p.NS[0].Do(func() (err error) {
 		c, err = net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(netip.MustParseAddrPort("192.0.2.2:9")))
 		return err
 	}); err != nil {
@@ -141,16 +109,16 @@ func udpSum(f []byte) uint32 {
 // header that names bytes outside the frame is refused.
 func TestOversizeAndBadHeaders(t *testing.T) {
 	p := newPair(t, testnet.Veth{MTU: 1500})
-	p.ns[0].Run(t, "ip", "link", "set", "va", "mtu", "4000")
-	pool, senderPool := newPool(t, pktbuf.Options{Frames: 256, FrameSize: 8192}), newPool(t, pktbuf.Options{Frames: 256, FrameSize: 8192})
+	p.NS[0].Run(t, "ip", "link", "set", "va", "mtu", "4000")
+	pool, senderPool := drivertest.NewWholePool(t, pktbuf.Options{Frames: 256, FrameSize: 8192}), drivertest.NewWholePool(t, pktbuf.Options{Frames: 256, FrameSize: 8192})
 	var stats drivers.Stats
-	port, err := p.open(1, drivers.Config{Pool: pool, Stats: &stats})
+	port, err := p.Open(1, drivers.Config{Pool: pool, Stats: &stats})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer port.Close()
 	var sent drivers.Stats
-	sender, err := p.open(0, drivers.Config{Pool: senderPool, Stats: &sent})
+	sender, err := p.Open(0, drivers.Config{Pool: senderPool, Stats: &sent})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,13 +199,13 @@ func tap(t *testing.T, ns *testnet.Namespace, name string, queues int) []*os.Fil
 
 // A port for one queue receives that queue's frames alone.
 func TestQueues(t *testing.T) {
-	p := pair{ns: [2]*testnet.Namespace{testnet.New(t)}, name: [2]string{"tap0"}}
-	wires := tap(t, p.ns[0], "tap0", 3)
+	p := drivertest.Veth{NS: [2]*testnet.Namespace{testnet.New(t)}, Name: [2]string{"tap0"}, With: Open}
+	wires := tap(t, p.NS[0], "tap0", 3)
 	var ports []drivers.Port
 	var pools []*pktbuf.Pool
 	for q := range 3 {
-		pool := newPool(t, pktbuf.Options{Frames: 256})
-		port, err := p.open(0, drivers.Config{Pool: pool, Queues: []int{q}})
+		pool := drivertest.NewWholePool(t, pktbuf.Options{Frames: 256})
+		port, err := p.Open(0, drivers.Config{Pool: pool, Queues: []int{q}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -245,7 +213,7 @@ func TestQueues(t *testing.T) {
 		ports, pools = append(ports, port), append(pools, pool)
 	}
 	for queue, want := range map[int]error{1: drivers.ErrBusy, 10000: drivers.ErrUnsupported, -1: drivers.ErrUnsupported} {
-		if _, err := p.open(0, drivers.Config{Pool: pools[0], Queues: []int{queue}}); !errors.Is(err, want) {
+		if _, err := p.Open(0, drivers.Config{Pool: pools[0], Queues: []int{queue}}); !errors.Is(err, want) {
 			t.Errorf("queue %d: %v, want %v", queue, err, want)
 		}
 	}
@@ -276,13 +244,13 @@ func TestQueues(t *testing.T) {
 // frame does not look like untagged traffic; as is one that nobody took off.
 func TestTagsAreInTheFrames(t *testing.T) {
 	p := newPair(t, testnet.Veth{})
-	pool, senderPool := newPool(t, pktbuf.Options{Frames: 256}), newPool(t, pktbuf.Options{Frames: 256})
-	port, err := p.open(1, drivers.Config{Pool: pool, Tagged: true})
+	pool, senderPool := drivertest.NewWholePool(t, pktbuf.Options{Frames: 256}), drivertest.NewWholePool(t, pktbuf.Options{Frames: 256})
+	port, err := p.Open(1, drivers.Config{Pool: pool, Tagged: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer port.Close()
-	sender, err := p.open(0, drivers.Config{Pool: senderPool})
+	sender, err := p.Open(0, drivers.Config{Pool: senderPool})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -315,12 +283,12 @@ func TestTagsAreInTheFrames(t *testing.T) {
 
 func TestOpenErrors(t *testing.T) {
 	p := newPair(t, testnet.Veth{MTU: 9000})
-	pool := newPool(t, pktbuf.Options{Frames: 64})
-	if _, err := p.open(0, drivers.Config{Pool: pool}); !errors.Is(err, drivers.ErrUnsupported) {
+	pool := drivertest.NewWholePool(t, pktbuf.Options{Frames: 64})
+	if _, err := p.Open(0, drivers.Config{Pool: pool}); !errors.Is(err, drivers.ErrUnsupported) {
 		t.Errorf("MTU larger than a buffer: %v", err)
 	}
-	p.name[0] = "none"
-	if _, err := p.open(0, drivers.Config{Pool: pool}); !errors.Is(err, drivers.ErrNoInterface) {
+	p.Name[0] = "none"
+	if _, err := p.Open(0, drivers.Config{Pool: pool}); !errors.Is(err, drivers.ErrNoInterface) {
 		t.Errorf("no such interface: %v", err)
 	}
 }

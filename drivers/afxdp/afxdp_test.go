@@ -22,42 +22,16 @@ import (
 	"vita/internal/testnet"
 )
 
-// pair is a veth pair, each end in a namespace of its own.
-type pair struct {
-	ns   [2]*testnet.Namespace
-	name [2]string
-}
-
-func newPair(t *testing.T, v testnet.Veth) pair {
+func newPair(t *testing.T, v testnet.Veth) drivertest.Veth {
 	t.Helper()
-	p := pair{ns: [2]*testnet.Namespace{testnet.New(t), testnet.New(t)}, name: [2]string{"va", "vb"}}
-	testnet.Connect(t, p.ns[0], p.name[0], p.ns[1], p.name[1], v)
-	return p
-}
-
-func (p pair) open(side int, c drivers.Config) (port drivers.Port, err error) {
-	c.Ifname = p.name[side]
-	err = p.ns[side].Do(func() error {
-		port, err = Open(c)
-		return err
-	})
-	return port, err
-}
-
-func newPool(t *testing.T, o pktbuf.Options) *pktbuf.Pool {
-	t.Helper()
-	p, err := pktbuf.NewPool(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
+	return drivertest.NewVeth(t, v, Open)
 }
 
 func TestConformance(t *testing.T) {
 	for _, v := range []testnet.Veth{{MTU: 1500}, {MTU: 3400, Queues: 2}} {
 		t.Run(fmt.Sprintf("mtu %d queues %d", v.MTU, v.Queues), func(t *testing.T) {
 			drivertest.Run(t, func(t *testing.T) drivertest.Wire {
-				return drivertest.Wire{MTU: v.MTU, Open: newPair(t, v).open}
+				return drivertest.Wire{MTU: v.MTU, Open: newPair(t, v).Open}
 			})
 		})
 	}
@@ -69,7 +43,7 @@ func TestConformanceGenericProgram(t *testing.T) {
 	modes = modes[1:]
 	defer func() { modes = all }()
 	drivertest.Run(t, func(t *testing.T) drivertest.Wire {
-		return drivertest.Wire{MTU: 1500, Open: newPair(t, testnet.Veth{}).open}
+		return drivertest.Wire{MTU: 1500, Open: newPair(t, testnet.Veth{}).Open}
 	})
 }
 
@@ -78,10 +52,10 @@ func TestConformanceGenericProgram(t *testing.T) {
 func TestQueuesAndSharedPool(t *testing.T) {
 	p := newPair(t, testnet.Veth{Queues: 2})
 	q := newPair(t, testnet.Veth{})
-	pools := []*pktbuf.Pool{newPool(t, pktbuf.Options{}), newPool(t, pktbuf.Options{})}
+	pools := []*pktbuf.Pool{drivertest.NewPool(t, pktbuf.Options{}), drivertest.NewPool(t, pktbuf.Options{})}
 	var ports []drivers.Port
 	for i := range 2 {
-		port, err := p.open(0, drivers.Config{Queues: []int{i}, Pool: pools[i]})
+		port, err := p.Open(0, drivers.Config{Queues: []int{i}, Pool: pools[i]})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -91,26 +65,26 @@ func TestQueuesAndSharedPool(t *testing.T) {
 		queues []int
 		want   error
 	}{{[]int{1}, drivers.ErrBusy}, {nil, drivers.ErrBusy}, {[]int{2}, drivers.ErrUnsupported}, {[]int{-1}, drivers.ErrUnsupported}} {
-		if _, err := p.open(0, drivers.Config{Queues: c.queues, Pool: pools[0]}); !errors.Is(err, c.want) {
+		if _, err := p.Open(0, drivers.Config{Queues: c.queues, Pool: pools[0]}); !errors.Is(err, c.want) {
 			t.Errorf("queues %v: %v, want %v", c.queues, err, c.want)
 		}
 	}
 	// A second port on pool 0, on another interface: frames go from one to the
 	// other without a copy.
-	second, err := q.open(0, drivers.Config{Pool: pools[0]})
+	second, err := q.Open(0, drivers.Config{Pool: pools[0]})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if s, ok := second.(*Port); !ok || !s.queues[0].Shares() {
 		t.Error("the second port registers the pool again")
 	}
-	farPool := newPool(t, pktbuf.Options{})
-	far, err := q.open(1, drivers.Config{Pool: farPool})
+	farPool := drivertest.NewPool(t, pktbuf.Options{})
+	far, err := q.Open(1, drivers.Config{Pool: farPool})
 	if err != nil {
 		t.Fatal(err)
 	}
-	senderPool := newPool(t, pktbuf.Options{})
-	sender, err := p.open(1, drivers.Config{Queues: []int{0}, Pool: senderPool})
+	senderPool := drivertest.NewPool(t, pktbuf.Options{})
+	sender, err := p.Open(1, drivers.Config{Queues: []int{0}, Pool: senderPool})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,27 +137,27 @@ func attached(t *testing.T, ns *testnet.Namespace, name string) bool {
 
 func TestOpenErrors(t *testing.T) {
 	p := newPair(t, testnet.Veth{MTU: 9000})
-	pool := newPool(t, pktbuf.Options{Frames: 64})
+	pool := drivertest.NewPool(t, pktbuf.Options{Frames: 64})
 	defer pool.Close()
-	if _, err := p.open(0, drivers.Config{Pool: pool}); !errors.Is(err, drivers.ErrUnsupported) || !strings.Contains(err.Error(), "MTU 9000") {
+	if _, err := p.Open(0, drivers.Config{Pool: pool}); !errors.Is(err, drivers.ErrUnsupported) || !strings.Contains(err.Error(), "MTU 9000") {
 		t.Errorf("MTU larger than a buffer: %v", err)
 	}
-	large := newPool(t, pktbuf.Options{Frames: 64, FrameSize: 16384})
+	large := drivertest.NewPool(t, pktbuf.Options{Frames: 64, FrameSize: 16384})
 	defer large.Close()
-	if _, err := p.open(0, drivers.Config{Pool: large}); !errors.Is(err, drivers.ErrUnsupported) {
+	if _, err := p.Open(0, drivers.Config{Pool: large}); !errors.Is(err, drivers.ErrUnsupported) {
 		t.Errorf("frames larger than a page: %v", err)
 	}
-	if _, err := newPair(t, testnet.Veth{}).open(0, drivers.Config{Pool: pool, Tagged: true}); !errors.Is(err, drivers.ErrUnsupported) || !strings.Contains(err.Error(), "VLAN") {
+	if _, err := newPair(t, testnet.Veth{}).Open(0, drivers.Config{Pool: pool, Tagged: true}); !errors.Is(err, drivers.ErrUnsupported) || !strings.Contains(err.Error(), "VLAN") {
 		t.Errorf("tags on a veth pair: %v", err)
 	}
-	p.name[0] = "none"
-	if _, err := p.open(0, drivers.Config{Pool: pool}); !errors.Is(err, drivers.ErrNoInterface) {
+	p.Name[0] = "none"
+	if _, err := p.Open(0, drivers.Config{Pool: pool}); !errors.Is(err, drivers.ErrNoInterface) {
 		t.Errorf("no such interface: %v", err)
 	}
 	if pool.Available() != pool.Frames() || large.Available() != large.Frames() {
 		t.Error("buffers lost by a failed Open")
 	}
-	if attached(t, p.ns[0], "va") {
+	if attached(t, p.NS[0], "va") {
 		t.Error("a failed Open leaves its program behind")
 	}
 }
@@ -192,7 +166,7 @@ func TestOpenErrors(t *testing.T) {
 // whose program goes away meanwhile is not.
 func TestForeignProgram(t *testing.T) {
 	p := newPair(t, testnet.Veth{})
-	pool := newPool(t, pktbuf.Options{})
+	pool := drivertest.NewPool(t, pktbuf.Options{})
 	defer pool.Close()
 	foreign, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type: ebpf.XDP, License: "Apache-2.0",
@@ -203,8 +177,8 @@ func TestForeignProgram(t *testing.T) {
 	}
 	defer foreign.Close()
 	var l link.Link
-	if err := p.ns[0].Do(func() error {
-		i, err := net.InterfaceByName(p.name[0])
+	if err := p.NS[0].Do(func() error {
+		i, err := net.InterfaceByName(p.Name[0])
 		if err != nil {
 			return err
 		}
@@ -213,15 +187,15 @@ func TestForeignProgram(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.open(0, drivers.Config{Pool: pool}); !errors.Is(err, drivers.ErrBusy) {
+	if _, err := p.Open(0, drivers.Config{Pool: pool}); !errors.Is(err, drivers.ErrBusy) {
 		t.Errorf("%v, want %v", err, drivers.ErrBusy)
 	}
-	if !attached(t, p.ns[0], "va") {
+	if !attached(t, p.NS[0], "va") {
 		t.Error("the foreign program was taken off")
 	}
 	gone := time.AfterFunc(100*time.Millisecond, func() { _ = l.Close() })
 	defer gone.Stop()
-	port, err := p.open(0, drivers.Config{Pool: pool})
+	port, err := p.Open(0, drivers.Config{Pool: pool})
 	if err != nil {
 		t.Fatalf("after the foreign program has gone: %v", err)
 	}
@@ -233,13 +207,13 @@ func TestForeignProgram(t *testing.T) {
 // The address a port asks for is taken in by the kernel as long as it is open.
 func TestWantedAddress(t *testing.T) {
 	p := newPair(t, testnet.Veth{})
-	pool := newPool(t, pktbuf.Options{})
+	pool := drivertest.NewPool(t, pktbuf.Options{})
 	defer pool.Close()
-	port, err := p.open(0, drivers.Config{Pool: pool, MAC: [6]byte{0x2a, 0xbb, 10, 0, 0, 1}})
+	port, err := p.Open(0, drivers.Config{Pool: pool, MAC: [6]byte{0x2a, 0xbb, 10, 0, 0, 1}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	detail := func() string { return p.ns[0].Run(t, "ip", "-d", "link", "show", "dev", "va") }
+	detail := func() string { return p.NS[0].Run(t, "ip", "-d", "link", "show", "dev", "va") }
 	on := detail()
 	if err := port.Close(); err != nil {
 		t.Fatal(err)
@@ -255,7 +229,7 @@ const helperVariable = "VITA_TEST_OPEN_AND_WAIT"
 // A process that is killed leaves nothing attached.
 func TestKilledProcessLeavesNothing(t *testing.T) {
 	if os.Getenv(helperVariable) != "" { // this is the process to be killed
-		_, err := Open(drivers.Config{Ifname: "va", Pool: newPool(t, pktbuf.Options{})})
+		_, err := Open(drivers.Config{Ifname: "va", Pool: drivertest.NewPool(t, pktbuf.Options{})})
 		fmt.Println("opened:", err)
 		select {}
 	}
@@ -266,28 +240,28 @@ func TestKilledProcessLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.ns[0].Do(cmd.Start); err != nil {
+	if err := p.NS[0].Do(cmd.Start); err != nil {
 		t.Fatal(err)
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil || line != "opened: <nil>\n" {
 		t.Errorf("%q %v", line, err)
 	}
-	if !attached(t, p.ns[0], "va") {
+	if !attached(t, p.NS[0], "va") {
 		t.Error("no program is attached while the port is open")
 	}
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	for deadline := time.Now().Add(5 * time.Second); attached(t, p.ns[0], "va"); {
+	for deadline := time.Now().Add(5 * time.Second); attached(t, p.NS[0], "va"); {
 		if time.Now().After(deadline) {
 			t.Fatal("the program of the killed process is still attached")
 		}
 	}
-	pool := newPool(t, pktbuf.Options{})
+	pool := drivertest.NewPool(t, pktbuf.Options{})
 	defer pool.Close()
-	port, err := p.open(0, drivers.Config{Pool: pool})
+	port, err := p.Open(0, drivers.Config{Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,10 +273,10 @@ func TestKilledProcessLeavesNothing(t *testing.T) {
 // What the kernel writes into the rings is not believed.
 func TestHostileDescriptors(t *testing.T) {
 	p := newPair(t, testnet.Veth{})
-	pool := newPool(t, pktbuf.Options{Frames: 256})
+	pool := drivertest.NewPool(t, pktbuf.Options{Frames: 256})
 	defer pool.Close()
 	var stats drivers.Stats
-	opened, err := p.open(0, drivers.Config{Pool: pool, Stats: &stats})
+	opened, err := p.Open(0, drivers.Config{Pool: pool, Stats: &stats})
 	if err != nil {
 		t.Fatal(err)
 	}

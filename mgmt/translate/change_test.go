@@ -1,22 +1,20 @@
 package translate
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"vita/asm/lpm"
-	"vita/drivers"
 	"vita/drivers/memory"
 	"vita/forwarding"
 	"vita/forwarding/client"
+	"vita/forwarding/forwardingtest"
 	"vita/forwarding/tables"
 	"vita/gen"
 	"vita/internal/arena"
@@ -48,31 +46,18 @@ func newGateway(t testing.TB) *gatewayUnderChange {
 		}
 		t.Cleanup(func() { _ = w.Close() })
 	}
-	reg := new(drivers.Registry)
-	reg.Register("memory", drivers.LinkIfname, memory.Open)
-	socket := filepath.Join(t.TempDir(), "engine")
-	e, err := forwarding.New(forwarding.Options{Socket: socket, Registry: reg, Announcements: -1, MaxRoutes: 600, MaxSAs: 256})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() { served <- e.Serve(ctx) }()
 	g := &gatewayUnderChange{t: t, alice: &datastore.Session{ID: 1, User: "alice"}}
-	if g.engine, err = client.Dial(ctx, socket); err != nil {
-		t.Fatal(err)
-	}
+	g.engine = forwardingtest.Start(t, forwarding.Options{Registry: forwardingtest.Memory(), Announcements: -1, MaxRoutes: 600, MaxSAs: 256})
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	g.keys = keeper.New(keeper.Options{Engine: g.engine, Protocol: ske.Protocol{}})
 	g.applier = NewApplier(g.engine, g.keys, log)
+	var err error
 	if g.store, err = datastore.Open(datastore.Options{Dir: t.TempDir(), Applier: g.applier}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		g.applier.Wait()
-		err := errors.Join(g.store.Close(), g.engine.Close())
-		cancel()
-		if err := errors.Join(err, <-served); err != nil {
+		if err := g.store.Close(); err != nil {
 			t.Error(err)
 		}
 	})

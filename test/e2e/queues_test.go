@@ -2,10 +2,8 @@ package e2e
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"net/netip"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -17,6 +15,7 @@ import (
 	"vita/forwarding"
 	"vita/forwarding/client"
 	"vita/forwarding/drop"
+	"vita/forwarding/forwardingtest"
 	"vita/forwarding/tables"
 	"vita/internal/pktbuf"
 	"vita/internal/testnet"
@@ -96,25 +95,7 @@ func TestQueues(t *testing.T) {
 		})
 		return p, err
 	})
-	socket := filepath.Join(t.TempDir(), "engine")
-	e, err := forwarding.New(forwarding.Options{Socket: socket, Registry: reg, MaxRoutes: 64, MaxSAs: 64, Announcements: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	served := make(chan error, 1)
-	go func() { served <- e.Serve(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-	})
-	c, err := client.Dial(ctx, socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
+	c := forwardingtest.Start(t, forwarding.Options{Registry: reg, MaxRoutes: 64, MaxSAs: 64, Announcements: -1})
 
 	addr, station := netip.MustParseAddr, [6]byte{2, 0, 0, 0, 1, 1}
 	own := []netip.Addr{addr("203.0.113.1"), addr("203.0.113.2")}
@@ -131,25 +112,10 @@ func TestQueues(t *testing.T) {
 			Queue:     i + 1, DeviceQueue: i + 1,
 		})
 	}
-	p, err := c.Prepare(ctx, spec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.Publish()
-	if err := p.Retire(ctx); err != nil {
-		t.Fatal(err)
-	}
+	forwardingtest.Configure(t, c, spec)
 	for i := range uint16(2) {
 		for _, d := range []client.Direction{client.Outbound, client.Inbound} {
-			ref, err := c.InstallSA(ctx, client.SA{Route: "site", Queue: i + 1, Direction: d, SPI: 1000 + uint32(i), Key: []byte("0123456789abcdef")})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d == client.Outbound {
-				if err := c.Activate(ref); err != nil {
-					t.Fatal(err)
-				}
-			}
+			forwardingtest.Install(t, c, client.SA{Route: "site", Queue: i + 1, Direction: d, SPI: 1000 + uint32(i), Key: []byte("0123456789abcdef")})
 		}
 	}
 	var hosts, nets [2]*farPort

@@ -15,26 +15,22 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
-	"github.com/gopacket/gopacket/pcapgo"
 
-	"vita/drivers"
 	"vita/drivers/memory"
 	"vita/forwarding"
 	"vita/forwarding/client"
 	"vita/forwarding/drop"
+	"vita/forwarding/forwardingtest"
 	"vita/forwarding/tables"
 )
 
@@ -103,27 +99,10 @@ type gateway struct {
 	clock           stepped // of a timed case
 }
 
-var wires atomic.Int64
-
-func wire(t *testing.T) (string, *memory.End) {
-	t.Helper()
-	n := wires.Add(1)
-	name := fmt.Sprint("mem:g", n)
-	w, err := memory.NewWire(name, fmt.Sprint("mem:h", n), memory.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = w.Close() })
-	return name, w.End(0)
-}
-
 func start(t *testing.T, c *testCase) *gateway {
 	t.Helper()
 	g := &gateway{t: t, c: c}
-	reg := new(drivers.Registry)
-	reg.Register("memory", drivers.LinkIfname, memory.Open)
-	socket := filepath.Join(t.TempDir(), "engine")
-	o := forwarding.Options{Socket: socket, Registry: reg, MaxRoutes: 64, MaxSAs: 64, Announcements: -1}
+	o := forwarding.Options{Registry: forwardingtest.Memory(), MaxRoutes: 64, MaxSAs: 64, Announcements: -1}
 	if c.timed != nil {
 		g.clock.set(0)
 		o.Clock = g.clock.read
@@ -131,44 +110,13 @@ func start(t *testing.T, c *testCase) *gateway {
 			o.Announcements = c.announcements
 		}
 	}
-	e, err := forwarding.New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	served := make(chan error, 1)
-	go func() { served <- e.Serve(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-	})
-	if g.client, err = client.Dial(ctx, socket); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = g.client.Close() })
+	g.client = forwardingtest.Start(t, o)
 	s := c.spec()
-	s.Private.Link.Ifname, g.private = wire(t)
-	s.Public[0].Link.Ifname, g.public = wire(t)
-	p, err := g.client.Prepare(ctx, &s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.Publish()
-	if err := p.Retire(ctx); err != nil {
-		t.Fatal(err)
-	}
+	s.Private.Link.Ifname, g.private = forwardingtest.Wire(t)
+	s.Public[0].Link.Ifname, g.public = forwardingtest.Wire(t)
+	forwardingtest.Configure(t, g.client, &s)
 	for _, sa := range c.sas {
-		ref, err := g.client.InstallSA(ctx, sa)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if sa.Direction == client.Outbound {
-			if err := g.client.Activate(ref); err != nil {
-				t.Fatal(err)
-			}
-		}
+		forwardingtest.Install(t, g.client, sa)
 	}
 	return g
 }
@@ -348,46 +296,18 @@ func describe(f []byte) string {
 
 func read(t *testing.T, name string) (out [][]byte) {
 	t.Helper()
-	f, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
+	for _, f := range readStamped(t, name) {
+		out = append(out, f.frame)
 	}
-	defer f.Close()
-	r, err := pcapgo.NewReader(f)
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	for {
-		data, _, err := r.ReadPacketData()
-		if errors.Is(err, io.EOF) {
-			return out
-		}
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		out = append(out, data)
-	}
+	return out
 }
 
+// write writes frames a second apart.
 func write(t *testing.T, name string, frames [][]byte) {
 	t.Helper()
-	var b bytes.Buffer
-	w := pcapgo.NewWriter(&b)
-	if err := w.WriteFileHeader(65535, layers.LinkTypeEthernet); err != nil {
-		t.Fatal(err)
-	}
+	var out []stamped
 	for i, f := range frames {
-		info := gopacket.CaptureInfo{Timestamp: time.Unix(int64(i), 0), CaptureLength: len(f), Length: len(f)}
-		if err := w.WritePacket(info, f); err != nil {
-			t.Fatal(err)
-		}
+		out = append(out, stamped{time.Duration(i) * time.Second, f})
 	}
-	if old, err := os.ReadFile(name); err == nil && bytes.Equal(old, b.Bytes()) {
-		return
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(name, b.Bytes(), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	writeStamped(t, name, out)
 }

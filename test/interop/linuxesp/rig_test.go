@@ -2,27 +2,24 @@ package linuxesp
 
 import (
 	"bytes"
-	"context"
 	"encoding/hex"
 	"fmt"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 
-	"vita/drivers"
 	"vita/drivers/memory"
 	"vita/forwarding"
 	"vita/forwarding/client"
 	"vita/forwarding/drop"
+	"vita/forwarding/forwardingtest"
 	"vita/forwarding/tables"
 	"vita/test/interop/linuxesp/peer"
 	"vita/test/qemu"
@@ -143,20 +140,6 @@ func (v *volume) add(n int) {
 	v.bytes += uint64(n)
 }
 
-var wires atomic.Int64
-
-func memoryWire(t *testing.T, o memory.Options) (string, *memory.End) {
-	t.Helper()
-	n := wires.Add(1)
-	name := fmt.Sprint("mem:l", n)
-	w, err := memory.NewWire(name, fmt.Sprint("mem:m", n), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = w.Close() })
-	return name, w.End(0)
-}
-
 // newRig starts an engine and gives it and Linux the row's SAs.
 func newRig(t *testing.T, vm *qemu.VM, r *row) *rig {
 	t.Helper()
@@ -172,52 +155,18 @@ func newRig(t *testing.T, vm *qemu.VM, r *row) *rig {
 func (g *rig) startEngine() {
 	t := g.t
 	t.Helper()
-	reg := new(drivers.Registry)
-	reg.Register("memory", drivers.LinkIfname, memory.Open)
-	socket := filepath.Join(t.TempDir(), "e")
-	e, err := forwarding.New(forwarding.Options{Socket: socket, Registry: reg, MaxRoutes: 64, MaxSAs: 64, Announcements: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	served := make(chan error, 1)
-	go func() { served <- e.Serve(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-	})
-	if g.client, err = client.Dial(ctx, socket); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = g.client.Close() })
+	g.client = forwardingtest.Start(t, forwarding.Options{Registry: forwardingtest.Memory(), MaxRoutes: 64, MaxSAs: 64, Announcements: -1})
 	s := g.row.spec(g)
-	s.Private.Link.Ifname, g.private = memoryWire(t, memory.Options{})
-	s.Public[0].Link.Ifname, g.public = memoryWire(t, memory.Options{})
-	p, err := g.client.Prepare(ctx, &s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.Publish()
-	if err := p.Retire(ctx); err != nil {
-		t.Fatal(err)
-	}
+	s.Private.Link.Ifname, g.private = forwardingtest.Wire(t)
+	s.Public[0].Link.Ifname, g.public = forwardingtest.Wire(t)
+	forwardingtest.Configure(t, g.client, &s)
 	key, salt := g.row.keys()
 	if g.row.wrongKey {
 		key = bytes.Repeat([]byte{9}, len(key))
 	}
 	for _, sa := range []client.SA{{Direction: client.Outbound, SPI: toLinux}, {Direction: client.Inbound, SPI: fromLinux}} {
 		sa.Route, sa.Queue, sa.Key, sa.Salt, sa.Seq = "linux", 1, key, salt, g.row.seq
-		ref, err := g.client.InstallSA(ctx, sa)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if sa.Direction == client.Outbound {
-			if err := g.client.Activate(ref); err != nil {
-				t.Fatal(err)
-			}
-		}
+		forwardingtest.Install(t, g.client, sa)
 	}
 }
 
