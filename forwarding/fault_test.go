@@ -9,6 +9,7 @@ import (
 
 	"vita/drivers"
 	"vita/drivers/memory"
+	"vita/forwarding/client"
 )
 
 // ailing is a port whose device fails when the test says so.
@@ -87,7 +88,18 @@ func TestFailingDeviceIsReported(t *testing.T) {
 	state, log := new(ailment), new(lines)
 	reg := new(drivers.Registry)
 	reg.Register("memory", drivers.LinkIfname, state.open)
-	newRigWith(t, Options{Registry: reg, Log: slog.New(slog.NewTextHandler(log, nil))})
+	r := newRigWith(t, Options{Registry: reg, Log: slog.New(slog.NewTextHandler(log, nil))})
+	told := func(fault string, resets int) { // to clients
+		t.Helper()
+		var p client.PortInfo
+		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			if p = r.client.Ports()[0]; p.Fault == fault && p.Resets == resets {
+				return
+			}
+		}
+		t.Errorf("%+v, want fault %q, %d resets", p, fault, resets)
+	}
+	told("", 0)
 	set := func(fault string, resets int) {
 		state.mu.Lock()
 		defer state.mu.Unlock()
@@ -95,9 +107,11 @@ func TestFailingDeviceIsReported(t *testing.T) {
 	}
 	set("device does not answer", 0)
 	log.await(t, privateName(log)+": device does not answer")
+	told("device does not answer", 0)
 	set("", 1)
 	log.await(t, privateName(log)+" works again")
 	log.await(t, privateName(log)+" hung and was reset, 1 times so far")
+	told("", 1)
 }
 
 // privateName returns the name of the private port, which was opened first.
@@ -130,13 +144,13 @@ func TestDeviceGivenBack(t *testing.T) {
 	state.mu.Unlock()
 	log.await(t, "device given back to the system: its interface carries nothing until it is configured anew\" interface="+r.spec.Private.Link.Ifname)
 	log.await(t, "devices_given_back=2")
-	log.await(t, privateName(log)+": it was given back to the system, which has asked for it")
+	log.await(t, privateName(log)+": given back to the system, which has asked for the device")
 	expect(2, 2)
 	state.mu.Lock()
 	state.wanted = false
 	state.mu.Unlock()
 	for _, p := range r.client.Ports() {
-		if p.LinkUp || p.Driver != "memory" || p.MTU == 0 {
+		if p.LinkUp || p.Driver != "memory" || p.MTU == 0 || !strings.HasPrefix(p.Fault, "given back") {
 			t.Errorf("%+v", p)
 		}
 	}

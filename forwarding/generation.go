@@ -255,7 +255,7 @@ func (e *Engine) giveBack() {
 		h.w.park()
 		info := h.port.Info()
 		e.close(h)
-		info.Wanted, info.LinkUp, info.Backlog, info.Fault = false, false, false, "it was given back to the system, which has asked for it"
+		info.Wanted, info.LinkUp, info.Backlog, info.Fault = false, false, false, tables.PortGivenBack.String()
 		h.port = returnedPort{info: info}
 		for _, a := range []*assignment{h.w.a, h.w.next[0].Load(), h.w.next[1].Load()} {
 			h.plug(a)
@@ -484,10 +484,22 @@ func (e *Engine) describe() {
 		atomic.StoreUint64(&p.Version, version)
 		p.Open, p.MTU, p.Queues, p.MAC = 1, uint32(info.MTU), uint32(info.Queues), h.key.mac
 		p.ZeroCopy, p.LinkUp = bit(info.ZeroCopy), bit(info.LinkUp)
+		p.Fault, p.Resets = faultOf(&info), uint32(info.Resets)
 		tables.SetText(p.Driver[:], info.Driver)
 		tables.SetText(p.Name[:], info.Name)
 		atomic.StoreUint64(&p.Version, version+1)
 	}
+}
+
+// faultOf returns what is wrong with a port.
+func faultOf(i *drivers.Info) tables.PortFault {
+	switch i.Fault {
+	case "":
+		return tables.PortWorks
+	case tables.PortGivenBack.String():
+		return tables.PortGivenBack
+	}
+	return tables.PortDead
 }
 
 func bit(b bool) uint8 {

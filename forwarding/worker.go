@@ -338,7 +338,8 @@ func (w *worker) lookAfter() {
 		if i.Fault != s.fault || i.Resets != s.resets {
 			w.reportPort(s, &i)
 		}
-		s.info.LinkUp, s.info.Backlog = bit(i.LinkUp), bit(i.Backlog)
+		s.info.LinkUp, s.info.Backlog, s.info.Fault = bit(i.LinkUp), bit(i.Backlog), faultOf(&i)
+		atomic.StoreUint32(&s.info.Resets, uint32(i.Resets))
 		atomic.StoreUint32(&s.info.RxWait, uint32(i.RxWaiting))
 		atomic.StoreUint32(&s.info.TxWait, uint32(i.TxWaiting))
 	}

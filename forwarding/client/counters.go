@@ -112,6 +112,9 @@ type PortInfo struct {
 	Backlog   bool
 	RxWaiting int // frames received that the worker has not taken
 	TxWaiting int // frames that the device has not sent
+
+	Resets int    // times that the device hung and was reset
+	Fault  string // why nothing is received or sent; "" = it is
 }
 
 // Ports describes the open ports: a private and a public one for each worker.
@@ -147,6 +150,7 @@ func readPort(shared *tables.PortInfo) (PortInfo, bool) {
 				Driver: tables.Text(p.Driver[:]), Name: tables.Text(p.Name[:]), MTU: int(p.MTU), MAC: p.MAC,
 				Queues: int(p.Queues), ZeroCopy: p.ZeroCopy != 0, LinkUp: p.LinkUp != 0,
 				Backlog: p.Backlog != 0, RxWaiting: int(p.RxWait), TxWaiting: int(p.TxWait),
+				Resets: int(p.Resets), Fault: p.Fault.String(),
 			}, p.Open != 0
 		}
 	}

@@ -209,7 +209,29 @@ type PortInfo struct {
 	_        [2]byte
 	Driver   [32]byte
 	Name     [MaxLink]byte
-	_        [20]byte
+	Resets   uint32 // times that the device hung and was reset
+	Fault    PortFault
+	_        [15]byte
+}
+
+// PortFault says why a port carries nothing.
+type PortFault uint8
+
+// The faults of ports.
+const (
+	PortWorks PortFault = iota
+	PortDead
+	PortGivenBack
+)
+
+func (f PortFault) String() string {
+	switch f {
+	case PortWorks:
+		return ""
+	case PortGivenBack:
+		return "given back to the system, which has asked for the device"
+	}
+	return "device does not answer"
 }
 
 // Worker is one worker's memory. All of it but the port descriptions is

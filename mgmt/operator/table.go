@@ -41,7 +41,7 @@ type view struct {
 // views are the tables by name, in the order in which all of them are printed.
 var views = []view{
 	{"interfaces", "packets and bytes of both sides", interfaces},
-	{"devices", "drivers and links of the network interfaces", listed("port", "side queue", "name driver mtu device-queues zero-copy link-up")},
+	{"devices", "drivers and links of the network interfaces", listed("port", "side queue", "name driver mtu device-queues zero-copy link-up resets fault")},
 	{"routes", "routes with what they carry", routes},
 	{"associations", "security associations", listed("security-association", "route queue direction spi", "active packets bytes age time-left")},
 	{"neighbours", "stations that packets are handed to", listed("neighbour", "interface ip", "mac state age")},

@@ -117,10 +117,14 @@ func extended(g *gen.VitaEspGateway_GatewayState, n *client.Snapshot, engine Sou
 		if p.Public {
 			side = "public"
 		}
-		mtu, queues := uint32(p.MTU), uint32(p.Queues)
+		mtu, queues, resets := uint32(p.MTU), uint32(p.Queues), uint32(p.Resets)
 		port := &gen.VitaEspGateway_GatewayState_Port{
 			Queue: &p.Queue, Side: &side, Name: &p.Name, Driver: &p.Driver,
 			Mtu: &mtu, DeviceQueues: &queues, ZeroCopy: &p.ZeroCopy, LinkUp: &p.LinkUp,
+			Resets: &resets,
+		}
+		if p.Fault != "" {
+			port.Fault = &p.Fault
 		}
 		if p.Backlog {
 			rx, tx := uint32(p.RxWaiting), uint32(p.TxWaiting)

@@ -27,7 +27,7 @@ func (s *source) SAs() []client.SAInfo       { return slices.Clone(s.sas) } // a
 func (s *source) Routes() []client.RouteInfo { return s.routes }
 func (s *source) Engine() client.EngineInfo  { return client.EngineInfo{Tier: "generic"} }
 func (s *source) Ports() []client.PortInfo {
-	return []client.PortInfo{{Queue: 1, Name: "eth0", MTU: 1500}, {Queue: 1, Public: true, Name: "eth1", Driver: "afxdp", LinkUp: true, Backlog: true, TxWaiting: 3}}
+	return []client.PortInfo{{Queue: 1, Name: "eth0", MTU: 1500, Fault: "it is broken", Resets: 2}, {Queue: 1, Public: true, Name: "eth1", Driver: "afxdp", LinkUp: true, Backlog: true, TxWaiting: 3}}
 }
 
 func (s *source) Neighbours() []client.NeighbourInfo {
@@ -81,10 +81,10 @@ func TestExtended(t *testing.T) {
 	if w := g.Worker[1]; *w.Busy != 5 || *w.Idle != 6 || *w.WaitingMessages != 2 {
 		t.Errorf("%+v", w)
 	}
-	if p := g.Port[gen.VitaEspGateway_GatewayState_Port_Key{Queue: 1, Side: "public"}]; *p.Driver != "afxdp" || !*p.LinkUp || *p.WaitingToReceive != 0 || *p.WaitingToSend != 3 {
+	if p := g.Port[gen.VitaEspGateway_GatewayState_Port_Key{Queue: 1, Side: "public"}]; *p.Driver != "afxdp" || !*p.LinkUp || *p.WaitingToReceive != 0 || *p.WaitingToSend != 3 || p.Fault != nil || *p.Resets != 0 {
 		t.Errorf("%+v", p)
 	}
-	if p := g.Port[gen.VitaEspGateway_GatewayState_Port_Key{Queue: 1, Side: "private"}]; p.WaitingToReceive != nil || p.WaitingToSend != nil {
+	if p := g.Port[gen.VitaEspGateway_GatewayState_Port_Key{Queue: 1, Side: "private"}]; p.WaitingToReceive != nil || p.WaitingToSend != nil || *p.Fault != "it is broken" || *p.Resets != 2 {
 		t.Errorf("a driver that cannot tell: %+v", p)
 	}
 	known := g.Neighbour[gen.VitaEspGateway_GatewayState_Neighbour_Key{Interface: "eth0", Ip: "10.0.0.2"}]
