@@ -26,7 +26,7 @@ const Gateway = "vita-esp-gateway"
 var Implemented = []string{Gateway, "vita-esp-gateway-ext", "ietf-netconf-acm", "ietf-system", "vita-gateway-deviations"}
 
 // Features are the features of those modules that a gateway has.
-var Features = map[string][]string{"ietf-system": {"authentication", "local-users"}}
+var Features = map[string][]string{"ietf-system": {"authentication", "local-users", "ntp", "ntp-udp-port"}}
 
 // Sources returns the text of every embedded module by its file's base name,
 // for example "ietf-yang-types@2013-07-15.yang".

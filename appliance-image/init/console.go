@@ -132,7 +132,13 @@ func (a *appliance) showStatus(c *console) error {
 	if a.trial.Load() {
 		c.printf("this image is on trial\n")
 	}
-	c.printf("host %s, management %s\n", a.hostname(), a.reach())
+	w := a.told.wish()
+	c.printf("host %s, management %s\n", w.hostname, a.reach())
+	c.printf("time servers: %s\n", first(strings.Join(w.ntp, " "), "none"))
+	if said := a.clock.Load(); said != nil && len(w.ntp) > 0 {
+		c.printf("  %s\n", *said)
+	}
+	c.printf("log servers: %s\n", first(strings.Join(w.syslog, " "), "none"))
 	if sum, err := fingerprint(vitaDir + "/tls.crt"); err == nil {
 		c.printf("certificate of RESTCONF: sha256 %s\n", sum)
 	}
@@ -233,12 +239,16 @@ func (a *appliance) wizard(c *console) error {
 	if err := a.storeOptions(); err != nil {
 		return err
 	}
+	a.told.setOptions(o)
+	if err := a.apply(); err != nil {
+		return err
+	}
 	if !a.enrolled() && len(o.AdminKeys) > 0 {
 		if err := a.enrol(); err != nil {
 			return err
 		}
 	}
-	c.printf("stored; the network is as told after the next restart\n")
+	c.printf("stored; the network is as told after the next restart\nname, name servers and time servers that are configured over the network go before these\n")
 	return nil
 }
 

@@ -66,6 +66,8 @@ func (a *appliance) answer(ctx context.Context, c *net.UnixConn) {
 		a.finish(unix.LINUX_REBOOT_CMD_RESTART, "asked for over the network")
 	case ctl.Upgrade:
 		a.upgrade(ctx, c, q)
+	case ctl.Configure:
+		reply(c, a.configure(q.Settings))
 	default:
 		reply(c, ctl.Answer{Error: fmt.Sprintf("init cannot %.40q", q.Do)})
 	}
@@ -85,10 +87,7 @@ func readRequest(r io.Reader) (q ctl.Request, err error) {
 			return q, errors.New("the request is too long")
 		}
 	}
-	if err := json.Unmarshal(line, &q); err != nil {
-		return q, fmt.Errorf("the request: %w", err)
-	}
-	return q, nil
+	return ctl.ParseRequest(line)
 }
 
 func reply(c *net.UnixConn, an ctl.Answer) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -105,12 +106,16 @@ const (
 	maxSlew   = 400 * time.Millisecond // more is a step
 )
 
-// ntp keeps the clock by the servers that the options name, and notes the time
-// on the disk now and then.
+// ntp keeps the clock by the time servers, and notes the time on the disk now and
+// then.
 func (a *appliance) ntp(ctx context.Context) {
 	for {
+		select {
+		case <-a.told.time: // they are looked at now
+		default:
+		}
 		wait := ntpPeriod
-		if len(a.options.NTP) > 0 && !a.askTime() {
+		if servers := a.told.wish().ntp; len(servers) > 0 && !a.askTime(servers) {
 			wait = ntpRetry
 		}
 		if err := touch(clockFile); err != nil {
@@ -119,22 +124,25 @@ func (a *appliance) ntp(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-a.told.time: // there may be other servers
 		case <-time.After(wait):
 		}
 	}
 }
 
 // askTime asks the servers in turn, until one answers.
-func (a *appliance) askTime() bool {
-	for _, server := range a.options.NTP {
+func (a *appliance) askTime(servers []string) bool {
+	for _, server := range servers {
 		r, err := ntp.Query(server)
 		if err == nil {
 			err = r.Validate()
 		}
 		if err != nil {
 			a.note("NTP server %s: %v", server, err)
+			a.clock.Store(new(fmt.Sprintf("%s has not answered: %v", server, err)))
 			continue
 		}
+		a.clock.Store(new(fmt.Sprintf("%s was off by %s at %s", server, -r.ClockOffset, time.Now().Add(r.ClockOffset).UTC().Format(time.RFC3339))))
 		if o := r.ClockOffset; o.Abs() > maxSlew {
 			a.say(logring.Notice, "the clock is off by %s: set by %s", -o, server)
 			a.setClock(time.Now().Add(o))

@@ -54,6 +54,10 @@ type appliance struct {
 	disk     string     // that it was started from, such as vda
 	slot     slots.Slot // of the root that runs
 	options  options.Options
+	told     told
+	pages    int                                    // huge pages that are reserved
+	cpus     string                                 // for the engine alone
+	send     func(server string) context.CancelFunc // begins to send the log
 	modules  loader
 	services []*supervise.Runner
 	names    []string // of the services
@@ -62,6 +66,7 @@ type appliance struct {
 	data     *dataNet
 	manage   atomic.Pointer[string] // the management interface's name
 	ready    atomic.Bool            // vitad has said so
+	clock    atomic.Pointer[string] // what the time servers have said
 	healthy  atomic.Bool
 	trial    atomic.Bool // the image has not proved good yet
 }
@@ -76,7 +81,7 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == "upgrade" {
 		os.Exit(runUpgrade(os.Args[2:], os.Stdin, os.Stdout))
 	}
-	a := &appliance{log: logring.New(ringSize, time.Now), end: make(chan ending, 1)}
+	a := newAppliance()
 	if os.Getpid() != 1 {
 		fmt.Println("vita-init", release, "is for process 1 of the appliance")
 		os.Exit(1)
@@ -87,6 +92,13 @@ func main() {
 		a.say(logring.Critical, "cannot start: %v", err)
 	}
 	a.wait(stop, &work)
+}
+
+func newAppliance() *appliance {
+	return &appliance{
+		log: logring.New(ringSize, time.Now), end: make(chan ending, 1),
+		told: told{senders: make(map[string]context.CancelFunc), time: make(chan struct{}, 1)},
+	}
 }
 
 // say logs a line of init's own, and shows it on the console.
@@ -119,6 +131,11 @@ func (a *appliance) start(ctx context.Context, work *sync.WaitGroup) error {
 	if err := mounts(); err != nil {
 		return err
 	}
+	a.send = func(server string) context.CancelFunc {
+		ctx, stop := context.WithCancel(ctx)
+		a.keep(work, "syslog", func() { a.log.SendTo(ctx, server, a.hostname) })
+		return stop
+	}
 	a.keep(work, "console", func() { a.consoles(ctx) })
 	a.keep(work, "kernel's log", func() { a.kernelLog(ctx) })
 	a.keep(work, "orphans", func() { a.reap(ctx) })
@@ -138,13 +155,16 @@ func (a *appliance) start(ctx context.Context, work *sync.WaitGroup) error {
 	if err := a.readOptions(); err != nil {
 		a.say(logring.Warning, "options: %v", err)
 	}
+	a.told.setOptions(a.options)
+	a.readSettings(settingsFile)
 	a.hugepages()
+	a.processors()
 	if err := a.identity(); err != nil {
 		return err
 	}
 	a.beginTrial()
-	for _, server := range a.options.Syslog {
-		a.keep(work, "syslog", func() { a.log.SendTo(ctx, server, a.hostname) })
+	if err := a.apply(); err != nil {
+		a.say(logring.Error, "%v", err)
 	}
 	if err := a.network(ctx, work); err != nil {
 		a.say(logring.Error, "network: %v", err)
@@ -193,13 +213,6 @@ func (a *appliance) wait(stop func(), work *sync.WaitGroup) {
 // finish asks for the machine's end. Only the first reason counts.
 func (a *appliance) finish(how int, why string) {
 	a.once.Do(func() { a.end <- ending{how, why} })
-}
-
-func (a *appliance) hostname() string {
-	if a.options.Hostname != "" {
-		return a.options.Hostname
-	}
-	return "vita"
 }
 
 var errNoState = errors.New("there is no usable state: see the rescue menu")

@@ -211,7 +211,7 @@ func (a *appliance) network(ctx context.Context, work *sync.WaitGroup) (err erro
 	if len(a.options.Address) == 0 {
 		a.note("management interface %s by DHCP", m.name)
 		a.keep(work, "DHCP", func() { a.dhcp(ctx, link) })
-		return a.resolver(a.options.DNS)
+		return nil
 	}
 	var errs []error
 	for _, p := range a.options.Address {
@@ -221,7 +221,7 @@ func (a *appliance) network(ctx context.Context, work *sync.WaitGroup) (err erro
 		errs = append(errs, a.defaultRoute(link, g))
 	}
 	a.note("management interface %s, %v", m.name, a.options.Address)
-	return errors.Join(append(errs, a.resolver(a.options.DNS))...)
+	return errors.Join(errs...)
 }
 
 // place gives a card its name, and moves it where it belongs.
@@ -252,15 +252,6 @@ func (a *appliance) defaultRoute(link netlink.Link, gateway netip.Addr) error {
 		every = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 	}
 	return netlink.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipnet(every), Gw: gateway.AsSlice()})
-}
-
-// resolver tells programs whom to ask for names.
-func (a *appliance) resolver(servers []netip.Addr) error {
-	var b strings.Builder
-	for _, s := range servers {
-		fmt.Fprintf(&b, "nameserver %s\n", s)
-	}
-	return os.WriteFile("/run/resolv.conf", []byte(b.String()), 0o444)
 }
 
 // dhcp keeps a lease for the management interface. Without one the gateway goes
@@ -357,15 +348,14 @@ func (a *appliance) applyLease(link netlink.Link, l *nclient4.Lease) (until time
 			}
 		}
 	}
-	dns := a.options.DNS
-	if len(dns) == 0 {
-		for _, d := range ack.DNS() {
-			if s, ok := netip.AddrFromSlice(d.To4()); ok && len(dns) < 3 {
-				dns = append(dns, s)
-			}
+	var dns []netip.Addr
+	for _, d := range ack.DNS() {
+		if s, ok := netip.AddrFromSlice(d.To4()); ok && len(dns) < 3 {
+			dns = append(dns, s)
 		}
 	}
-	if err := a.resolver(dns); err != nil {
+	a.told.tell(func(t *told) { t.offered = dns })
+	if err := a.resolve(); err != nil {
 		a.say(logring.Error, "%v", err)
 	}
 	return until

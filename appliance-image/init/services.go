@@ -81,10 +81,10 @@ func (a *appliance) serve(ctx context.Context, work *sync.WaitGroup) error {
 		Name: "vita-engine",
 		Start: func() (supervise.Process, error) {
 			args := []string{"--socket", engineSock}
-			if a.options.CPUs != "" {
-				args = append(args, "--cpus", a.options.CPUs)
+			if a.cpus != "" {
+				args = append(args, "--cpus", a.cpus)
 			}
-			if a.options.Hugepages > 0 {
+			if a.pages > 0 {
 				args = append(args, "--hugepages")
 			}
 			cmd := a.program("vita-engine", args...)
@@ -163,7 +163,7 @@ func engineAnswers(ctx context.Context) error {
 // isolate gives the engine processors that no other program runs on.
 func (a *appliance) isolate(pid int) error {
 	const dir = "/sys/fs/cgroup/engine"
-	if a.options.CPUs == "" {
+	if a.cpus == "" {
 		return nil
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -171,13 +171,13 @@ func (a *appliance) isolate(pid int) error {
 	}
 	for _, w := range []struct{ file, value string }{
 		{"/sys/fs/cgroup/cgroup.subtree_control", "+cpuset"},
-		{dir + "/cpuset.cpus", a.options.CPUs},
+		{dir + "/cpuset.cpus", a.cpus},
 		{dir + "/cpuset.cpus.partition", "isolated"},
 		{dir + "/cgroup.procs", fmt.Sprint(pid)},
 	} {
 		if err := os.WriteFile(w.file, []byte(w.value), 0); err != nil {
 			// The engine runs all the same, beside others.
-			a.say(logring.Warning, "processors %s: %v", a.options.CPUs, err)
+			a.say(logring.Warning, "processors %s: %v", a.cpus, err)
 			return nil
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"vita/appliance-image/internal/logring"
 	"vita/appliance-image/internal/modules"
 	"vita/appliance-image/internal/slots"
+	ctl "vita/internal/appliance"
 
 	"golang.org/x/sys/unix"
 )
@@ -62,13 +64,23 @@ func (a *appliance) harden() {
 	}
 }
 
-// hugepages reserves what the options ask for, while memory is still whole.
+// hugepages reserves what is asked for, while memory is still whole: at most half
+// of it, since a machine without any could not even be told better.
 func (a *appliance) hugepages() {
-	if a.options.Hugepages == 0 {
+	n := a.told.wish().hugepages
+	if b, err := os.ReadFile("/proc/meminfo"); err == nil {
+		total, _ := memory(string(b))
+		if most := int(total / 1024 / 2 / 2); n > most {
+			a.say(logring.Warning, "huge pages: %d would be more than half of the memory: %d", n, most)
+			n = most
+		}
+	}
+	if a.pages = n; n == 0 {
 		return
 	}
+	a.note("huge pages: %d", n)
 	const file = "/proc/sys/vm/nr_hugepages"
-	want := strconv.Itoa(a.options.Hugepages)
+	want := strconv.Itoa(n)
 	if err := os.WriteFile(file, []byte(want), 0); err != nil {
 		a.say(logring.Error, "huge pages: %v", err)
 		return
@@ -76,6 +88,45 @@ func (a *appliance) hugepages() {
 	if b, err := os.ReadFile(file); err == nil && strings.TrimSpace(string(b)) != want {
 		a.say(logring.Warning, "huge pages: only %s of %s", strings.TrimSpace(string(b)), want)
 	}
+}
+
+// processors decides which processors the engine has for itself. Those that are not
+// there would keep it from starting, and with it the whole gateway.
+func (a *appliance) processors() {
+	list := a.told.wish().cpus
+	if list == "" {
+		return
+	}
+	b, err := os.ReadFile("/sys/devices/system/cpu/online")
+	if err == nil {
+		err = spare(list, strings.TrimSpace(string(b)))
+	}
+	if err != nil {
+		a.say(logring.Error, "processors %s: %v: the engine shares all of them", list, err)
+		return
+	}
+	a.cpus = list
+}
+
+// spare says whether a machine can spare some of its processors.
+func spare(list, online string) error {
+	have, err := ctl.CPUs(online)
+	if err != nil {
+		return err
+	}
+	want, err := ctl.CPUs(list)
+	if err != nil {
+		return err
+	}
+	for _, c := range want {
+		if !slices.Contains(have, c) {
+			return fmt.Errorf("the machine has only %s", online)
+		}
+	}
+	if len(want) == len(have) {
+		return errors.New("none would be left for anything else")
+	}
+	return nil
 }
 
 // loader is what loads modules.
@@ -150,7 +201,7 @@ func (a *appliance) setClock(to time.Time) {
 	}
 }
 
-// identity makes the machine's id, which stays, and tells the kernel its name.
+// identity makes the machine's id, which stays.
 func (a *appliance) identity() error {
 	const file = stateDir + "/machine-id"
 	id, err := os.ReadFile(file)
@@ -165,11 +216,7 @@ func (a *appliance) identity() error {
 			return fmt.Errorf("machine id: %w", err)
 		}
 	}
-	name := a.hostname()
-	return errors.Join(
-		os.WriteFile("/run/machine-id", id, 0o444),
-		os.WriteFile("/run/hostname", []byte(name+"\n"), 0o444),
-		unix.Sethostname([]byte(name)))
+	return os.WriteFile("/run/machine-id", id, 0o444)
 }
 
 // writeDurably replaces a file, or leaves the old one, whatever happens.

@@ -41,7 +41,8 @@ func config(site, other int) string {
 }
 
 // TestBoot: from the firmware to a gateway that is configured from outside, and
-// whose state is there after a restart. Its log goes to a server.
+// whose state is there after a restart. Its log goes to a server, and the machine
+// itself is configured from outside.
 func TestBoot(t *testing.T) {
 	admin := NewAdmin(t)
 	dir := disk(t, "qcow2")
@@ -83,8 +84,12 @@ func TestBoot(t *testing.T) {
 	m.Expect(t, `host gw1, management enp`, 10*time.Second)
 	m.Expect(t, `vita-engine runs .* 1 starts`, 10*time.Second)
 	m.Expect(t, `vitad runs .* 1 starts`, 10*time.Second)
+	n = admin.Dial(t, m.SSH, bootTime)
+	logs, times := settings(t, m, n, syslog)
+	n.Close()
 	m.Type(t, "reboot")
 	m.Expect(t, `netconf ready`, bootTime)
+	stay(t, logs, times)
 	n = admin.Dial(t, m.SSH, bootTime)
 	if n.Host != printed {
 		t.Errorf("host key %s after the restart, was %s", n.Host, printed)
@@ -142,4 +147,17 @@ func (l *logs) expect(t testing.TB, pattern string) {
 			t.Fatalf("no %q in %d messages, of which the first are %q", pattern, len(text), text[:min(5, len(text))])
 		}
 	}
+}
+
+// all returns what has come, and forget forgets it.
+func (l *logs) all() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.text)
+}
+
+func (l *logs) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text = nil
 }

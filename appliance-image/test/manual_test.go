@@ -59,7 +59,7 @@ func TestManual(t *testing.T) {
 		doc  string
 		want []string // what the blocks print
 	}{
-		{"install.md", []string{"", "", "host key SHA256:", "netconf:base:1.1", "in slot a", "enp0s3"}},
+		{"install.md", []string{"", "", "host key SHA256:", "netconf:base:1.1", "in slot a", "enp0s3", "gw1.example.net"}},
 		{"upgrade.md", []string{"in slot a", goodVersion + " is installed", goodVersion + " runs, in slot b"}},
 	} {
 		text, err := os.ReadFile(filepath.Join(root, "docs/operator", c.doc))

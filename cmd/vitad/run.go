@@ -20,6 +20,7 @@ import (
 	"vita/mgmt/access"
 	"vita/mgmt/capture"
 	"vita/mgmt/datastore"
+	"vita/mgmt/host"
 	"vita/mgmt/monitor"
 	"vita/mgmt/nacm"
 	"vita/mgmt/netconf"
@@ -47,7 +48,7 @@ type runCmd struct {
 	Confine      string `default:"on" enum:"on,off" help:"Whether vitad keeps nothing but the files and system calls that it needs: on or off." placeholder:"on|off"`
 	Recovery     string `help:"Unix socket at which this machine's root has RESTCONF without password and rules. Default: recovery.sock in the state directory." placeholder:"FILE"`
 	EngineSocket string `help:"Socket of the engine. Default: engine.sock in the state directory." placeholder:"FILE"`
-	Appliance    string `help:"Unix socket of the init of an appliance, which installs upgrades. Default: this is no appliance." placeholder:"FILE"`
+	Appliance    string `help:"Unix socket of the init of an appliance, which installs upgrades and looks after the machine. Default: this is no appliance." placeholder:"FILE"`
 	LogLevel     level  `default:"info" help:"Lowest level that is logged: debug, info, warn or error." placeholder:"L"`
 }
 
@@ -62,7 +63,7 @@ func (c *runCmd) Run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 
-	host, cert, err := c.identity()
+	hostKey, cert, err := c.identity()
 	if err != nil {
 		return err
 	}
@@ -100,10 +101,12 @@ func (c *runCmd) Run() error {
 	applier := translate.NewApplier(engine, keys, log)
 	counters, clearCounters := state.Clearable(state.Fill(engine, keys))
 	users := access.NewUsers()
+	process1 := appliance.Client{Socket: c.Appliance}
+	machine := host.New(process1, log)
 	store, err := datastore.Open(datastore.Options{
 		Dir: c.StateDir, Applier: applier, Log: log, State: counters, Events: notify.Configuration{Hub: events},
 		Access: &nacm.Control{}, Startup: c.Startup, Seal: access.Seal,
-		Followers: []datastore.Follower{{Module: access.Module, Name: access.Node, Prepare: users.Prepare}},
+		Followers: append(machine.Followers(), datastore.Follower{Module: access.Module, Name: access.Node, Prepare: users.Prepare}),
 	})
 	if err != nil {
 		return err
@@ -122,7 +125,7 @@ func (c *runCmd) Run() error {
 	if users.Len() == 0 {
 		log.Warn("no user exists: nobody can log in but root at the recovery socket", "socket", c.recovery())
 	}
-	upgrades := &upgrade.Upgrader{Init: appliance.Client{Socket: c.Appliance}}
+	upgrades := &upgrade.Upgrader{Init: process1}
 	operations, err := operation.Gateway{Store: store, Rekey: keys.Rekey, Clear: clearCounters, Shutdown: stop, Upgrade: upgrades}.Operations()
 	if err != nil {
 		return err
@@ -131,6 +134,7 @@ func (c *runCmd) Run() error {
 	watch.Add(restconf.Streams(events))
 	g, ctx := errgroup.WithContext(ctx)
 	go atrest.FreeMemory(ctx, 5*time.Second)
+	g.Go(func() error { return machine.Run(ctx) })
 	g.Go(func() error { return unlessCanceled(keys.Run(ctx)) })
 	g.Go(func() error { return unlessCanceled(engine.Receive(ctx, keys.Handle)) })
 	g.Go(func() error { return unlessCanceled(state.Watch(ctx, engine, events)) })
@@ -144,7 +148,7 @@ func (c *runCmd) Run() error {
 		return nil
 	})
 	g.Go(func() error {
-		return netconf.New(netconf.Options{Datastore: store, Monitor: watch, Events: events, Operations: operations, Users: users, HostKey: host, Log: log}).Serve(ctx, nc)
+		return netconf.New(netconf.Options{Datastore: store, Monitor: watch, Events: events, Operations: operations, Users: users, HostKey: hostKey, Log: log}).Serve(ctx, nc)
 	})
 	rest := restconf.New(restconf.Options{Datastore: store, Monitor: watch, Events: events, Operations: operations, Users: users, Certificate: cert, ClientCA: clientCA, Log: log, Captures: capture.New(engine), Upgrades: upgrades})
 	g.Go(func() error { return rest.Serve(ctx, rc) })

@@ -1,5 +1,5 @@
 // Package appliance is how vitad asks the appliance's init for what only that
-// may do: one request a connection of a unix socket, as a line of JSON, followed
+// may do, settings of the machine among it: one request a connection of a unix socket, as a line of JSON, followed
 // by an upgrade's bytes where it is one; and one answer.
 package appliance
 
@@ -15,15 +15,17 @@ import (
 
 // Kinds of requests.
 const (
-	Status  = "status"
-	Upgrade = "upgrade" // the bundle follows, until the client closes its direction
-	Restart = "restart"
+	Status    = "status"
+	Upgrade   = "upgrade" // the bundle follows, until the client closes its direction
+	Restart   = "restart"
+	Configure = "configure" // the machine, by Settings
 )
 
 // Request is what is asked for.
 type Request struct {
-	Do        string `json:"do"`
-	Downgrade bool   `json:"downgrade,omitempty"` // take a version that is not newer
+	Do        string    `json:"do"`
+	Downgrade bool      `json:"downgrade,omitempty"` // take a version that is not newer
+	Settings  *Settings `json:"settings,omitempty"`
 }
 
 // Answer is what came of it.

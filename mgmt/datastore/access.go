@@ -396,6 +396,7 @@ func (d *Datastore) seal(e *edit.Node) error {
 				if err := d.sealWithin(c); err != nil {
 					return err
 				}
+				break // of those that go by the same node
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/xml"
 	"flag"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,7 +15,9 @@ import (
 	"testing"
 
 	"vita/gen"
+	"vita/internal/appliance"
 	"vita/mgmt/datastore"
+	"vita/mgmt/host"
 	"vita/mgmt/notify"
 
 	"github.com/rogpeppe/go-internal/txtar"
@@ -35,13 +38,17 @@ func (nothing) Prepare(_ context.Context, root *gen.Vita, _ datastore.Journal) (
 func (nothing) Publish() {}
 func (nothing) Abort()   {}
 
-func newServer(t testing.TB) *Server { return newServerWith(t, false) }
+func newServer(t testing.TB) *Server { return newServerWith(t, false, false) }
 
-// newServerWith can have a startup datastore.
-func newServerWith(t testing.TB, startup bool) *Server {
+// newServerWith can have a startup datastore, and can be that of an appliance.
+func newServerWith(t testing.TB, startup, isAppliance bool) *Server {
 	t.Helper()
 	events := notify.New(0)
-	d, err := datastore.Open(datastore.Options{Startup: startup, Dir: t.TempDir(), Applier: nothing{}, Events: notify.Configuration{Hub: events}, State: func(root *gen.Vita, _ datastore.Wants) {
+	var init appliance.Client
+	if isAppliance {
+		init.Socket = "nobody listens"
+	}
+	d, err := datastore.Open(datastore.Options{Startup: startup, Dir: t.TempDir(), Applier: nothing{}, Events: notify.Configuration{Hub: events}, Followers: host.New(init, slog.New(slog.DiscardHandler)).Followers(), State: func(root *gen.Vita, _ datastore.Wants) {
 		n := uint64(7)
 		root.GatewayState = &gen.VitaEspGateway_GatewayState{
 			PrivateRouter: &gen.VitaEspGateway_GatewayState_PrivateRouter{RouteErrors: &n},
@@ -161,7 +168,7 @@ func indent(s string) string {
 // TestConversations plays testdata/*.txtar: a file "a" or "b" is an operation
 // sent on that session ("a.raw" a whole message), the file "reply" after it is
 // what comes back. -update records the replies. Where the comment says "With a
-// startup datastore." there is one.
+// startup datastore." there is one, where it says "An appliance." it is one.
 func TestConversations(t *testing.T) {
 	scripts, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(scripts) == 0 {
@@ -173,7 +180,7 @@ func TestConversations(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := newServerWith(t, bytes.Contains(script.Comment, []byte("With a startup datastore.")))
+			s := newServerWith(t, bytes.Contains(script.Comment, []byte("With a startup datastore.")), bytes.Contains(script.Comment, []byte("An appliance.")))
 			peers := map[string]*peer{}
 			out := &txtar.Archive{Comment: script.Comment}
 			for i := 0; i < len(script.Files); i++ {

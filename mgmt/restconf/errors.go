@@ -42,6 +42,9 @@ func status(e *rpcerr.Error) int {
 	case "access-denied":
 		return http.StatusForbidden
 	case "operation-not-supported":
+		if e.Type == rpcerr.Application { // the data are at fault, not the method
+			return http.StatusNotImplemented
+		}
 		return http.StatusMethodNotAllowed
 	case "operation-failed":
 		if e.AppTag != "" { // a constraint of the model, not the server, refused it

@@ -178,7 +178,7 @@ func TestOwnModels(t *testing.T) {
 		"/vita-esp-gateway-ext:esp/replay-window":    {"64", "128"}, "/vita-esp-gateway:data-plane": {"true"},
 	}}
 	newTree := func() any { return &gen.Vita{} }
-	agree(t, g, newTree, yang.Sources(), yang.Implemented, []string{"ietf-system:authentication,local-users", "iana-crypt-hash:"})
+	agree(t, g, newTree, yang.Sources(), yang.Implemented, []string{"ietf-system:authentication,local-users,ntp,ntp-udp-port", "iana-crypt-hash:"})
 }
 
 var top = regexp.MustCompile(`"(refer|device|item|types|condition|present|limits)":([\\[{])`)

@@ -198,6 +198,22 @@ var broken = func() map[string]struct{ json, tag, appTag, path string } {
 			"data-missing", "", users + "/user[name='u']/authorized-key[name='k']/" + leaf,
 		}
 	}
+	const system = "/ietf-system:system"
+	of := func(what string) string { return `{"ietf-system:system":{` + what + `}}` }
+	many := func(n int, entry string) string {
+		var all []string
+		for i := range n {
+			all = append(all, fmt.Sprintf(entry, i))
+		}
+		return "[" + strings.Join(all, ",") + "]"
+	}
+	m["choice "+system+"/ntp/server/transport"] = b{of(`"ntp":{"server":[{"name":"t"}]}`), "data-missing", "missing-choice", system + "/ntp/server[name='t']"}
+	m["mandatory "+system+"/ntp/server/udp/address"] = b{of(`"ntp":{"server":[{"name":"t","udp":{"port":1}}]}`), "data-missing", "", system + "/ntp/server[name='t']/udp/address"}
+	m["max-elements "+system+"/ntp/server"] = b{of(`"ntp":{"server":` + many(9, `{"name":"%d","udp":{"address":"192.0.2.1"}}`) + `}`), "operation-failed", "too-many-elements", system + "/ntp/server"}
+	m["choice "+system+"/dns-resolver/server/transport"] = b{of(`"dns-resolver":{"server":[{"name":"t"}]}`), "data-missing", "missing-choice", system + "/dns-resolver/server[name='t']"}
+	m["max-elements "+system+"/dns-resolver/server"] = b{of(`"dns-resolver":{"server":` + many(4, `{"name":"%d","udp-and-tcp":{"address":"192.0.2.1"}}`) + `}`), "operation-failed", "too-many-elements", system + "/dns-resolver/server"}
+	m["max-elements "+system+"/dns-resolver/search"] = b{of(`"dns-resolver":{"search":` + many(7, `"d%d.example"`) + `}`), "operation-failed", "too-many-elements", system + "/dns-resolver/search"}
+	m["max-elements /vita-esp-gateway-ext:appliance/syslog"] = b{`{"vita-esp-gateway-ext:appliance":{"syslog":` + many(9, `{"address":"192.0.2.%d"}`) + `}}`, "operation-failed", "too-many-elements", "/vita-esp-gateway-ext:appliance/syslog"}
 	m["mandatory /ietf-netconf-acm:nacm/rule-list/rule/action"] = b{
 		`{"ietf-netconf-acm:nacm":{"rule-list":[{"name":"l","rule":[{"name":"r"}]}]}}`, "data-missing", "", rule + "/action",
 	}
@@ -220,7 +236,7 @@ func TestBroken(t *testing.T) {
 			if e.Tag != c.tag || e.AppTag != c.appTag || e.Path != c.path || e.Message == "" {
 				t.Errorf("%+v\nwant %s %s at %s", e, c.tag, c.appTag, c.path)
 			}
-			if (c.appTag == "data-not-unique") != (len(e.NonUnique) > 0) || (c.appTag == "missing-choice") != (e.MissingChoice == "link") {
+			if (c.appTag == "data-not-unique") != (len(e.NonUnique) > 0) || (c.appTag == "missing-choice") != (e.MissingChoice != "") {
 				t.Errorf("error-info: %+v", e)
 			}
 		})
@@ -240,7 +256,10 @@ func TestEveryConstraint(t *testing.T) {
 			want["must "+short(n)+": "+m.Expr] = true
 		}
 		alone := n.Case != nil && len(n.Case.Nodes) == 1 // the case exists only by the leaf
-		if n.Mandatory && !n.IsKey && !alone {           // an entry without a key cannot be decoded
+		if p := n.Parent; p != nil && p.Case != nil && len(p.Case.Nodes) == 1 && len(p.Children) == 1 {
+			alone = true // or by the container that has nothing else
+		}
+		if n.Mandatory && !n.IsKey && !alone { // an entry without a key cannot be decoded
 			want["mandatory "+short(n)] = true
 		}
 		if n.Min > 0 {
@@ -313,7 +332,7 @@ func source(name string) string {
 // constrains data, and that nobody has thought of, fails.
 func TestEveryStatement(t *testing.T) {
 	constrains := map[string]string{
-		"must": "here", "mandatory": "here", "unique": "here", "min-elements": "here",
+		"must": "here", "mandatory": "here", "unique": "here", "min-elements": "here", "max-elements": "here",
 		"choice": "here and in edit", "case": "here and in edit", "key": "yangenc", "type": "schema", "range": "schema", "pattern": "schema",
 		"config": "yangenc", "default": "data", "nacm:default-deny-all": "schema", "nacm:default-deny-write": "schema",
 		"deviation": "schema", "deviate": "schema", "feature": "schema", "if-feature": "schema", "ordered-by": "edit", "identity": "schema", "base": "schema",

@@ -143,6 +143,18 @@ func TestRefusedCommitChangesNothing(t *testing.T) {
 	if !strings.Contains(answer, "/ifname") || !strings.Contains(answer, "in use") {
 		t.Errorf("the error says neither where nor why: %s", answer)
 	}
+	// The machine is not the gateway's to look after: it is no appliance.
+	for config, path := range map[string]string{
+		`"ietf-system:system":{"hostname":"gw1"}`:                                                               "/ietf-system:system/hostname",
+		`"ietf-system:system":{"ntp":{"server":[{"name":"a","udp":{"address":"192.0.2.1"}}]}}`:                  "/ietf-system:system/ntp/server[name='a']",
+		`"ietf-system:system":{"dns-resolver":{"server":[{"name":"a","udp-and-tcp":{"address":"192.0.2.1"}}]}}`: "/ietf-system:system/dns-resolver/server[name='a']",
+		`"vita-esp-gateway-ext:appliance":{"syslog":[{"address":"192.0.2.1"}]}`:                                 "/vita-esp-gateway-ext:appliance/syslog[address='192.0.2.1']",
+	} {
+		answer := restconf(t, g, "501", "PATCH", "", `{"ietf-restconf:data":{`+config+`}}`)
+		if !strings.Contains(answer, path) || !strings.Contains(answer, "set it there") {
+			t.Errorf("the error says neither where nor what to do: %s", answer)
+		}
+	}
 	if after := restconf(t, g, "200", "GET", "?content=config", ""); after != before {
 		t.Errorf("running changed from\n%s\nto\n%s", before, after)
 	}

@@ -312,10 +312,15 @@ func TestStandardModules(t *testing.T) {
 	if _, err := order.Type.Canonical("ietf-system:radius"); err != nil {
 		t.Error(err) // an identity is there without the feature of its use
 	}
-	for _, name := range []string{"radius", "ntp", "clock", "hostname"} {
+	for _, name := range []string{"radius", "clock"} {
 		if system.Child("", name) != nil {
 			t.Errorf("%s is there", name)
 		}
+	}
+	if kind := system.Child("", "ntp").Child("", "server").Child("", "association-type").Type; kind.Base != Enum {
+		t.Errorf("association-type: %+v", kind)
+	} else if _, err := kind.Canonical("peer"); err == nil {
+		t.Error("a gateway would be a peer of time servers")
 	}
 	if user := auth.Child("", "user"); user.Child("", "password") == nil || user.Child("", "authorized-key") == nil {
 		t.Error("users")
