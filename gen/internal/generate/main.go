@@ -13,6 +13,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"go/format"
 	"os"
@@ -69,6 +70,7 @@ func run(output string) error {
 		"-generate_fakeroot", "-fakeroot_name=Vita", "-compress_paths=false",
 		"-generate_simple_unions", "-yangpresence", "-shorten_enum_leaf_names",
 		"-typedef_enum_with_defmod",
+		"-include_schema=false", // unpacking it is half of vitad's start, and nothing asks for it
 	}, files...)...)
 	cmd.Dir = work // relative names keep this machine's paths out of the output
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
@@ -78,6 +80,9 @@ func run(output string) error {
 	code, err := os.ReadFile(filepath.Join(work, "vita.go"))
 	if err != nil {
 		return err
+	}
+	for _, unused := range []string{`"encoding/json"`, `"reflect"`} { // without a schema
+		code = bytes.Replace(code, []byte("\t"+unused+"\n"), nil, 1)
 	}
 	if code, err = format.Source(code); err != nil { // ygot's own is not quite what gofmt writes
 		return err
