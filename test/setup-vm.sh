@@ -6,23 +6,29 @@
 #   vm/tree    the packages $tools and all that they need, libc included
 #   vm/kernel  the kernel that the package $kernel stands for
 #
-# The kernel is of this machine's own suite. The tools are of a newer one and
+# and beside it, below server, the packages $server and all that they need: a small
+# Debian with systemd, on which the gateway's package is tried.
+#
+# Kernel and server are of this machine's own suite. The tools are of a newer one and
 # its backports, whatever this machine has: that QEMU has the network card igb,
 # and takes device models of other processes (vfio-user).
 #
-# Does nothing where they are there. Remove the folder to have them anew.
+# Does nothing where they are there. Remove the folders to have them anew.
 set -euo pipefail
 suite=trixie
 tools=(qemu-system-x86 ovmf iproute2 ethtool kmod)
+server=(systemd-sysv dpkg dash coreutils diffutils tar sed grep libc-bin util-linux mount iproute2)
 kernel=linux-image-amd64 # the generic one: it ships the drivers that the cloud kernel lacks
 
 cache=${VITA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vita}
 want="$suite-backports: ${tools[*]}; $kernel"
-[ "$(cat "$cache/vm/complete" 2>/dev/null)" = "$want" ] && exit 0
+complete() { [ "$(cat "$cache/vm/complete" 2>/dev/null)" = "$want" ]; }
+served() { [ "$(cat "$cache/server/complete" 2>/dev/null)" = "${server[*]}" ]; }
+complete && served && exit 0
 mkdir -p "$cache"
 exec 9>"$cache/lock"
 flock 9
-[ "$(cat "$cache/vm/complete" 2>/dev/null)" = "$want" ] && exit 0
+complete && served && exit 0
 
 work=$(mktemp -d "$cache/fetch.XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -85,6 +91,18 @@ unpack() {
 	local deb
 	for deb in "$dir"/archives/*.deb; do dpkg-deb -x "$deb" "$1"; done
 }
+
+if ! served; then
+	echo "setup: fetching ${server[*]} into $cache/server"
+	mkdir -p "$work/new/server"
+	state server < <(awk '{ print "deb", $1, $2, "main" }' "$work/mirrors")
+	fetch apt-get -y -d install "${server[@]}"
+	unpack "$work/new/server"
+	rm -rf "$work"/new/server/usr/share/{doc,man,locale} "$cache/server"
+	echo "${server[*]}" >"$work/new/server/complete"
+	mv "$work/new/server" "$cache/server"
+fi
+complete && exit 0
 
 echo "setup: fetching $want into $cache/vm"
 state tree <<LIST

@@ -61,15 +61,21 @@ func (b *build) makeDeb(files map[string][]byte) ([]byte, error) {
 		size += (len(files[name]) + 1023) / 1024
 		fmt.Fprintf(&sums, "%x  %s\n", md5.Sum(files[name]), name[1:]) //nolint:gosec // see above
 	}
-	const reload = "#!/bin/sh\nset -e\nif [ -d /run/systemd/system ]; then systemctl daemon-reload; fi\n"
+	const head = "#!/bin/sh\nset -e\n[ -d /run/systemd/system ] || systemd=no\n"
+	scripts := map[string]string{
+		// A newer version takes over at once; what an older one had running stays so.
+		"/postinst": head + "if [ \"$systemd\" != no ]; then\n\tsystemctl daemon-reload\n\tif [ \"$1\" = configure ] && [ -n \"$2\" ]; then systemctl try-restart vita-engine.service vitad.service; fi\nfi\n",
+		"/prerm":    head + "if [ \"$systemd\" != no ] && [ \"$1\" = remove ]; then systemctl --no-reload disable --now vitad.service vita-engine.service; fi\n",
+		"/postrm":   head + "if [ \"$1\" = purge ]; then rm -rf /var/lib/vita; fi\nif [ \"$systemd\" != no ]; then systemctl daemon-reload; fi\n",
+	}
 	control := map[string][]byte{
 		"/control": fmt.Appendf(nil, "Package: vita\nVersion: %s\nArchitecture: amd64\nMaintainer: the maintainers of Vita in Go <maintainers@vita.invalid>\nInstalled-Size: %d\n"+
 			"Section: net\nPriority: optional\nDescription: site-to-site IPsec ESP gateway\n It is configured over NETCONF and RESTCONF, negotiates and renews its keys by\n"+
 			" itself, and forwards packets in a process of its own. After the installation,\n vitad(8) tells how to make its first administrator; then enable vitad.service.\n", b.version, size),
-		"/md5sums":  []byte(sums.String()),
-		"/postinst": []byte(reload),
-		"/postrm":   []byte(reload),
-		"/prerm":    []byte("#!/bin/sh\nset -e\nif [ -d /run/systemd/system ] && [ \"$1\" = remove ]; then systemctl --no-reload disable --now vitad.service vita-engine.service; fi\n"),
+		"/md5sums": []byte(sums.String()),
+	}
+	for name, text := range scripts {
+		control[name] = []byte(text)
 	}
 	controlTar, err := b.tarball(control)
 	if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"kernel.org/pub/linux/libs/security/libcap/cap"
@@ -15,9 +16,7 @@ import (
 // memory.
 func needs(socket string, noIOMMU bool) confine.Needs {
 	n := confine.Needs{
-		// Interfaces and raw sockets; programs of XDP; memory that stays in place
-		// for devices.
-		Capabilities: []cap.Value{cap.NET_ADMIN, cap.NET_RAW, cap.BPF, cap.IPC_LOCK, cap.SYS_NICE, cap.SYS_RESOURCE, cap.SYS_RAWIO},
+		Capabilities: slices.Clone(confine.Engine),
 		Read:         []string{"/sys", "/proc"},
 		Write:        []string{filepath.Dir(socket)},
 		// Cards are bound to vfio-pci, and given back, by files of sysfs.

@@ -27,6 +27,8 @@ import (
 	"vita/drivers/vmxnet3"
 	"vita/forwarding"
 	"vita/internal/cpu"
+
+	"github.com/coreos/go-systemd/v22/daemon"
 )
 
 // release is set by the linker.
@@ -115,6 +117,10 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 		}
 	} else {
 		log.Warn("not confined: --confine off")
+	}
+	// It listens since New: a vitad that is started now finds it.
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		log.Warn("sd_notify", "error", err)
 	}
 	return e.Serve(ctx)
 }

@@ -4,7 +4,8 @@
 //
 // Each of the four is the kernel's, and each is taken from all threads, for good.
 // A kernel that lacks one has the rest applied; Apply says what is missing. The
-// package knows no program: what each needs stands with it.
+// package knows no program but by its capabilities: what else each needs stands
+// with it.
 package confine
 
 import (
@@ -121,6 +122,9 @@ func capabilities(keep []cap.Value) error {
 	// The bounding set first: it takes a capability to make it smaller.
 	if can, err := now.GetFlag(cap.Effective, cap.SETPCAP); err == nil && can {
 		for c := range cap.MaxBits() {
+			if has, err := cap.GetBound(c); err == nil && !has {
+				continue // whoever has started this did it, which saves time
+			}
 			if !slices.Contains(keep, c) {
 				if err := cap.DropBound(c); err != nil {
 					return fmt.Errorf("%v: %w", c, err)

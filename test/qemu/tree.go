@@ -51,6 +51,19 @@ func DefaultKernel() (Kernel, error) {
 	return Kernel(filepath.Join(d, "vm/kernel")), nil
 }
 
+// DefaultServer returns the folder with a small Debian.
+func DefaultServer() (string, error) {
+	d, err := cache()
+	if err != nil {
+		return "", err
+	}
+	d = filepath.Join(d, "server")
+	if _, err := os.Stat(filepath.Join(d, "complete")); err != nil {
+		return "", fmt.Errorf("no Debian for a guest: %w: %w", errSetup, err)
+	}
+	return d, nil
+}
+
 // find returns the host's path of a file that lies in one of some folders of
 // the tree, and its path in the tree.
 func (t Tree) find(name string, folders ...string) (host, inside string, err error) {

@@ -43,6 +43,19 @@ func Serve(services ...any) {
 }
 
 func serve(services []any) error {
+	if err := Prepare(); err != nil {
+		return err
+	}
+	port, err := OpenPort()
+	if err != nil {
+		return err
+	}
+	fmt.Println(Ready)
+	return Answer(port, services...)
+}
+
+// Prepare mounts what programs expect and loads the kernel's modules.
+func Prepare() error {
 	if err := os.Setenv("PATH", "/bin:/sbin:/usr/bin:/usr/sbin"); err != nil {
 		return err
 	}
@@ -69,17 +82,17 @@ func serve(services []any) error {
 			return fmt.Errorf("load %s: %w", path, err)
 		}
 	}
+	return nil
+}
+
+// Answer serves the test's calls until the host closes the control channel.
+func Answer(port *os.File, services ...any) error {
 	s := rpc.NewServer()
 	for _, service := range append(services, new(Guest)) {
 		if err := s.Register(service); err != nil {
 			return err
 		}
 	}
-	port, err := openPort()
-	if err != nil {
-		return err
-	}
-	fmt.Println(Ready)
 	s.ServeConn(port)
 	return nil
 }
@@ -96,8 +109,8 @@ func load(path string) error {
 	return nil
 }
 
-// openPort opens the control channel, which may appear a little late.
-func openPort() (*os.File, error) {
+// OpenPort opens the control channel, which may appear a little late.
+func OpenPort() (*os.File, error) {
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		names, _ := filepath.Glob("/sys/class/virtio-ports/*/name") // the pattern is good
 		for _, n := range names {
