@@ -51,7 +51,7 @@ var foreign = map[string][]string{
 }
 
 // unsafeIn lists the folders that may use package unsafe.
-var unsafeIn = []string{"appliance-image/internal/devmapper/", "asm/", "drivers/internal/", "internal/arena/", "internal/pktbuf/"}
+var unsafeIn = []string{"appliance-image/internal/block/", "appliance-image/internal/devmapper/", "asm/", "drivers/internal/", "internal/arena/", "internal/pktbuf/"}
 
 // rule returns the entry of m whose key is the longest path prefix of dir.
 func rule[T any](m map[string]T, dir string) (v T, ok bool) {

@@ -15,6 +15,7 @@ import (
 
 	"vita/appliance-image/internal/fat"
 	"vita/appliance-image/internal/gpt"
+	"vita/appliance-image/internal/sparse"
 	"vita/appliance-image/internal/verity"
 	"vita/internal/cpio"
 
@@ -88,7 +89,7 @@ func (b *build) makeRoot() (*root, error) {
 	if files["etc/ssl/certs/ca-certificates.crt"], err = certificates(b.debs["ca-certificates"]); err != nil {
 		return nil, err
 	}
-	if files["usr/share/vita/state.ext4.gz"], err = b.stateTemplate(); err != nil {
+	if files["usr/share/vita/state.ext4.packed"], err = b.stateTemplate(); err != nil {
 		return nil, err
 	}
 	for name, data := range files {
@@ -198,7 +199,9 @@ func (b *build) stateTemplate() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return zip(data)
+	var packed bytes.Buffer
+	err = sparse.Pack(&packed, data)
+	return packed.Bytes(), err
 }
 
 // certificates are those of the authorities that Mozilla trusts, for upgrades

@@ -15,6 +15,7 @@ import (
 
 	"vita/appliance-image/internal/block"
 	"vita/appliance-image/internal/logring"
+	"vita/appliance-image/internal/timeline"
 
 	"golang.org/x/sys/unix"
 )
@@ -124,7 +125,7 @@ func init() { // commands print commands
 }
 
 func (a *appliance) showStatus(c *console) error {
-	c.printf("version %s, slot %s of %s, up %.0f s, %s\n", release, a.slot, a.disk, uptime(), time.Now().UTC().Format(time.RFC3339))
+	c.printf("version %s, slot %s of %s, up %.0f s, %s\n", release, a.slot, a.disk, timeline.Uptime().Seconds(), time.Now().UTC().Format(time.RFC3339))
 	if b, err := os.ReadFile("/proc/meminfo"); err == nil {
 		total, available := memory(string(b))
 		c.printf("memory: %d MiB in use of %d\n", (total-available)/1024, total/1024)
@@ -142,6 +143,9 @@ func (a *appliance) showStatus(c *console) error {
 	if sum, err := fingerprint(vitaDir + "/tls.crt"); err == nil {
 		c.printf("certificate of RESTCONF: sha256 %s\n", sum)
 	}
+	c.printf("start, in seconds since the kernel's: %s\n", &a.times)
+	a.serving.Lock()
+	defer a.serving.Unlock()
 	for i, s := range a.services {
 		st := s.State()
 		how := "does not run"

@@ -96,6 +96,7 @@ func (a *appliance) beginTrial() {
 }
 
 func (a *appliance) lookAtTrial() error {
+	a.load(forESP)
 	p, err := a.partition(block.ESP)
 	if err != nil {
 		return err
@@ -115,6 +116,7 @@ func (a *appliance) lookAtTrial() error {
 	switch judge(own, r) {
 	case onTrial:
 		a.trial.Store(true)
+		a.slowToo() // a watchdog is one of the devices
 		a.say(logring.Notice, "version %s is on trial for %s", release, a.trialTime())
 		time.AfterFunc(a.trialTime(), func() {
 			if a.trial.Load() {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"compress/gzip"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"vita/appliance-image/internal/logring"
+	"vita/appliance-image/internal/sparse"
 
 	"golang.org/x/sys/unix"
 )
@@ -199,11 +199,7 @@ func TestStateDevice(t *testing.T) {
 	image := bytes.Repeat([]byte("vita"), 3*headSize/4)
 	image[1024+0x38], image[1024+0x39] = 0x53, 0xef
 	var z bytes.Buffer
-	w := gzip.NewWriter(&z)
-	if _, err := w.Write(image); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
+	if err := sparse.Pack(&z, image); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(device, make([]byte, len(image)), 0o600); err != nil {
@@ -228,6 +224,13 @@ func TestStateDevice(t *testing.T) {
 	is(ours)
 	if got, err := os.ReadFile(device); err != nil || !bytes.Equal(got, image) {
 		t.Errorf("other data, %v", err)
+	}
+	if err := erase(device); err != nil {
+		t.Fatal(err)
+	}
+	is(blank)
+	if got, err := os.ReadFile(device); err != nil || !bytes.Equal(got, make([]byte, len(image))) {
+		t.Errorf("not all is erased, %v", err)
 	}
 	if err := os.WriteFile(device, []byte(strings.Repeat("x", headSize)), 0o600); err != nil {
 		t.Fatal(err)
@@ -255,5 +258,28 @@ func TestLabelled(t *testing.T) {
 	}
 	if got := labelled(filepath.Join(t.TempDir(), "none"), driveLabel); got != "" {
 		t.Error(got)
+	}
+}
+
+func TestBlocksOf(t *testing.T) {
+	super := make([]byte, 1024)
+	if n := blocksOf(super); n != 0 {
+		t.Errorf("an empty one: %d", n)
+	}
+	le := binary.LittleEndian
+	le.PutUint16(super[0x38:], 0xef53)
+	le.PutUint32(super[0x18:], 2)
+	le.PutUint32(super[4:], 12288)
+	le.PutUint32(super[0x150:], 1)
+	if n := blocksOf(super); n != 12288 {
+		t.Errorf("%d", n)
+	}
+	le.PutUint32(super[0x60:], 0x80)
+	if n := blocksOf(super); n != 1<<32+12288 {
+		t.Errorf("64 bits: %d", n)
+	}
+	le.PutUint32(super[0x18:], 0)
+	if n := blocksOf(super); n != 0 {
+		t.Errorf("small blocks: %d", n)
 	}
 }

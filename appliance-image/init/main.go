@@ -23,9 +23,11 @@ import (
 	"time"
 
 	"vita/appliance-image/internal/logring"
+	"vita/appliance-image/internal/modules"
 	"vita/appliance-image/internal/options"
 	"vita/appliance-image/internal/slots"
 	"vita/appliance-image/internal/supervise"
+	"vita/appliance-image/internal/timeline"
 
 	"golang.org/x/sys/unix"
 )
@@ -50,25 +52,30 @@ const ringSize = 1 << 20
 
 // appliance is all that init knows.
 type appliance struct {
-	log      *logring.Ring
-	disk     string     // that it was started from, such as vda
-	slot     slots.Slot // of the root that runs
-	options  options.Options
-	told     told
-	pages    int                                    // huge pages that are reserved
-	cpus     string                                 // for the engine alone
-	send     func(server string) context.CancelFunc // begins to send the log
-	modules  loader
-	services []*supervise.Runner
-	names    []string // of the services
-	end      chan ending
-	once     sync.Once
-	data     *dataNet
-	manage   atomic.Pointer[string] // the management interface's name
-	ready    atomic.Bool            // vitad has said so
-	clock    atomic.Pointer[string] // what the time servers have said
-	healthy  atomic.Bool
-	trial    atomic.Bool // the image has not proved good yet
+	log       *logring.Ring
+	disk      string     // that it was started from, such as vda
+	slot      slots.Slot // of the root that runs
+	options   options.Options
+	told      told
+	pages     int                                    // huge pages that are reserved
+	cpus      string                                 // for the engine alone
+	send      func(server string) context.CancelFunc // begins to send the log
+	modules   loader
+	times     timeline.Line
+	serving   sync.Mutex
+	services  []*supervise.Runner // by their names
+	names     []string            // of the services
+	end       chan ending
+	once      sync.Once
+	data      *dataNet
+	manage    atomic.Pointer[string] // the management interface's name
+	ready     atomic.Bool            // vitad has said so
+	hurryOnce sync.Once
+	hurry     chan struct{}          // closed when slow devices need not wait any more
+	clock     atomic.Pointer[string] // what the time servers have said
+	started   atomic.Bool            // vitad has said it for the first time
+	healthy   atomic.Bool
+	trial     atomic.Bool // the image has not proved good yet
 }
 
 // ending is why the machine ends.
@@ -96,7 +103,7 @@ func main() {
 
 func newAppliance() *appliance {
 	return &appliance{
-		log: logring.New(ringSize, time.Now), end: make(chan ending, 1),
+		log: logring.New(ringSize, time.Now), end: make(chan ending, 1), hurry: make(chan struct{}),
 		told: told{senders: make(map[string]context.CancelFunc), time: make(chan struct{}, 1)},
 	}
 }
@@ -125,9 +132,9 @@ func (a *appliance) keep(work *sync.WaitGroup, name string, f func()) {
 	})
 }
 
-// start brings everything up, in this order. What fails without the gateway
-// being lost is only said.
-func (a *appliance) start(ctx context.Context, work *sync.WaitGroup) error {
+// start brings everything up, the drivers of the cards and vitad beside the rest.
+// What fails without the gateway being lost is only said.
+func (a *appliance) start(ctx context.Context, work *sync.WaitGroup) (err error) {
 	if err := mounts(); err != nil {
 		return err
 	}
@@ -136,23 +143,27 @@ func (a *appliance) start(ctx context.Context, work *sync.WaitGroup) error {
 		a.keep(work, "syslog", func() { a.log.SendTo(ctx, server, a.hostname) })
 		return stop
 	}
+	a.begin()
+	defer func() { _ = os.WriteFile("/sys/kernel/rcu_expedited", []byte("0"), 0) }() // see early
 	a.keep(work, "console", func() { a.consoles(ctx) })
 	a.keep(work, "kernel's log", func() { a.kernelLog(ctx) })
 	a.keep(work, "orphans", func() { a.reap(ctx) })
 	a.harden()
-	if err := a.loadModules(); err != nil {
+	set, err := modules.Open("/usr/lib/modules")
+	if err != nil {
 		return err
 	}
-	a.keep(work, "watchdog", func() { a.watchdog(ctx) })
-	a.keep(work, "power button", func() { a.powerButton(ctx) })
+	a.modules = set
 	if err := a.whereAmI(); err != nil {
 		return err
 	}
-	if err := a.mountState(); err != nil {
+	cards, all := a.devices(ctx, work)
+	if err := a.mountState(work); err != nil {
 		return fmt.Errorf("state: %w", err)
 	}
+	a.times.Mark("state")
 	a.sane()
-	if err := a.readOptions(); err != nil {
+	if err := a.readOptions(all); err != nil {
 		a.say(logring.Warning, "options: %v", err)
 	}
 	a.told.setOptions(a.options)
@@ -162,19 +173,36 @@ func (a *appliance) start(ctx context.Context, work *sync.WaitGroup) error {
 	if err := a.identity(); err != nil {
 		return err
 	}
-	a.beginTrial()
+	a.beginTrial() // which keeps a copy of the state, before anything of it changes
 	if err := a.apply(); err != nil {
 		a.say(logring.Error, "%v", err)
 	}
-	if err := a.network(ctx, work); err != nil {
-		a.say(logring.Error, "network: %v", err)
-	}
-	a.keep(work, "clock", func() { a.ntp(ctx) })
 	a.keep(work, "control socket", func() { a.control(ctx) })
 	if err := a.firstBoot(); err != nil {
 		return err
 	}
-	return a.serve(ctx, work)
+	engineCtx, stopEngine := context.WithCancel(context.WithoutCancel(ctx))
+	a.serveVitad(ctx, work, stopEngine)
+	<-cards
+	if err := a.network(ctx, work); err != nil {
+		a.say(logring.Error, "network: %v", err)
+	}
+	a.times.Mark("network")
+	// The engine comes last: it confines itself to the devices that there are, and
+	// vitad, which begins beside all this, brings it the configuration at once.
+	a.serveEngine(engineCtx, work)
+	a.keep(work, "clock", func() { a.ntp(ctx) })
+	return nil
+}
+
+// begin takes over what early has noted.
+func (a *appliance) begin() {
+	if b, err := os.ReadFile(timeline.File); err == nil {
+		if err := a.times.Parse(string(b)); err != nil {
+			a.note("%v", err)
+		}
+	}
+	a.times.Mark("init")
 }
 
 // wait waits until the machine shall end, and ends it in good order.

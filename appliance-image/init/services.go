@@ -15,8 +15,11 @@ import (
 
 	"vita/appliance-image/internal/logring"
 	"vita/appliance-image/internal/supervise"
+	"vita/appliance-image/internal/timeline"
+	"vita/internal/confine"
 
 	"golang.org/x/sys/unix"
+	"kernel.org/pub/linux/libs/security/libcap/cap"
 )
 
 // pids are those of the processes that init has started and waits for.
@@ -64,20 +67,36 @@ func (p process) Kill()       { _ = p.cmd.Process.Kill() }
 func (a *appliance) program(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join("/usr/bin", name), args...)
 	cmd.Dir = "/"
-	cmd.Env = []string{"PATH=/usr/bin", "NOTIFY_SOCKET=" + notifySock, "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"}
+	cmd.Env = []string{"PATH=/usr/bin", "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"}
 	w := a.log.Writer(name, logring.Info)
 	cmd.Stdout, cmd.Stderr = w, w
 	cmd.WaitDelay = 2 * time.Second // for a grandchild that holds its output open
 	return cmd
 }
 
-// serve keeps the engine and vitad running.
-//
-// The place to confine them is here: each gets its own user, capabilities,
-// Landlock and seccomp profile between program and start.
-func (a *appliance) serve(ctx context.Context, work *sync.WaitGroup) error {
+// serveVitad keeps vitad running, which waits for the engine by itself. When it
+// has ended, so may the engine: that must be there when vitad takes its leave.
+func (a *appliance) serveVitad(ctx context.Context, work *sync.WaitGroup, ended func()) {
 	a.keep(work, "notifications", func() { a.notifications(ctx) })
-	engine := supervise.Service{
+	a.service(ctx, work, ended, supervise.Service{
+		Name:   "vitad",
+		Before: awaitAdministrator,
+		Start: func() (supervise.Process, error) {
+			a.ready.Store(false)
+			cmd := a.program("vitad", "run", "--state-dir", vitaDir, "--engine-socket", engineSock, "--keep-engine",
+				"--recovery", runDir+"/recovery.sock", "--appliance", controlAt, "--netconf", "[::]:830", "--restconf", "[::]:443")
+			cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+notifySock)
+			if err := onThread(func() error { return leaving(confine.Control, cmd) }); err != nil {
+				return nil, err
+			}
+			return process{cmd}, nil
+		},
+	})
+}
+
+// serveEngine keeps the packet engine running.
+func (a *appliance) serveEngine(ctx context.Context, work *sync.WaitGroup) {
+	a.service(ctx, work, func() {}, supervise.Service{
 		Name: "vita-engine",
 		Start: func() (supervise.Process, error) {
 			args := []string{"--socket", engineSock}
@@ -88,43 +107,37 @@ func (a *appliance) serve(ctx context.Context, work *sync.WaitGroup) error {
 				args = append(args, "--hugepages")
 			}
 			cmd := a.program("vita-engine", args...)
-			if err := a.data.run(func() error { return children.start(cmd) }); err != nil {
+			if err := a.data.run(func() error { return leaving(confine.Engine, cmd) }); err != nil {
 				return nil, err
 			}
 			return process{cmd}, a.isolate(cmd.Process.Pid)
 		},
+	})
+}
+
+func (a *appliance) service(ctx context.Context, work *sync.WaitGroup, then func(), s supervise.Service) {
+	s.Log = func(text string) { a.say(logring.Error, "%s", text) }
+	r := supervise.New(s)
+	a.serving.Lock()
+	at, _ := slices.BinarySearch(a.names, s.Name)
+	a.services, a.names = slices.Insert(a.services, at, r), slices.Insert(a.names, at, s.Name)
+	a.serving.Unlock()
+	a.keep(work, s.Name, func() { r.Run(ctx); then() })
+}
+
+// leaving starts a command that has no capabilities but these and the one to give
+// some up, from a thread that ends afterwards. The programs take from themselves
+// what they do not need, but that takes long where it is done in many threads.
+func leaving(keep []cap.Value, cmd *exec.Cmd) error {
+	for c := range cap.MaxBits() {
+		if c == cap.SETPCAP || slices.Contains(keep, c) {
+			continue
+		}
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err != nil {
+			return fmt.Errorf("capability %v: %w", c, err)
+		}
 	}
-	vitad := supervise.Service{
-		Name: "vitad",
-		Before: func(ctx context.Context) error {
-			if err := awaitAdministrator(ctx); err != nil {
-				return err
-			}
-			return engineAnswers(ctx)
-		},
-		Start: func() (supervise.Process, error) {
-			a.ready.Store(false)
-			cmd := a.program("vitad", "run", "--state-dir", vitaDir, "--engine-socket", engineSock, "--keep-engine",
-				"--recovery", runDir+"/recovery.sock", "--appliance", controlAt, "--netconf", "[::]:830", "--restconf", "[::]:443")
-			if err := children.start(cmd); err != nil {
-				return nil, err
-			}
-			return process{cmd}, nil
-		},
-	}
-	// vitad ends first: the engine must be there when it takes its leave.
-	engineCtx, stopEngine := context.WithCancel(context.WithoutCancel(ctx))
-	for _, s := range []struct {
-		supervise.Service
-		ctx  context.Context
-		then func()
-	}{{engine, engineCtx, func() {}}, {vitad, ctx, stopEngine}} {
-		s.Log = func(text string) { a.say(logring.Error, "%s", text) }
-		r := supervise.New(s.Service)
-		a.services, a.names = append(a.services, r), append(a.names, s.Name)
-		a.keep(work, s.Name, func() { r.Run(s.ctx); s.then() })
-	}
-	return nil
+	return children.start(cmd)
 }
 
 // awaitAdministrator waits until there is somebody who may configure: without
@@ -138,24 +151,6 @@ func awaitAdministrator(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(500 * time.Millisecond):
-		}
-	}
-}
-
-// engineAnswers waits for the engine's socket: without one, vitad would start
-// an engine itself, in the wrong place.
-func engineAnswers(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	for {
-		c, err := (&net.Dialer{}).DialContext(ctx, "unixpacket", engineSock)
-		if err == nil {
-			return c.Close()
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("the engine does not answer: %w", err)
-		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }
@@ -203,22 +198,21 @@ func (a *appliance) notifications(ctx context.Context) {
 		}
 		lines := strings.Split(string(b[:n]), "\n")
 		if slices.Contains(lines, "READY=1") && !a.ready.Swap(true) {
-			a.say(logring.Notice, "netconf ready: %s, %.1f s after the kernel's start", a.reach(), uptime())
+			a.slowToo()
+			first := !a.started.Swap(true)
+			if first {
+				a.times.Mark("ready")
+			}
+			a.say(logring.Notice, "netconf ready: %s, %.1f s after the kernel's start", a.reach(), timeline.Uptime().Seconds())
+			if first {
+				a.note("start, in seconds since the kernel's: %s", &a.times)
+			}
 		}
 		if slices.Contains(lines, "X_VITA_HEALTH=1") && !a.healthy.Swap(true) {
-			a.note("the gateway is healthy, %.1f s after the kernel's start", uptime())
+			a.note("the gateway is healthy, %.1f s after the kernel's start", timeline.Uptime().Seconds())
 			a.confirm()
 		}
 	}
-}
-
-// uptime returns the seconds since the kernel's start.
-func uptime() float64 {
-	var t unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
-		return 0
-	}
-	return float64(t.Nano()) / 1e9
 }
 
 // firstBoot makes the first administrator, where there is none.

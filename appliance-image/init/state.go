@@ -2,17 +2,18 @@ package main
 
 import (
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"vita/appliance-image/internal/block"
 	"vita/appliance-image/internal/logring"
 	"vita/appliance-image/internal/options"
+	"vita/appliance-image/internal/sparse"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,15 +22,19 @@ import (
 // does not go back far.
 const clockFile = stateDir + "/clock"
 
-const template = shareDir + "/state.ext4.gz"
+const template = shareDir + "/state.ext4.packed"
 
 // mountState mounts the partition for all that stays. One that has never been
 // written becomes an empty file system; one that holds something else is left
 // alone.
-func (a *appliance) mountState() error {
+func (a *appliance) mountState(work *sync.WaitGroup) error {
+	a.load(forState)
 	p, err := a.partition(block.State)
 	if err != nil {
 		return err
+	}
+	if p, err = a.growPartition(p); err != nil {
+		a.say(logring.Warning, "the state's partition cannot grow: %v", err)
 	}
 	kind, err := contentOf(p.Device)
 	if err != nil {
@@ -51,6 +56,11 @@ func (a *appliance) mountState() error {
 	if err := unix.Mount(p.Device, stateDir, "ext4", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_NOATIME, "errors=remount-ro,data=ordered"); err != nil {
 		return fmt.Errorf("mount %s: %w: %w", p.Device, err, errNoState)
 	}
+	a.keep(work, "state's size", func() { // which goes on while the state is in use
+		if err := a.growFileSystem(p); err != nil {
+			a.say(logring.Warning, "the state's file system cannot grow: %v", err)
+		}
+	})
 	return nil
 }
 
@@ -85,7 +95,7 @@ const (
 
 // headSize is what is written last, so that a file system that has not been
 // written wholly looks blank.
-const headSize = 4096
+const headSize = sparse.BlockSize
 
 func contentOf(device string) (content, error) {
 	f, err := os.Open(device)
@@ -107,36 +117,13 @@ func contentOf(device string) (content, error) {
 	return foreign, nil
 }
 
-// layDown writes a compressed image, its head last.
-func layDown(device string, z io.Reader) error {
+// layDown writes the empty file system.
+func layDown(device string, packed io.Reader) error {
 	f, err := os.OpenFile(device, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
-	err = func() error {
-		r, err := gzip.NewReader(z)
-		if err != nil {
-			return err
-		}
-		head := make([]byte, headSize)
-		if _, err := io.ReadFull(r, head); err != nil {
-			return err
-		}
-		if _, err := f.Seek(headSize, io.SeekStart); err != nil {
-			return err
-		}
-		if _, err := io.CopyBuffer(f, r, make([]byte, 1<<20)); err != nil {
-			return err
-		}
-		if err := f.Sync(); err != nil {
-			return err
-		}
-		if _, err := f.WriteAt(head, 0); err != nil {
-			return err
-		}
-		return f.Sync()
-	}()
-	return errors.Join(err, f.Close())
+	return errors.Join(sparse.Lay(f, packed), f.Close())
 }
 
 // erase overwrites a device, its head first: it looks blank from then on.
@@ -146,34 +133,33 @@ func erase(device string) error {
 		return err
 	}
 	err = func() error {
-		zero := make([]byte, 1<<20)
-		if _, err := f.WriteAt(zero[:headSize], 0); err != nil {
+		end, err := f.Seek(0, io.SeekEnd)
+		if err != nil {
+			return err
+		}
+		if _, err := f.WriteAt(make([]byte, headSize), 0); err != nil {
 			return err
 		}
 		if err := f.Sync(); err != nil {
 			return err
 		}
-		for at := int64(headSize); ; {
-			n, err := f.WriteAt(zero, at)
-			at += int64(n)
-			if errors.Is(err, unix.ENOSPC) || errors.Is(err, io.ErrShortWrite) || n < len(zero) && err == nil {
-				return f.Sync() // its end
-			}
-			if err != nil {
-				return err
-			}
+		if err := sparse.Zero(f, headSize, end); err != nil {
+			return err
 		}
+		return f.Sync()
 	}()
 	return errors.Join(err, f.Close())
 }
 
 // readOptions takes the stored options, or, where there are none, those that
-// the machine has been given for its first start.
-func (a *appliance) readOptions() error {
+// the machine has been given for its first start: once all devices are there.
+func (a *appliance) readOptions(devices <-chan struct{}) error {
 	f, err := os.Open(optionFile)
 	if err == nil {
 		return errors.Join(a.options.File(f), f.Close())
 	}
+	a.slowToo()
+	<-devices
 	return errors.Join(a.given(), a.storeOptions())
 }
 
@@ -203,6 +189,7 @@ const driveLabel = "VITA-CONF"
 // ISO 9660 file system with a label of its own.
 func (a *appliance) drive() error {
 	const at = "/media"
+	a.load(forDrives)
 	found, err := filepath.Glob("/sys/class/block/*")
 	if err != nil {
 		return err

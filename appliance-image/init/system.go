@@ -12,10 +12,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"vita/appliance-image/internal/logring"
-	"vita/appliance-image/internal/modules"
 	"vita/appliance-image/internal/slots"
 	ctl "vita/internal/appliance"
 
@@ -132,28 +132,64 @@ func spare(list, online string) error {
 // loader is what loads modules.
 type loader interface {
 	Load(name string) error
-	Coldplug(sys string) error
+	Coldplug(sys string, slowToo bool, enough func() bool) error
 }
 
-// wanted are the modules that no device asks for.
-var wanted = []string{"crc32c_generic", "ext4", "vfat", "nls_cp437", "nls_ascii", "isofs", "efivarfs", "evdev", "vfio_pci", "vfio_iommu_type1"}
+// Modules that no device asks for, each loaded by whoever needs it: by VFIO the
+// packet engine takes cards, the others are for the power button and for the file
+// systems. The kernel cannot ask for the checksum by itself.
+var (
+	forVFIO   = []string{"vfio_pci", "vfio_iommu_type1"}
+	forButton = []string{"evdev"}
+	forState  = []string{"crc32c_generic", "ext4"}
+	forESP    = []string{"vfat", "nls_cp437", "nls_ascii"}
+	forDrives = []string{"vfat", "nls_cp437", "nls_ascii", "isofs"}
+)
 
-func (a *appliance) loadModules() error {
-	set, err := modules.Open("/usr/lib/modules")
-	if err != nil {
-		return err
-	}
-	a.modules = set
-	for _, name := range wanted {
-		if err := set.Load(name); err != nil {
+func (a *appliance) load(names []string) {
+	for _, name := range names {
+		if err := a.modules.Load(name); err != nil {
 			a.say(logring.Warning, "%v", err)
 		}
 	}
-	if err := set.Coldplug("/sys"); err != nil {
-		a.note("modules: %v", err)
-	}
-	return nil
 }
+
+// devices loads the drivers of the machine's devices, beside the rest of the
+// start. The first channel is closed when the network cards have theirs, and
+// there is VFIO; the second one when all devices have. The slow ones wait until
+// the gateway is up, unless somebody is in a hurry for them.
+func (a *appliance) devices(ctx context.Context, work *sync.WaitGroup) (cards, all <-chan struct{}) {
+	quick, slow := make(chan struct{}), make(chan struct{})
+	never := func() bool { return false }
+	a.keep(work, "devices", func() {
+		defer close(slow)
+		func() {
+			defer close(quick)
+			if err := a.modules.Coldplug("/sys", false, never); err != nil {
+				a.note("modules: %v", err)
+			}
+			a.load(forVFIO)
+			a.times.Mark("cards")
+		}()
+		select {
+		case <-a.hurry:
+		case <-time.After(patience):
+		}
+		if err := a.modules.Coldplug("/sys", true, never); err != nil {
+			a.note("modules: %v", err)
+		}
+		a.keep(work, "watchdog", func() { a.watchdog(ctx) })
+		a.load(forButton)
+		a.keep(work, "power button", func() { a.powerButton(ctx) })
+	})
+	return quick, slow
+}
+
+// patience is how long slow devices wait for a gateway that does not come up.
+const patience = 15 * time.Second
+
+// unhurried lets the slow devices have their drivers now.
+func (a *appliance) slowToo() { a.hurryOnce.Do(func() { close(a.hurry) }) }
 
 // whereAmI reads what early has found out.
 func (a *appliance) whereAmI() error {

@@ -82,6 +82,7 @@ func TestBoot(t *testing.T) {
 	}
 	t.Logf("%d MiB of memory are in use", used)
 	m.Expect(t, `host gw1, management enp`, 10*time.Second)
+	t.Log(m.Expect(t, `start, in seconds since the kernel's: kernel \S+, root found .*, network \S+, ready \S+`, 10*time.Second)[0])
 	m.Expect(t, `vita-engine runs .* 1 starts`, 10*time.Second)
 	m.Expect(t, `vitad runs .* 1 starts`, 10*time.Second)
 	n = admin.Dial(t, m.SSH, bootTime)

@@ -24,16 +24,22 @@ const (
 
 // TestNoClockNoNetwork: without a clock, without DHCP, and with a configuration
 // drive and the kernel's command line instead of firmware's strings, the gateway
-// starts all the same.
+// starts all the same. On a disk that is larger than the image it takes the rest
+// for its state.
 func TestNoClockNoNetwork(t *testing.T) {
 	admin := NewAdmin(t)
 	dir := disk(t, "raw")
 	drive(t, filepath.Join(dir, "drive.img"), "# written by hand\r\nadmin-key = "+admin.Line+"\r\n")
 	kernel, words := byHand(t)
+	const larger, state = 1000*mib + 512, 1000 - stateAt/mib - 1
+	if err := os.Truncate(filepath.Join(dir, "disk.raw"), larger); err != nil {
+		t.Fatal(err)
+	}
 	m := Start(t, Options{Dir: dir, NoNet: true, Args: []string{
 		"-rtc", "base=1970-01-01T00:10:00", "-kernel", kernel, "-append", words + " vita.hostname=gw1970",
 		"-drive", "if=none,id=conf,format=raw,readonly=on,file=" + filepath.Join(dir, "drive.img"), "-device", "virtio-blk-pci,drive=conf",
 	}})
+	m.Expect(t, fmt.Sprintf(`the state's partition has %d MiB now`, state), bootTime)
 	m.Expect(t, `the clock says \S+ \S+: set to 202\d-`, bootTime)
 	m.Expect(t, `options from the configuration drive /dev/vd`, bootTime)
 	m.Expect(t, `administrator admin`, bootTime)
@@ -42,6 +48,10 @@ func TestNoClockNoNetwork(t *testing.T) {
 	m.Type(t, "status")
 	m.Expect(t, `host gw1970`, 10*time.Second)
 	m.Expect(t, `vitad runs`, 10*time.Second)
+	grown := fmt.Sprintf("the state's file system has grown from %d to %d MiB", stateMB, state)
+	if n := strings.Count(m.Console(1<<20), grown); n != 1 {
+		t.Errorf("the console has %q %d times", grown, n)
+	}
 
 	// A factory reset needs the host's name.
 	m.Type(t, "erase")
@@ -53,6 +63,10 @@ func TestNoClockNoNetwork(t *testing.T) {
 	m.Type(t, "gw1970")
 	m.Expect(t, `first start: the state on \S+ is new`, 2*bootTime)
 	m.Expect(t, `administrator admin`, bootTime)
+	m.Expect(t, `netconf ready`, bootTime)
+	if n := strings.Count(m.Console(1<<20), grown); n != 2 {
+		t.Errorf("the console has %q %d times after the reset", grown, n)
+	}
 }
 
 // byHand returns what somebody needs who starts the kernel image by hand: the

@@ -15,9 +15,10 @@ import (
 )
 
 // engineStart bounds how long an engine may take until it answers.
-const engineStart = 15 * time.Second
+const engineStart = 30 * time.Second
 
-// attach connects to the engine that runs, or starts one.
+// attach connects to the engine that runs, or starts one; an appliance's init
+// starts it, beside vitad.
 func (c *runCmd) attach(ctx context.Context, log *slog.Logger) (*client.Client, error) {
 	engine, err := client.Dial(ctx, c.socket())
 	if err == nil {
@@ -27,15 +28,17 @@ func (c *runCmd) attach(ctx context.Context, log *slog.Logger) (*client.Client, 
 	if !errors.Is(err, client.ErrNoEngine) {
 		return nil, err
 	}
-	ended, err := c.startEngine(log)
-	if err != nil {
-		return nil, err
+	var ended <-chan error // never, where somebody else starts it
+	if c.Appliance == "" {
+		if ended, err = c.startEngine(log); err != nil {
+			return nil, err
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, engineStart)
 	defer cancel()
 	for {
 		if engine, err = client.Dial(ctx, c.socket()); err == nil {
-			log.Info("started an engine", "pid", engine.Engine().Pid)
+			log.Info("attached to the engine that has started", "pid", engine.Engine().Pid)
 			return engine, nil
 		}
 		if !errors.Is(err, client.ErrNoEngine) {
@@ -46,7 +49,7 @@ func (c *runCmd) attach(ctx context.Context, log *slog.Logger) (*client.Client, 
 			return nil, fmt.Errorf("vita-engine ended at its start: %w", err)
 		case <-ctx.Done():
 			return nil, fmt.Errorf("vita-engine does not answer: %w", err)
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(10 * time.Millisecond):
 		}
 	}
 }

@@ -48,7 +48,7 @@ type runCmd struct {
 	Confine      string `default:"on" enum:"on,off" help:"Whether vitad keeps nothing but the files and system calls that it needs: on or off." placeholder:"on|off"`
 	Recovery     string `help:"Unix socket at which this machine's root has RESTCONF without password and rules. Default: recovery.sock in the state directory." placeholder:"FILE"`
 	EngineSocket string `help:"Socket of the engine. Default: engine.sock in the state directory." placeholder:"FILE"`
-	Appliance    string `help:"Unix socket of the init of an appliance, which installs upgrades and looks after the machine. Default: this is no appliance." placeholder:"FILE"`
+	Appliance    string `help:"Unix socket of the init of an appliance, which installs upgrades, starts the engine and looks after the machine. Default: this is no appliance." placeholder:"FILE"`
 	LogLevel     level  `default:"info" help:"Lowest level that is logged: debug, info, warn or error." placeholder:"L"`
 }
 

@@ -16,14 +16,16 @@ import (
 	"vita/appliance-image/internal/block"
 	"vita/appliance-image/internal/devmapper"
 	"vita/appliance-image/internal/modules"
+	"vita/appliance-image/internal/timeline"
 	"vita/appliance-image/internal/verity"
 
 	"golang.org/x/sys/unix"
 )
 
 // always are the modules that no device asks for. The kernel cannot ask for the
-// checksum that others use, since nothing answers it here.
-var always = []string{"crc32c_generic", "dm_verity", "erofs", "sd_mod"}
+// checksum that others use, since nothing answers it here. The first is faster,
+// where the processor has what it needs.
+var always = []string{"sha256_ssse3", "crc32c_generic", "dm_verity", "erofs"}
 
 // patience is how long disks may take to appear.
 const patience = 60 * time.Second
@@ -37,6 +39,8 @@ func main() {
 }
 
 func start() error {
+	var times timeline.Line
+	times.Mark("kernel")
 	for _, m := range []struct{ kind, at, data string }{{"proc", "/proc", ""}, {"sysfs", "/sys", ""}, {"devtmpfs", "/dev", "mode=0755"}, {"tmpfs", "/run", "mode=0755"}} {
 		if err := os.MkdirAll(m.at, 0o755); err != nil {
 			return err
@@ -45,6 +49,9 @@ func start() error {
 			return fmt.Errorf("mount %s: %w", m.at, err)
 		}
 	}
+	// The kernel waits for its readers shorter, at the cost of whoever runs: nobody
+	// yet. Init takes that back.
+	_ = os.WriteFile("/sys/kernel/rcu_expedited", []byte("1"), 0)
 	line, err := os.ReadFile("/proc/cmdline")
 	if err != nil {
 		return err
@@ -57,16 +64,16 @@ func start() error {
 	if err != nil {
 		return err
 	}
-	_ = set.Load("sha256_ssse3") // faster, where the processor has what it needs
-	for _, name := range always {
-		if err := set.Load(name); err != nil {
-			return err
-		}
-	}
+	others := make(chan error, 1)
+	go func() { others <- loadAlways(set) }()
 	p, err := find(root, set)
 	if err != nil {
 		return err
 	}
+	if err := <-others; err != nil {
+		return err
+	}
+	times.Mark("root found")
 	dev, err := devmapper.Create("/dev/mapper/control", "vita-root", "verity", root.Table(p.Device), root.Sectors())
 	if err != nil {
 		return err
@@ -81,7 +88,34 @@ func start() error {
 	if err := os.WriteFile("/run/vita-root", []byte(p.Disk+" "+p.Name+"\n"), 0o444); err != nil {
 		return err
 	}
+	times.Mark("root mounted")
+	if err := os.WriteFile(timeline.File, []byte(times.Text()), 0o444); err != nil {
+		return err
+	}
+	ahead(at, "/usr/bin/vita-init", "/usr/bin/vitad", "/usr/bin/vita-engine")
 	return switchRoot(at)
+}
+
+// ahead lets the kernel read programs while others run: page by page, as they come
+// to need them, they would wait for each.
+func ahead(root string, files ...string) {
+	for _, name := range files {
+		f, err := os.Open(filepath.Join(root, name))
+		if err != nil {
+			continue // init says what is missing
+		}
+		_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_WILLNEED) // only advice
+		_ = f.Close()                                           // only read
+	}
+}
+
+func loadAlways(set *modules.Set) error {
+	for i, name := range always {
+		if err := set.Load(name); err != nil && i > 0 {
+			return err
+		}
+	}
+	return nil
 }
 
 // rootOf finds the word vita.root=HASH:BLOCKS in the kernel's command line. A
@@ -103,30 +137,38 @@ func rootOf(line string) (root verity.Root, err error) {
 }
 
 // find waits for the partition that a root names: in either slot, of any disk.
-func find(root verity.Root, set *modules.Set) (block.Partition, error) {
+func find(root verity.Root, set *modules.Set) (p block.Partition, err error) {
+	ok := false
+	look := func() bool {
+		p, ok = lookFor(root)
+		return ok
+	}
 	var troubles error
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		troubles = errors.Join(troubles, set.Coldplug("/sys"))
-		all, err := block.Partitions("/sys")
-		if err != nil {
-			return block.Partition{}, err
-		}
-		for _, p := range all {
-			if p.Name != block.RootA && p.Name != block.RootB {
-				continue
-			}
-			f, err := os.Open(p.Device)
-			if err != nil {
-				continue
-			}
-			is := root.Is(f)
-			_ = f.Close() // only read
-			if is {
-				return p, nil
-			}
+		if troubles = errors.Join(troubles, set.Coldplug("/sys", true, look)); ok || look() {
+			return p, nil
 		}
 	}
-	return block.Partition{}, errors.Join(fmt.Errorf("no partition %s or %s holds the root %s", block.RootA, block.RootB, root), troubles)
+	return p, errors.Join(fmt.Errorf("no partition %s or %s holds the root %s", block.RootA, block.RootB, root), troubles)
+}
+
+func lookFor(root verity.Root) (block.Partition, bool) {
+	all, _ := block.Partitions("/sys") // its pattern is good
+	for _, p := range all {
+		if p.Name != block.RootA && p.Name != block.RootB {
+			continue
+		}
+		f, err := os.Open(p.Device)
+		if err != nil {
+			continue
+		}
+		is := root.Is(f)
+		_ = f.Close() // only read
+		if is {
+			return p, true
+		}
+	}
+	return block.Partition{}, false
 }
 
 // switchRoot makes the folder at the root and starts init there.

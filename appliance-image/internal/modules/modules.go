@@ -16,25 +16,33 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-// Set is a folder with modules.
+// Set is a folder with modules. Several goroutines may load from it at once.
 type Set struct {
 	dir     string
 	needs   map[string][]string // file to files
 	files   map[string]string   // name to file
 	aliases map[string][]alias  // by bus, which is what stands before the colon
-	loaded  map[string]bool     // files that need not be tried any more
 	load    func(file string) error
+
+	mu     sync.Mutex
+	tried  map[string]bool         // files that Load was called for
+	loaded map[string]func() error // by file: what loads it, once
 }
 
-type alias struct{ pattern, name string }
+type alias struct {
+	start   string // of the pattern, before any wildcard
+	pattern string
+	name    string
+}
 
 // Open reads what is in a folder.
 func Open(dir string) (*Set, error) {
-	s := &Set{dir: dir, needs: make(map[string][]string), files: make(map[string]string), aliases: make(map[string][]alias), loaded: make(map[string]bool), load: insert}
+	s := &Set{dir: dir, needs: make(map[string][]string), files: make(map[string]string), aliases: make(map[string][]alias), tried: make(map[string]bool), loaded: make(map[string]func() error), load: insert}
 	for name, read := range map[string]func(io.Reader) error{"modules.dep": s.readDep, "modules.alias": s.readAlias} {
 		f, err := os.Open(filepath.Join(dir, name))
 		if err != nil {
@@ -68,7 +76,11 @@ func (s *Set) readAlias(r io.Reader) error {
 			return fmt.Errorf("line %q: want alias, pattern and name", lines.Text())
 		}
 		bus := busOf(w[1])
-		s.aliases[bus] = append(s.aliases[bus], alias{w[1], Name(w[2])})
+		start, _, _ := strings.Cut(w[1], "*")
+		if n := strings.IndexAny(start, "?["); n >= 0 {
+			start = start[:n]
+		}
+		s.aliases[bus] = append(s.aliases[bus], alias{start, w[1], Name(w[2])})
 	}
 	return lines.Err()
 }
@@ -86,16 +98,28 @@ func (s *Set) Load(name string) error {
 	if !ok {
 		return fmt.Errorf("module %s: %w", name, fs.ErrNotExist)
 	}
+	s.mu.Lock()
+	s.tried[file] = true
+	s.mu.Unlock()
 	for _, f := range append(slices.Clone(s.needs[file]), file) {
-		if s.loaded[f] {
-			continue
-		}
-		s.loaded[f] = true // what does not load now will not load later either
-		if err := s.load(filepath.Join(s.dir, f)); err != nil {
+		if err := s.once(f)(); err != nil {
 			return fmt.Errorf("module %s: %w", Name(f), err)
 		}
 	}
 	return nil
+}
+
+// once returns what loads a file: the first who calls it does so, others wait.
+// What does not load now will not load later either.
+func (s *Set) once(file string) func() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.loaded[file]
+	if f == nil {
+		f = sync.OnceValue(func() error { return s.load(filepath.Join(s.dir, file)) })
+		s.loaded[file] = f
+	}
+	return f
 }
 
 func insert(file string) error {
@@ -124,6 +148,9 @@ func (s *Set) Match(modalias string) []string {
 	bus := busOf(modalias)
 	var names []string
 	for _, a := range s.aliases[bus] {
+		if !strings.HasPrefix(modalias, a.start) { // nearly all: there are thousands
+			continue
+		}
 		if ok, err := path.Match(a.pattern, modalias); ok && err == nil && !slices.Contains(names, a.name) {
 			names = append(names, a.name)
 		}
@@ -131,34 +158,68 @@ func (s *Set) Match(modalias string) []string {
 	return names
 }
 
-// Coldplug loads the modules for all devices below sys (/sys), again while a
-// module has made new devices appear. Modules that cannot be loaded are not
-// needed by any device that works; they are returned together.
-func (s *Set) Coldplug(sys string) error {
+// slow are modules that do not return before their hardware has answered, or has
+// not for some time: ports without a disk, controllers with a system of their own,
+// whole buses. They are loaded after all others.
+var slow = map[string]bool{
+	"ahci": true, "ata_piix": true, "mptspi": true, "mptsas": true, "mpt3sas": true, "megaraid_sas": true,
+	"xhci_pci": true, "ehci_pci": true, "usb_storage": true, "uas": true, "i2c_i801": true, "lpc_ich": true,
+}
+
+// Coldplug loads the modules for all devices below sys (/sys), and for those that
+// a module has made appear, until there is enough. The slow ones come last, or not
+// at all. Modules that cannot be loaded are not needed by any device that works;
+// they are returned together, once.
+func (s *Set) Coldplug(sys string, slowToo bool, enough func() bool) error {
 	var errs []error
-	seen := make(map[string]bool)
-	for again := true; again; {
-		again = false
+	asked := make(map[string][]string) // names of modules, by device
+	for {
 		found, err := filepath.Glob(filepath.Join(sys, "bus/*/devices/*/modalias"))
 		if err != nil {
 			return err
 		}
+		var quick, last []string
 		for _, file := range found {
-			if seen[file] {
-				continue
+			names, ok := asked[file]
+			if !ok {
+				b, err := os.ReadFile(file)
+				if err != nil {
+					continue // it has gone meanwhile
+				}
+				names = s.Match(strings.TrimSpace(string(b)))
+				asked[file] = names
 			}
-			seen[file] = true
-			b, err := os.ReadFile(file)
-			if err != nil {
-				continue // it has gone meanwhile
-			}
-			for _, name := range s.Match(strings.TrimSpace(string(b))) {
-				again = true
-				if err := s.Load(name); err != nil && !errors.Is(err, unix.ENODEV) {
-					errs = append(errs, err)
+			for _, name := range names {
+				if !slow[name] {
+					quick = append(quick, name)
+				} else if slowToo {
+					last = append(last, name)
 				}
 			}
 		}
+		quick = slices.DeleteFunc(quick, s.known)
+		last = slices.DeleteFunc(last, s.known)
+		if len(quick) == 0 {
+			if len(last) == 0 {
+				return errors.Join(errs...)
+			}
+			quick = last[:1]
+		}
+		for _, name := range quick {
+			if err := s.Load(name); err != nil && !errors.Is(err, unix.ENODEV) {
+				errs = append(errs, err)
+			}
+			if enough() {
+				return errors.Join(errs...)
+			}
+		}
 	}
-	return errors.Join(errs...)
+}
+
+// known says whether a module has been tried.
+func (s *Set) known(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	file, ok := s.files[name]
+	return !ok || s.tried[file]
 }

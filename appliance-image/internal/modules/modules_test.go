@@ -7,7 +7,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -95,13 +97,85 @@ func TestColdplug(t *testing.T) {
 		}
 		return load(file)
 	}
-	if err := s.Coldplug(sys); !errors.Is(err, unix.EINVAL) {
+	never := func() bool { return false }
+	if err := s.Coldplug(sys, true, never); !errors.Is(err, unix.EINVAL) {
 		t.Errorf("the broken one: %v", err)
 	}
 	slices.Sort(*loaded)
 	if want := []string{"broken", "bus", "failover", "net_failover", "virtio_net"}; !slices.Equal(*loaded, want) {
 		t.Errorf("%v, want %v", *loaded, want)
 	}
+	if err := s.Coldplug(sys, true, never); err != nil || len(*loaded) != 5 {
+		t.Errorf("once more: %v, %v", err, *loaded)
+	}
+}
+
+// TestSlowLast: what waits for its hardware comes last, behind what another slow
+// one has made appear, and not at all when there is enough before.
+func TestSlowLast(t *testing.T) {
+	const (
+		dep   = "ahci.ko: \nxhci_pci.ko: \nnvme.ko: \ndisk.ko: \n"
+		alias = "alias pci:a* ahci\nalias pci:n* nvme\nalias pci:x* xhci_pci\nalias scsi:t* disk\n"
+	)
+	for _, c := range []struct {
+		slowToo bool
+		enough  string
+		want    string
+	}{{true, "", "nvme ahci disk xhci_pci"}, {false, "", "nvme"}, {true, "nvme", "nvme"}, {true, "disk", "nvme ahci disk"}} {
+		s, loaded := set(t, dep, alias)
+		sys := t.TempDir()
+		device := func(bus, name, modalias string) {
+			dir := filepath.Join(sys, "bus", bus, "devices", name)
+			if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, "modalias"), []byte(modalias), 0o600)); err != nil {
+				t.Error(err)
+			}
+		}
+		device("pci", "0", "pci:a")
+		device("pci", "1", "pci:x")
+		device("pci", "2", "pci:n")
+		load := s.load
+		s.load = func(file string) error {
+			if Name(file) == "ahci" {
+				device("scsi", "0", "scsi:t")
+			}
+			return load(file)
+		}
+		if err := s.Coldplug(sys, c.slowToo, func() bool { return slices.Contains(*loaded, c.enough) }); err != nil {
+			t.Error(err)
+		}
+		if got := strings.Join(*loaded, " "); got != c.want {
+			t.Errorf("%+v: %s", c, got)
+		}
+	}
+}
+
+// TestTogether: a module that two ask for at once is loaded once, and is there
+// when either returns.
+func TestTogether(t *testing.T) {
+	s, _ := set(t, depText, aliasText)
+	var mu sync.Mutex
+	count := make(map[string]int)
+	s.load = func(file string) error {
+		time.Sleep(time.Millisecond)
+		mu.Lock()
+		defer mu.Unlock()
+		count[Name(file)]++
+		return nil
+	}
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			if err := s.Load("virtio_net"); err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if count["virtio_net"] != 1 || count["failover"] != 1 || count["net_failover"] != 1 {
+				t.Errorf("%v", count)
+			}
+		})
+	}
+	all.Wait()
 }
 
 func TestOpenRefuses(t *testing.T) {
