@@ -131,7 +131,7 @@ func TestPackage(t *testing.T) {
 	// A killed engine, or vitad, is back, with the configuration.
 	for _, unit := range []string{"vita-engine", "vitad"} {
 		before := pid(run, unit)
-		run("kill", "-9", before)
+		run("sh", "-c", "kill -9 "+before)
 		await(t, unit+" again", func() bool { now := pid(run, unit); return now != "0" && now != before })
 		await(t, "vitad active", func() bool { out, _ := vm.Run("systemctl", "is-active", "vitad"); return out == "active\n" })
 	}
