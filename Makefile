@@ -24,7 +24,7 @@ image: ## the appliance, into build/image: vita.raw and vita.qcow2
 image-pin: ## which Debian packages the image is made of, anew
 	$(GO) run ./appliance-image/build -pin
 
-image-test: setup image ## all tests of the appliance, in virtual machines
+image-test: setup build image ## all tests of the appliance, in virtual machines
 	$(GO) test -timeout 3h -count 1 -v ./appliance-image/test -cuts 50
 
 package: ## a Debian package of the programs, into build/image

@@ -77,7 +77,7 @@ func TestBoot(t *testing.T) {
 	}
 	m.Type(t, "status")
 	used, err := strconv.Atoi(m.Expect(t, `memory: (\d+) MiB in use of \d+\s`, 10*time.Second)[1])
-	if err != nil || used > 250 {
+	if err != nil || used > 250*1000*1000>>20 {
 		t.Errorf("%d MiB of memory are in use, %v", used, err)
 	}
 	t.Logf("%d MiB of memory are in use", used)
