@@ -13,9 +13,12 @@ import (
 	"cmp"
 	"hash/maphash"
 	"iter"
+	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
+	"vita/mgmt/internal/beside"
 	"vita/mgmt/internal/data"
 	"vita/mgmt/internal/edit"
 	"vita/mgmt/internal/nav"
@@ -142,8 +145,9 @@ type check struct {
 	m        *constraints
 	last     *data.Place // that was checked; most changes of an entry follow each other
 	errs     rpcerr.Errors
-	done     map[string]bool // instance paths of the structs that were checked
-	conflict map[string]bool // pairs of entries that were reported
+	read     map[*schema.Node]bool // the leafs that have changed
+	done     map[string]bool       // instance paths of the structs that were checked
+	conflict map[string]bool       // pairs of entries that were reported
 }
 
 // Check checks what a journal has touched. The journal's changes are in the
@@ -152,15 +156,43 @@ func (c *Checker) Check(j edit.Journal) rpcerr.Errors {
 	return c.run(j).errs
 }
 
+// manyChanges are so many that they are checked on more than one processor.
+const manyChanges = 4096
+
 func (c *Checker) run(j edit.Journal) *check {
+	if len(j) < manyChanges {
+		k := c.part(j)
+		k.elsewhere(k.m, k.read)
+		k.sort()
+		return k
+	}
+	parts := make([]*check, beside.Parts())
+	size := len(j)/len(parts) + 1
+	beside.Do(len(parts), func(i int) { parts[i] = c.part(j[min(i*size, len(j)):min((i+1)*size, len(j))]) })
+	k := parts[0]
+	for _, other := range parts[1:] {
+		k.errs = append(k.errs, other.errs...)
+		maps.Copy(k.read, other.read)
+		maps.Copy(k.done, other.done)
+	}
+	k.elsewhere(k.m, k.read)
+	k.sort()
+	// What two parts have met is there twice.
+	k.errs = slices.CompactFunc(k.errs, func(a, b *rpcerr.Error) bool { return reflect.DeepEqual(a, b) })
+	k.errs = k.errs[:min(len(k.errs), mostErrors)]
+	return k
+}
+
+// part checks what a part of a journal has touched. It changes nothing of the
+// Checker.
+func (c *Checker) part(j edit.Journal) *check {
 	m := constraintsOf()
-	k := &check{Checker: c, m: m, done: make(map[string]bool, len(j)/8), conflict: map[string]bool{}}
+	k := &check{Checker: c, m: m, read: map[*schema.Node]bool{}, done: make(map[string]bool, len(j)/8), conflict: map[string]bool{}}
 	var last *data.Place
 	first := true
-	read := map[*schema.Node]bool{}
 	for i := range j {
 		change := &j[i]
-		read[change.Leaf] = true
+		k.read[change.Leaf] = true
 		k.referrers(m, change)
 		if !first && change.Place == last && !change.Leaf.IsKey {
 			continue
@@ -171,11 +203,13 @@ func (c *Checker) run(j edit.Journal) *check {
 			k.visit(change.Place.Parent.Entry())
 		}
 	}
-	k.elsewhere(m, read)
+	return k
+}
+
+func (k *check) sort() {
 	slices.SortStableFunc(k.errs, func(a, b *rpcerr.Error) int {
 		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Message, b.Message))
 	})
-	return k
 }
 
 func (k *check) full() bool { return len(k.errs) >= mostErrors }

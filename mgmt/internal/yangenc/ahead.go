@@ -1,11 +1,7 @@
 package yangenc
 
 import (
-	"fmt"
-	"runtime"
-	"runtime/debug"
-	"sync"
-
+	"vita/mgmt/internal/beside"
 	"vita/mgmt/internal/xmltree"
 )
 
@@ -39,39 +35,18 @@ func (a *ahead) at(i int) inner {
 
 // fill reads what comes from the child of a number on.
 func (a *ahead) fill(i int) {
-	n := min(runtime.GOMAXPROCS(0), 4)
+	n := beside.Parts()
 	if a.read == nil {
 		a.read = make([]inner, n*readAhead)
 	}
 	a.first, a.read = i, a.read[:min(len(a.read), len(a.from)-i)]
 	clear(a.read)
-	part := func(from int) {
-		for at := from; at < len(a.read); at += n {
+	beside.Do(n, func(part int) {
+		for at := part; at < len(a.read); at += n {
 			c := a.from[i+at]
 			if s := a.b.lookup(c); isEntry(s) {
 				a.read[at] = a.b.xmlInner(s, c, a.ops)
 			}
 		}
-	}
-	var others sync.WaitGroup
-	failed := make([]any, n)
-	for from := 1; from < n; from++ {
-		others.Go(func() {
-			defer func() {
-				if p := recover(); p != nil { // the caller may know what to do
-					failed[from] = fmt.Sprintf("%v\n%s", p, debug.Stack())
-				}
-			}()
-			part(from)
-		})
-	}
-	defer func() { // nothing of it goes on when the caller does, not even by a panic
-		others.Wait()
-		for _, p := range failed {
-			if p != nil {
-				panic(p)
-			}
-		}
-	}()
-	part(0)
+	})
 }
