@@ -50,7 +50,13 @@ func settings(t *testing.T, m *Machine, n *Netconf, first *logs) (*logs, *times)
 	}
 	// Nobody is asked for the time any more.
 	n.Configure(t, fmt.Sprintf(ietf, `<ntp><enabled>false</enabled></ntp>`))
-	m.Type(t, "status")
+	for range 20 { // init is told after the commit
+		m.Type(t, "status")
+		time.Sleep(500 * time.Millisecond)
+		if strings.Contains(m.Console(1500), "time servers: none") {
+			break
+		}
+	}
 	m.Expect(t, `time servers: none`, 10*time.Second)
 	n.Configure(t, fmt.Sprintf(ietf, `<ntp><enabled>true</enabled></ntp>`))
 	log.forget()
