@@ -378,7 +378,7 @@ func TestRefusals(t *testing.T) {
 			} else if err == nil || !strings.Contains(err.Error(), k.says) {
 				t.Errorf("%v", err)
 			}
-			if took := time.Since(began); took > 2*time.Second {
+			if took := time.Since(began); took > 20*time.Second { // of a busy machine: it ends
 				t.Errorf("it took %s", took)
 			}
 			if d.Mapped() != 0 || d.Master() || pool.Available() != pool.Frames() {
