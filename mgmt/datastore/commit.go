@@ -6,15 +6,22 @@ import (
 	"time"
 
 	"vita/gen"
+	"vita/internal/atrest"
 	"vita/mgmt/internal/edit"
 	"vita/mgmt/internal/rpcerr"
 	"vita/mgmt/nacm"
 )
 
+// largeCommit is of how many changes a commit is worth a burst of memory.
+const largeCommit = 10000
+
 // commit makes candidate, which is running with the changes of j, the running
 // configuration, and c what waits to be confirmed from then on. The caller holds d.change, and puts candidate right if there
 // is an error: everything else is as it was then.
 func (d *Datastore) commit(ctx context.Context, j edit.Journal, by *Record, c *confirmation) error {
+	if len(j) > largeCommit {
+		defer atrest.Burst()()
+	}
 	w := d.write(j, by, c) // beside what follows; it is no fact before it is told so
 	defer w.abort()        // unless it has become one
 	if len(j) == 0 {       // a confirmation alone

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"vita/internal/atrest"
 	"vita/mgmt/datastore"
 	"vita/mgmt/internal/rpcerr"
 	"vita/mgmt/internal/xmltree"
@@ -31,6 +32,9 @@ const (
 	base10 = "urn:ietf:params:netconf:base:1.0"
 	base11 = "urn:ietf:params:netconf:base:1.1"
 )
+
+// burstMessage is of how many bytes a message is worth a burst of memory.
+const burstMessage = 1 << 20
 
 // limits for the XML of one message.
 func (s *Server) limits() xmltree.Limits {
@@ -216,6 +220,9 @@ func (n *session) answer(ctx context.Context, msg []byte) ([]byte, error) {
 			n.watch.BadRPC()
 		}
 	}()
+	if len(msg) > burstMessage {
+		defer atrest.Burst()()
+	}
 	rpc, err := xmltree.Parse(msg, n.server.limits())
 	if err != nil {
 		// malformed-message must not be sent to base:1.0 peers (RFC 6241

@@ -13,6 +13,7 @@ import (
 	"vita/gen"
 	"vita/keying/keeper"
 	"vita/mgmt/datastore"
+	"vita/mgmt/internal/beside"
 	"vita/mgmt/internal/rpcerr"
 )
 
@@ -49,15 +50,30 @@ func (a *Applier) Prepare(ctx context.Context, root *gen.Vita, changes datastore
 	if err != nil {
 		return nil, err
 	}
-	keys, err := Keying(root, spec)
+	a.retiring.Wait() // until then the idle tables are not idle
+	var keys keeper.Config
+	var engine *client.Prepared
+	var failed error
+	done := false
+	defer func() {
+		if !done && engine != nil {
+			engine.Abort()
+		}
+	}()
+	beside.Do(2, func(part int) {
+		if part == 0 {
+			keys, err = Keying(root, spec)
+		} else {
+			engine, failed = a.engine.Prepare(ctx, spec)
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
-	a.retiring.Wait() // until then the idle tables are not idle
-	engine, err := a.engine.Prepare(ctx, spec)
-	if err != nil {
-		return nil, engineError(spec, err)
+	if failed != nil {
+		return nil, engineError(spec, failed)
 	}
+	done = true
 	live := *spec
 	live.Routes = nil
 	return &prepared{a, engine, func() {
