@@ -15,6 +15,32 @@ type site struct {
 	admin   Admin
 }
 
+// alone starts a site whose cables lead nowhere, from a disk of its own, and
+// configures it.
+func alone(t *testing.T) *site {
+	t.Helper()
+	admin := NewAdmin(t)
+	dir := disk(t, "raw")
+	_, private, err := Cable(dir, "private", "virtio-net-pci", 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, public, err := Cable(dir, "public", "virtio-net-pci", 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &site{admin: admin, options: Options{
+		Dir: dir, NICs: append(private, public...),
+		OEM: []string{"vita.admin-key=" + admin.Line, "vita.admin-password=" + password},
+	}}
+	s.Machine = Start(t, s.options)
+	s.Expect(t, `netconf ready`, bootTime)
+	n := admin.Dial(t, s.SSH, bootTime)
+	n.Configure(t, config(1, 2))
+	n.Close()
+	return s
+}
+
 // trial is how long an upgrade has here to prove good.
 const trial = 60 * time.Second
 

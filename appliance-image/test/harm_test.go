@@ -141,25 +141,8 @@ func TestFlippedBit(t *testing.T) {
 // configuration, refuses to change it, and refuses an upgrade, each with an
 // error that says so.
 func TestFullDisk(t *testing.T) {
-	admin := NewAdmin(t)
-	dir := disk(t, "raw")
-	_, private, err := Cable(dir, "private", "virtio-net-pci", 2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, public, err := Cable(dir, "public", "virtio-net-pci", 3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &site{admin: admin, options: Options{
-		Dir: dir, NICs: append(private, public...),
-		OEM: []string{"vita.admin-key=" + admin.Line, "vita.admin-password=" + password},
-	}}
-	s.Machine = Start(t, s.options)
-	s.Expect(t, `netconf ready`, bootTime)
-	n := admin.Dial(t, s.SSH, bootTime)
-	n.Configure(t, config(1, 2))
-	n.Close()
+	s := alone(t)
+	dir := s.options.Dir
 	s.Type(t, "poweroff")
 	s.Ended(t, time.Minute)
 
@@ -172,7 +155,7 @@ func TestFullDisk(t *testing.T) {
 	t.Logf("%s", out)
 	s.Machine = Start(t, s.options)
 	s.Expect(t, `netconf ready`, bootTime)
-	n = admin.Dial(t, s.SSH, bootTime)
+	n := s.admin.Dial(t, s.SSH, bootTime)
 	if got := n.Must(t, `<get-config><source><running/></source></get-config>`); !strings.Contains(got, "192.168.2.0/24") {
 		t.Errorf("the configuration is lost: %s", got)
 	}
@@ -201,7 +184,7 @@ func TestFullDisk(t *testing.T) {
 	if last == "" {
 		last = "192.168.2.0/24"
 	}
-	if got := admin.Dial(t, s.SSH, bootTime).Must(t, `<get-config><source><running/></source></get-config>`); !strings.Contains(got, last) {
+	if got := s.admin.Dial(t, s.SSH, bootTime).Must(t, `<get-config><source><running/></source></get-config>`); !strings.Contains(got, last) {
 		t.Errorf("what was acknowledged is lost: want %s in %s", last, got)
 	}
 }

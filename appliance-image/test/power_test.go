@@ -25,25 +25,8 @@ var netOf = regexp.MustCompile(`<net>10\.(\d+)\.(\d+)\.0/24</net>`)
 // committed and upgrades are written: the appliance always starts, with a whole
 // configuration, which is the last one that was acknowledged or the one after.
 func TestPowerCuts(t *testing.T) {
-	admin := NewAdmin(t)
-	dir := disk(t, "raw")
-	_, private, err := Cable(dir, "private", "virtio-net-pci", 2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, public, err := Cable(dir, "public", "virtio-net-pci", 3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	good := newer(t)
-	s := &site{admin: admin, options: Options{
-		Dir: dir, NICs: append(private, public...),
-		OEM: []string{"vita.admin-key=" + admin.Line, "vita.admin-password=" + password},
-	}}
-	s.Machine = Start(t, s.options)
-	s.Expect(t, `netconf ready`, bootTime)
-	n := admin.Dial(t, s.SSH, bootTime)
-	n.Configure(t, config(1, 2))
+	s, good := alone(t), newer(t)
+	n := s.admin.Dial(t, s.SSH, bootTime)
 	seed := *cutsSeed
 	if seed == 0 {
 		seed = rand.Uint64()
@@ -84,7 +67,7 @@ func TestPowerCuts(t *testing.T) {
 		acknowledged = int(next.Load())
 		s.Machine = Start(t, s.options)
 		s.Expect(t, `netconf ready`, 3*bootTime)
-		n = admin.Dial(t, s.SSH, bootTime)
+		n = s.admin.Dial(t, s.SSH, bootTime)
 		m := netOf.FindStringSubmatch(n.Must(t, `<get-config><source><running/></source></get-config>`))
 		have := 0
 		if m != nil {
@@ -102,7 +85,7 @@ func TestPowerCuts(t *testing.T) {
 			s.Expect(t, `has proved good`, bootTime)
 		}
 	}
-	if _, err := os.Stat(filepath.Join(dir, "disk.raw")); err != nil {
+	if _, err := os.Stat(filepath.Join(s.options.Dir, "disk.raw")); err != nil {
 		t.Error(err)
 	}
 }

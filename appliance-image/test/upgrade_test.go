@@ -329,25 +329,7 @@ func TestUpgrade(t *testing.T) {
 func TestWayBack(t *testing.T) {
 	good, old := newer(t), filepath.Join(*imageDir, "vita.upgrade")
 	now := unpack(t, old).Manifest.Version
-	admin := NewAdmin(t)
-	dir := disk(t, "raw")
-	_, private, err := Cable(dir, "private", "virtio-net-pci", 2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, public, err := Cable(dir, "public", "virtio-net-pci", 3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &site{admin: admin, options: Options{
-		Dir: dir, NICs: append(private, public...),
-		OEM: []string{"vita.admin-key=" + admin.Line, "vita.admin-password=" + password},
-	}}
-	s.Machine = Start(t, s.options)
-	s.Expect(t, `netconf ready`, bootTime)
-	n := admin.Dial(t, s.SSH, bootTime)
-	n.Configure(t, config(1, 2))
-	n.Close()
+	s := alone(t)
 	is := func(version, slot string) {
 		t.Helper()
 		s.Expect(t, `version `+version+` has proved good`, 2*bootTime)
