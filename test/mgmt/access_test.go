@@ -346,21 +346,21 @@ func TestUsersOfTheConfiguration(t *testing.T) {
 // TestSessionsOfRemovedUsersEnd: those of NETCONF, and event streams.
 func TestSessionsOfRemovedUsersEnd(t *testing.T) {
 	s := withRules(t)
-	stream := exec.Command("curl", "-sSN", "--max-time", "30", "--cacert", filepath.Join(s.dir, "tls.crt"), "-u", second+":"+secondPassword, s.restconf+"/restconf/streams/NETCONF/json")
+	stream := exec.Command("curl", "-sSN", "--max-time", "60", "--cacert", filepath.Join(s.dir, "tls.crt"), "-u", second+":"+secondPassword, s.restconf+"/restconf/streams/NETCONF/json")
 	check(t, stream.Start())
 	done := make(chan error, 2)
 	go func() { done <- stream.Wait() }()
 	go func() {
 		out, err := s.pythonAs(asSecond, `
-import time
+import os, time
 open("`+s.dir+`/ready", "w").close()
 for i in range(200):
     time.sleep(0.1)
     try:
         m.get_config("running")
     except Exception as e:
-        print("ended")
-        break
+        print("ended", flush=True)
+        os._exit(0) # else ncclient asks the closed session to close, and waits for an answer
 `, "")
 		if !strings.Contains(out, "ended") {
 			t.Errorf("the session goes on: %v %s", err, out)
