@@ -116,7 +116,7 @@ func (a *appliance) lookAtTrial() error {
 	switch judge(own, r) {
 	case onTrial:
 		a.trial.Store(true)
-		a.slowToo() // a watchdog is one of the devices
+		a.slowToo() // whether they work is what is tried
 		a.say(logring.Notice, "version %s is on trial for %s", release, a.trialTime())
 		time.AfterFunc(a.trialTime(), func() {
 			if a.trial.Load() {

@@ -171,6 +171,7 @@ func (a *appliance) devices(ctx context.Context, work *sync.WaitGroup) (cards, a
 			a.load(forVFIO)
 			a.times.Mark("cards")
 		}()
+		a.keep(work, "watchdog", func() { a.watchdog(ctx) }) // none of the slow ones brings it
 		select {
 		case <-a.hurry:
 		case <-time.After(patience):
@@ -178,7 +179,6 @@ func (a *appliance) devices(ctx context.Context, work *sync.WaitGroup) (cards, a
 		if err := a.modules.Coldplug("/sys", true, never); err != nil {
 			a.note("modules: %v", err)
 		}
-		a.keep(work, "watchdog", func() { a.watchdog(ctx) })
 		a.load(forButton)
 		a.keep(work, "power button", func() { a.powerButton(ctx) })
 	})

@@ -163,7 +163,7 @@ func (s *Set) Match(modalias string) []string {
 // whole buses. They are loaded after all others.
 var slow = map[string]bool{
 	"ahci": true, "ata_piix": true, "mptspi": true, "mptsas": true, "mpt3sas": true, "megaraid_sas": true,
-	"xhci_pci": true, "ehci_pci": true, "usb_storage": true, "uas": true, "i2c_i801": true, "lpc_ich": true,
+	"xhci_pci": true, "ehci_pci": true, "usb_storage": true, "uas": true,
 }
 
 // Coldplug loads the modules for all devices below sys (/sys), and for those that
