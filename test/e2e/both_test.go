@@ -64,7 +64,7 @@ func TestBothFamilies(t *testing.T) {
 					t.Error(out)
 				}
 				for _, probes := range []string{"default", "icmp", "tcp"} { // default: UDP
-					out, err := l.Run(t.Context(), lab.HostA, "traceroute", family, "-M", probes, "-n", "-q", "1", "-w", "1", "-m", "6", hostB[i])
+					out, err := l.Run(t.Context(), lab.HostA, "traceroute", family, "-M", probes, "-n", "-q", "1", "-w", "4", "-m", "6", hostB[i])
 					if err != nil {
 						t.Fatal(err)
 					}
