@@ -188,7 +188,7 @@ func (a *appliance) devices(ctx context.Context, work *sync.WaitGroup) (cards, a
 // patience is how long slow devices wait for a gateway that does not come up.
 const patience = 15 * time.Second
 
-// unhurried lets the slow devices have their drivers now.
+// slowToo lets the slow devices have their drivers now.
 func (a *appliance) slowToo() { a.hurryOnce.Do(func() { close(a.hurry) }) }
 
 // whereAmI reads what early has found out.

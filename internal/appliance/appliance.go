@@ -1,6 +1,6 @@
-// Package appliance is how vitad asks the appliance's init for what only that
-// may do, settings of the machine among it: one request a connection of a unix socket, as a line of JSON, followed
-// by an upgrade's bytes where it is one; and one answer.
+// Package appliance is how vitad asks the appliance's init for what only that may
+// do, settings of the machine among it: one request a connection of a unix socket,
+// as a line of JSON, followed by an upgrade's bytes where it is one; and one answer.
 package appliance
 
 import (

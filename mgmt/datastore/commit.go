@@ -16,8 +16,9 @@ import (
 const largeCommit = 10000
 
 // commit makes candidate, which is running with the changes of j, the running
-// configuration, and c what waits to be confirmed from then on. The caller holds d.change, and puts candidate right if there
-// is an error: everything else is as it was then.
+// configuration, and c what waits to be confirmed from then on. The caller holds
+// d.change, and puts candidate right if there is an error: everything else is as it
+// was then.
 func (d *Datastore) commit(ctx context.Context, j edit.Journal, by *Record, c *confirmation) error {
 	if len(j) > largeCommit {
 		defer atrest.Burst()()
