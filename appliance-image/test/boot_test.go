@@ -117,6 +117,9 @@ func newLogs(t testing.TB) *logs {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
+	if err := c.(*net.UDPConn).SetReadBuffer(1 << 20); err != nil { // or as much of it as may be: for a busy machine
+		t.Fatal(err)
+	}
 	l := new(logs)
 	_, l.port, _ = net.SplitHostPort(c.LocalAddr().String())
 	go func() {
