@@ -15,6 +15,7 @@ import (
 
 	"vita/appliance-image/internal/block"
 	"vita/appliance-image/internal/logring"
+	"vita/appliance-image/internal/options"
 	"vita/appliance-image/internal/timeline"
 
 	"golang.org/x/sys/unix"
@@ -201,27 +202,35 @@ func (a *appliance) showLog(c *console) error {
 	return nil
 }
 
+// option asks for an option until the answer is good, or is none.
+func (c *console) option(o *options.Options, key, question string) error {
+	for {
+		answer, err := c.ask(question + ": ")
+		if err != nil || answer == "" {
+			return err
+		}
+		changed := *o
+		if key == "admin-key" { // those so far may be why there is no administrator
+			changed.AdminKeys = nil
+		}
+		if err := changed.Strings([]string{options.Prefix + key + "=" + answer}); err != nil {
+			c.printf("%v\n", err)
+			continue
+		}
+		*o = changed
+		return nil
+	}
+}
+
 // wizard asks for what a zero-touch start would have brought along.
 func (a *appliance) wizard(c *console) error {
 	if _, err := os.Stat(stateDir + "/machine-id"); err != nil {
 		return errNoState
 	}
 	o := a.options
-	ask := func(key, question string) error {
-		for {
-			answer, err := c.ask(question + ": ")
-			if err != nil || answer == "" {
-				return err
-			}
-			if err := o.Strings([]string{"vita." + key + "=" + answer}); err != nil {
-				c.printf("%v\n", err)
-				continue
-			}
-			return nil
-		}
-	}
 	c.printf("An empty line leaves a thing as it is.\n")
 	o.Address, o.Gateway, o.DNS = nil, nil, nil
+	enrolled := a.enrolled() || a.first.Load() != nil // or vitad is at it
 	for _, q := range []struct{ key, question string }{
 		{"hostname", "host name"},
 		{"management", "management interface: name, MAC or PCI address"},
@@ -232,10 +241,10 @@ func (a *appliance) wizard(c *console) error {
 		{"admin", "name of the administrator"},
 		{"admin-key", "the administrator's public SSH key, one line"},
 	} {
-		if q.key == "admin" && a.enrolled() {
+		if q.key == "admin" && enrolled {
 			break
 		}
-		if err := ask(q.key, q.question); err != nil {
+		if err := c.option(&o, q.key, q.question); err != nil {
 			return err
 		}
 	}
@@ -247,18 +256,11 @@ func (a *appliance) wizard(c *console) error {
 	if err := a.apply(); err != nil {
 		return err
 	}
-	if !a.enrolled() && len(o.AdminKeys) > 0 {
-		if err := a.enrol(); err != nil {
-			return err
-		}
+	if !enrolled && len(o.AdminKeys) > 0 {
+		a.enrol()
 	}
 	c.printf("stored; the network is as told after the next restart\nname, name servers and time servers that are configured over the network go before these\n")
 	return nil
-}
-
-func (a *appliance) enrolled() bool {
-	_, err := os.Stat(vitaDir)
-	return err == nil
 }
 
 // factoryReset forgets everything. It can only be had here: over the network

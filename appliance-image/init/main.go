@@ -62,6 +62,7 @@ type appliance struct {
 	send      func(server string) context.CancelFunc // begins to send the log
 	modules   loader
 	times     timeline.Line
+	first     atomic.Pointer[administrator] // who is to be the first one
 	serving   sync.Mutex
 	services  []*supervise.Runner // by their names
 	names     []string            // of the services
@@ -178,9 +179,7 @@ func (a *appliance) start(ctx context.Context, work *sync.WaitGroup) (err error)
 		a.say(logring.Error, "%v", err)
 	}
 	a.keep(work, "control socket", func() { a.control(ctx) })
-	if err := a.firstBoot(); err != nil {
-		return err
-	}
+	a.firstBoot()
 	engineCtx, stopEngine := context.WithCancel(context.WithoutCancel(ctx))
 	a.serveVitad(ctx, work, stopEngine)
 	<-cards

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -80,12 +79,17 @@ func (a *appliance) serveVitad(ctx context.Context, work *sync.WaitGroup, ended 
 	a.keep(work, "notifications", func() { a.notifications(ctx) })
 	a.service(ctx, work, ended, supervise.Service{
 		Name:   "vitad",
-		Before: awaitAdministrator,
+		Before: a.awaitAdministrator,
 		Start: func() (supervise.Process, error) {
 			a.ready.Store(false)
 			cmd := a.program("vitad", "run", "--state-dir", vitaDir, "--engine-socket", engineSock, "--keep-engine",
 				"--recovery", runDir+"/recovery.sock", "--appliance", controlAt, "--netconf", "[::]:830", "--restconf", "[::]:443")
 			cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+notifySock)
+			told, err := a.tellAdministrator(cmd)
+			if err != nil {
+				return nil, err
+			}
+			defer told()
 			if err := onThread(func() error { return leaving(confine.Control, cmd) }); err != nil {
 				return nil, err
 			}
@@ -140,21 +144,6 @@ func leaving(keep []cap.Value, cmd *exec.Cmd) error {
 	return children.start(cmd)
 }
 
-// awaitAdministrator waits until there is somebody who may configure: without
-// one there is no state that vitad could start with.
-func awaitAdministrator(ctx context.Context) error {
-	for {
-		if _, err := os.Stat(vitaDir); err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(500 * time.Millisecond):
-		}
-	}
-}
-
 // isolate gives the engine processors that no other program runs on.
 func (a *appliance) isolate(pid int) error {
 	const dir = "/sys/fs/cgroup/engine"
@@ -180,7 +169,7 @@ func (a *appliance) isolate(pid int) error {
 }
 
 // notifications reads what vitad says by the protocol of sd_notify(3), of which
-// READY=1 and X_VITA_HEALTH=1 matter here.
+// STATUS, READY=1 and X_VITA_HEALTH=1 matter here.
 func (a *appliance) notifications(ctx context.Context) {
 	_ = os.Remove(notifySock) // there is none
 	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: notifySock, Net: "unixgram"})
@@ -197,6 +186,11 @@ func (a *appliance) notifications(ctx context.Context) {
 			return
 		}
 		lines := strings.Split(string(b[:n]), "\n")
+		for _, l := range lines {
+			if status, ok := strings.CutPrefix(l, "STATUS="); ok {
+				a.enrolling(status)
+			}
+		}
 		if slices.Contains(lines, "READY=1") && !a.ready.Swap(true) {
 			a.slowToo()
 			first := !a.started.Swap(true)
@@ -213,70 +207,4 @@ func (a *appliance) notifications(ctx context.Context) {
 			a.confirm()
 		}
 	}
-}
-
-// firstBoot makes the first administrator, where there is none.
-func (a *appliance) firstBoot() error {
-	if _, err := os.Stat(vitaDir); err == nil {
-		return nil
-	}
-	if len(a.options.AdminKeys) == 0 {
-		a.say(logring.Notice, "no administrator: enter one at the console")
-		return nil // vitad waits for one
-	}
-	return a.enrol()
-}
-
-// enrol lets vitad make its state, whole or not at all.
-func (a *appliance) enrol() error {
-	const fresh = vitaDir + ".new"
-	if err := os.RemoveAll(fresh); err != nil {
-		return err
-	}
-	keys, err := os.CreateTemp("/tmp", "keys")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(keys.Name()) }() // in memory
-	if err := errors.Join(writeAll(keys, strings.Join(a.options.AdminKeys, "\n")+"\n"), keys.Close()); err != nil {
-		return err
-	}
-	admin := a.options.Admin
-	if admin == "" {
-		admin = "admin"
-	}
-	args := []string{"init", "--state-dir", fresh, "--admin", admin, "--ssh-key", keys.Name()}
-	if a.options.AdminPassword != "" {
-		password, err := os.CreateTemp("/tmp", "password")
-		if err != nil {
-			return err
-		}
-		defer func() { _ = os.Remove(password.Name()) }()
-		if err := errors.Join(writeAll(password, a.options.AdminPassword+"\n"), password.Close()); err != nil {
-			return err
-		}
-		args = append(args, "--password-file", password.Name())
-		a.options.AdminPassword = ""
-	}
-	cmd := a.program("vitad", args...)
-	var out strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := children.start(cmd); err != nil {
-		return err
-	}
-	if err := children.wait(cmd); err != nil {
-		return fmt.Errorf("first administrator: %w: %s", err, out.String())
-	}
-	unix.Sync()
-	if err := errors.Join(os.Rename(fresh, vitaDir), syncFolder(stateDir)); err != nil {
-		return err
-	}
-	line, _, _ := strings.Cut(out.String(), "\n")
-	a.say(logring.Notice, "%s", line)
-	return nil
-}
-
-func writeAll(f *os.File, s string) error {
-	_, err := f.WriteString(s)
-	return err
 }

@@ -152,7 +152,8 @@ func erase(device string) error {
 }
 
 // readOptions takes the stored options, or, where there are none, those that
-// the machine has been given for its first start: once all devices are there.
+// the machine has been given for its first start: once all devices are there. They
+// are stored when the first start has come to an administrator, see enrolling.
 func (a *appliance) readOptions(devices <-chan struct{}) error {
 	f, err := os.Open(optionFile)
 	if err == nil {
@@ -160,7 +161,11 @@ func (a *appliance) readOptions(devices <-chan struct{}) error {
 	}
 	a.slowToo()
 	<-devices
-	return errors.Join(a.given(), a.storeOptions())
+	err = a.given()
+	if a.enrolled() { // but the power went before they were
+		err = errors.Join(err, a.storeOptions())
+	}
+	return err
 }
 
 func (a *appliance) storeOptions() error {

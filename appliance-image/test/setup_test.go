@@ -38,8 +38,8 @@ func TestSetup(t *testing.T) {
 		m.Expect(t, c.question, 10*time.Second)
 		m.Type(t, c.answer)
 	}
-	key := m.Expect(t, `administrator admin, host key (\S+)\s`, 30*time.Second)[1]
 	m.Expect(t, `stored`, 10*time.Second)
+	key := m.Expect(t, `administrator admin, host key (\S+)\s`, 30*time.Second)[1]
 	m.Expect(t, `netconf ready`, bootTime)
 	m.Type(t, "reboot")
 	m.Expect(t, `netconf ready: enp\S+ `+regexp.QuoteMeta(address)+` `, bootTime)

@@ -5,11 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"os"
+	"strings"
 
 	"vita/mgmt/access"
-	"vita/mgmt/datastore"
 	"vita/mgmt/setup"
+
+	"golang.org/x/crypto/ssh"
 )
 
 type initCmd struct {
@@ -22,58 +26,87 @@ type initCmd struct {
 
 // Run makes the state directory, the first user and the server's identity.
 func (c *initCmd) Run() error {
-	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
-		return fmt.Errorf("--state-dir: %w", err)
-	}
-	if old, err := access.Legacy(c.StateDir); err != nil || len(old) > 0 {
-		return errors.Join(err, fmt.Errorf("%s has users already: init is for the first one", c.StateDir))
-	}
-	file, err := os.ReadFile(c.SSHKey)
-	if err != nil {
-		return fmt.Errorf("--ssh-key: %w", err)
-	}
-	admin := access.User{Name: c.Admin}
-	if admin.Keys, err = access.ParseKeys(file); err != nil {
-		return fmt.Errorf("--ssh-key %s: %w", c.SSHKey, err)
-	}
-	if c.PasswordFile != "" {
-		b, err := os.ReadFile(c.PasswordFile)
-		if err != nil {
-			return fmt.Errorf("--password-file: %w", err)
-		}
-		line, _, _ := bytes.Cut(b, []byte("\n"))
-		if admin.PasswordHash, err = access.HashPassword(string(bytes.TrimSuffix(line, []byte("\r")))); err != nil {
-			return fmt.Errorf("--password-file %s: %w", c.PasswordFile, err)
-		}
-	}
-	if c.ClientCA != "" {
-		b, err := os.ReadFile(c.ClientCA)
-		if err != nil {
-			return fmt.Errorf("--client-ca: %w", err)
-		}
-		if err := access.StoreClientCA(c.StateDir, b); err != nil {
-			return fmt.Errorf("--client-ca %s: %w", c.ClientCA, err)
-		}
-	}
-	key, err := access.HostKey(c.StateDir)
+	key, err := first{"--", c.Admin, c.SSHKey, c.PasswordFile, c.ClientCA}.enrol(context.Background(), c.StateDir)
 	if err != nil {
 		return err
 	}
-	if _, err := access.Certificate(c.StateDir); err != nil {
+	fmt.Printf("%s\nstart the gateway with: vitad run --state-dir %s\n", enrolled(c.Admin, key), c.StateDir)
+	return nil
+}
+
+// begin makes the state directory where there is none, if it is said for whom. The
+// service manager gets to know what came of it: nobody else can say who the
+// gateway is.
+func (c *runCmd) begin(ctx context.Context, log *slog.Logger) error {
+	_, err := os.Stat(c.StateDir)
+	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	store, err := datastore.Open(datastore.Options{Dir: c.StateDir})
+	if c.FirstAdmin == "" {
+		return fmt.Errorf("--state-dir: %w: make it by vitad init, or by --first-admin", err)
+	}
+	key, err := first{"--first-", c.FirstAdmin, c.FirstSSHKey, c.FirstPasswordFile, ""}.enrol(ctx, c.StateDir)
 	if err != nil {
+		err = fmt.Errorf("first administrator: %w", err)
+		sdNotify(log, status(err.Error()))
 		return err
 	}
-	err = setup.First(context.Background(), store, []access.User{admin})
+	log.Info("the state is new", "administrator", c.FirstAdmin, "host key", access.Fingerprint(key))
+	sdNotify(log, status(enrolled(c.FirstAdmin, key)))
+	return nil
+}
+
+func enrolled(admin string, key ssh.Signer) string {
+	return fmt.Sprintf("administrator %s, host key %s", admin, access.Fingerprint(key))
+}
+
+// status is a line for the service manager, and one alone.
+func status(text string) string { return "STATUS=" + strings.ReplaceAll(text, "\n", "; ") }
+
+// first is who is to be the first administrator, and the files with what they log
+// in by.
+type first struct {
+	prefix                             string // of the options that say so
+	admin, sshKey, password, clientCAs string
+}
+
+// enrol makes the state with the first administrator. It changes nothing before
+// all that it was given is good.
+func (f first) enrol(ctx context.Context, dir string) (ssh.Signer, error) {
+	admin := access.User{Name: f.admin}
+	if err := f.read("ssh-key", f.sshKey, func(b []byte) (err error) { admin.Keys, err = access.ParseKeys(b); return err }); err != nil {
+		return nil, err
+	}
+	if f.password != "" {
+		if err := f.read("password-file", f.password, func(b []byte) (err error) {
+			line, _, _ := bytes.Cut(b, []byte("\n"))
+			admin.PasswordHash, err = access.HashPassword(string(bytes.TrimSuffix(line, []byte("\r"))))
+			return err
+		}); err != nil {
+			return nil, err
+		}
+	}
+	var cas []byte
+	if f.clientCAs != "" {
+		if err := f.read("client-ca", f.clientCAs, func(b []byte) error { cas = b; return access.CheckClientCA(b) }); err != nil {
+			return nil, err
+		}
+	}
+	key, err := setup.Make(ctx, dir, admin, cas)
 	if errors.Is(err, setup.ErrHasUsers) {
-		err = fmt.Errorf("%s has users already: init is for the first one", c.StateDir)
+		err = fmt.Errorf("%s has users already: this is for the first one", dir)
 	}
-	if err = errors.Join(err, store.Close()); err != nil {
-		return err
+	return key, err
+}
+
+// read reads the file of an option. Errors name both.
+func (f first) read(option, name string, use func([]byte) error) error {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return fmt.Errorf("%s%s: %w", f.prefix, option, err)
 	}
-	fmt.Printf("administrator %s, host key %s\nstart the gateway with: vitad run --state-dir %s\n",
-		c.Admin, access.Fingerprint(key), c.StateDir)
+	if err := use(b); err != nil {
+		return fmt.Errorf("%s%s %s: %w", f.prefix, option, name, err)
+	}
 	return nil
 }

@@ -34,9 +34,15 @@ func ClientCA(dir string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
+// CheckClientCA says what is wrong with a PEM file of authorities.
+func CheckClientCA(file []byte) error {
+	_, err := parseCAs(file)
+	return err
+}
+
 // StoreClientCA makes the authorities of a PEM file those that ClientCA returns.
 func StoreClientCA(dir string, file []byte) error {
-	if _, err := parseCAs(file); err != nil {
+	if err := CheckClientCA(file); err != nil {
 		return err
 	}
 	if err := writeFile(filepath.Join(dir, clientCAFile), file); err != nil {

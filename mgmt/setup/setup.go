@@ -7,6 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 
 	"vita/mgmt/access"
 	"vita/mgmt/datastore"
@@ -14,6 +17,8 @@ import (
 	"vita/mgmt/internal/yangenc"
 
 	"vita/gen"
+
+	"golang.org/x/crypto/ssh"
 )
 
 // ErrHasUsers says that a gateway has users already.
@@ -68,6 +73,76 @@ func First(ctx context.Context, store *datastore.Datastore, users []access.User)
 		edits = append(edits, e)
 	}
 	return store.Edits(ctx, &datastore.Session{User: "vitad", Recovery: true}, datastore.Running, edits, datastore.EditOptions{Default: edit.Merge})
+}
+
+// Unfinished is what the name of a state directory that is being made ends with.
+const Unfinished = ".new"
+
+// Make makes the state of a gateway: its first administrator, and the identity of
+// its servers, of which it returns the host key. What authorities have issued lets
+// clients in, unless clientCA is nil.
+//
+// A directory that is not there yet is made whole or not at all, and durable: a
+// power cut leaves nothing but one that the next attempt removes. In one that is
+// there, certificates of the operator may be; what an attempt has left of it the
+// next one goes on with.
+func Make(ctx context.Context, dir string, admin access.User, clientCA []byte) (ssh.Signer, error) {
+	dir = filepath.Clean(dir)
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		if err != nil {
+			return nil, err
+		}
+		return fill(ctx, dir, admin, clientCA)
+	}
+	fresh, parent := dir+Unfinished, filepath.Dir(dir)
+	if err := os.RemoveAll(fresh); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(os.MkdirAll(parent, 0o700), os.Mkdir(fresh, 0o700)); err != nil {
+		return nil, err
+	}
+	key, err := fill(ctx, fresh, admin, clientCA) // which makes each file durable, and its name
+	if err == nil {
+		err = os.Rename(fresh, dir)
+	}
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(fresh))
+	}
+	return key, syncFolder(parent)
+}
+
+// fill makes the state in a directory that has no users. They come last.
+func fill(ctx context.Context, dir string, admin access.User, clientCA []byte) (ssh.Signer, error) {
+	if old, err := access.Legacy(dir); err != nil {
+		return nil, err
+	} else if len(old) > 0 {
+		return nil, ErrHasUsers
+	}
+	if clientCA != nil {
+		if err := access.StoreClientCA(dir, clientCA); err != nil {
+			return nil, err
+		}
+	}
+	key, err := access.HostKey(dir)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := access.Certificate(dir); err != nil {
+		return nil, err
+	}
+	store, err := datastore.Open(datastore.Options{Dir: dir})
+	if err != nil {
+		return nil, err
+	}
+	return key, errors.Join(First(ctx, store, []access.User{admin}), store.Close())
+}
+
+func syncFolder(name string) error {
+	d, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // Migrate takes over the users of a state directory that an older version has made,

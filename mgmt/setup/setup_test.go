@@ -1,10 +1,12 @@
 package setup
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"vita/gen"
@@ -103,5 +105,121 @@ func TestMigrate(t *testing.T) {
 		return nil
 	}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// names lists a folder.
+func names(t *testing.T, dir string) (all []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		all = append(all, e.Name())
+	}
+	return all
+}
+
+func ann(t *testing.T) access.User {
+	t.Helper()
+	hash, err := access.HashPassword("correct horse")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return access.User{Name: "ann", PasswordHash: hash}
+}
+
+// TestMake: a state directory that is missing is never there but whole, a failure
+// leaves nothing, and what an attempt that was cut short has left is no harm.
+func TestMake(t *testing.T) {
+	parent := filepath.Join(t.TempDir(), "a", "b")
+	dir := filepath.Join(parent, "state")
+	if _, err := Make(t.Context(), dir, access.User{Name: "ann", PasswordHash: "plain"}, nil); err == nil {
+		t.Error("a hash that is none")
+	}
+	if _, err := Make(t.Context(), dir, ann(t), []byte("no certificate")); err == nil {
+		t.Error("rubbish as client CA")
+	}
+	if left := names(t, parent); len(left) > 0 {
+		t.Fatalf("after a failure there is %s", left)
+	}
+	if err := errors.Join(os.Mkdir(dir+Unfinished, 0o700), os.WriteFile(filepath.Join(dir+Unfinished, "config.db"), []byte("half"), 0o600), os.WriteFile(filepath.Join(dir+Unfinished, "ssh_host_ed25519_key"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	seen := make(chan []string)
+	go func() { // looks as soon as it is there
+		for {
+			if entries, err := os.ReadDir(dir); err == nil {
+				var all []string
+				for _, e := range entries {
+					all = append(all, e.Name())
+				}
+				seen <- all
+				return
+			}
+		}
+	}()
+	key, err := Make(t.Context(), dir+"/", ann(t), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"config.db", "config.mirror.db", "ssh_host_ed25519_key", "tls.crt", "tls.key"}
+	if got := <-seen; !slices.Equal(got, want) {
+		t.Errorf("at first it has %s", got)
+	}
+	if got := names(t, dir); !slices.Equal(got, want) {
+		t.Errorf("it has %s", got)
+	}
+	if got := names(t, parent); !slices.Equal(got, []string{"state"}) {
+		t.Errorf("beside it there is %s", got)
+	}
+	if s, err := os.Stat(dir); err != nil || s.Mode().Perm() != 0o700 {
+		t.Errorf("%v, %v", s.Mode(), err)
+	}
+	if now, err := access.HostKey(dir); err != nil || access.Fingerprint(now) != access.Fingerprint(key) {
+		t.Errorf("another host key, %v", err)
+	}
+	users := access.NewUsers()
+	if _, c := open(t, dir, users); !users.AcceptsPassword("ann", "correct horse", "x") || !mayAll(c, "ann") {
+		t.Error("ann is no administrator")
+	}
+}
+
+// TestMakeInPlace: a directory that is there keeps what the operator has put into
+// it, and its users.
+func TestMakeInPlace(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := access.Certificate(dir); err != nil {
+		t.Fatal(err)
+	}
+	own, err := os.ReadFile(filepath.Join(dir, "tls.crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Make(t.Context(), dir, access.User{Name: "ann", PasswordHash: "plain"}, nil); err == nil {
+		t.Error("a hash that is none")
+	}
+	if _, err := Make(t.Context(), dir, ann(t), own); err != nil { // goes on with what the failure has left
+		t.Fatal(err)
+	}
+	if now, err := os.ReadFile(filepath.Join(dir, "tls.crt")); err != nil || !bytes.Equal(now, own) {
+		t.Errorf("another certificate, %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "client-ca.crt")); err != nil {
+		t.Error(err)
+	}
+	if _, err := Make(t.Context(), dir, ann(t), nil); !errors.Is(err, ErrHasUsers) {
+		t.Errorf("a second time: %v", err)
+	}
+	old := t.TempDir()
+	if err := os.WriteFile(filepath.Join(old, "users.json"), []byte(`[{"name":"bob","password-hash":"`+ann(t).PasswordHash+`"}]`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Make(t.Context(), old, ann(t), nil); !errors.Is(err, ErrHasUsers) {
+		t.Errorf("users of an older version: %v", err)
+	}
+	if _, err := Make(t.Context(), filepath.Join(old, "users.json", "state"), ann(t), nil); err == nil {
+		t.Error("a folder within a file")
 	}
 }
