@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"os"
 
+	"vita/mgmt/datastore"
+
 	"github.com/alecthomas/kong"
 )
 
@@ -17,6 +19,7 @@ type cli struct {
 }
 
 func main() {
+	datastore.Ahead()
 	var c cli
 	k := kong.Parse(&c,
 		kong.Name("vitad"),

@@ -218,6 +218,10 @@ func Open(o Options) (*Datastore, error) {
 	return d, nil
 }
 
+// Ahead begins to compile the model, beside what else a program begins with: the
+// first datastore would wait for it, for half a second on a slow machine.
+func Ahead() { go schema.Root() }
+
 // Close ends the use of the database files. Changes that were not committed
 // are lost.
 func (d *Datastore) Close() error {
