@@ -69,7 +69,7 @@ func (l *lines) Write(b []byte) (int, error) {
 
 func (l *lines) await(t *testing.T, what string) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		l.mu.Lock()
 		n := strings.Count(l.all, what)
 		l.mu.Unlock()
@@ -92,7 +92,7 @@ func TestFailingDeviceIsReported(t *testing.T) {
 	told := func(fault string, resets int) { // to clients
 		t.Helper()
 		var p client.PortInfo
-		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 			if p = r.client.Ports()[0]; p.Fault == fault && p.Resets == resets {
 				return
 			}

@@ -246,7 +246,7 @@ func echoRequest(n int) []byte {
 	return b
 }
 
-const patience = 5 * time.Second
+const patience = 30 * time.Second
 
 // take waits for n frames at an end and returns them.
 func take(t testing.TB, e *memory.End, n int) [][]byte {

@@ -154,6 +154,16 @@ func (l *loop) fastest(ps int64) {
 	}
 }
 
+// slow reports whether a worker has not done a whole window yet.
+func (l *loops) slow() bool {
+	for _, w := range l.byPool {
+		if w.minWindow.Load() == 0 {
+			return true
+		}
+	}
+	return false
+}
+
 type privatePort struct{ *loop }
 
 func (p *privatePort) Flush()       {}

@@ -39,7 +39,7 @@ func wait(t *testing.T, port drivers.Port, n int) []pktbuf.Packet {
 	t.Helper()
 	var out []pktbuf.Packet
 	b := make([]pktbuf.Packet, batchSize)
-	for deadline := time.Now().Add(5 * time.Second); len(out) < n; {
+	for deadline := time.Now().Add(30 * time.Second); len(out) < n; {
 		m := port.Rx(b)
 		out = append(out, b[:m]...)
 		if m == 0 && time.Now().After(deadline) {

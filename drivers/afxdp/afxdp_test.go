@@ -98,7 +98,7 @@ func TestQueuesAndSharedPool(t *testing.T) {
 		sender.Tx([]pktbuf.Packet{k})
 		sender.Flush()
 		n := 0
-		for deadline := time.Now().Add(5 * time.Second); n == 0 && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(30 * time.Second); n == 0 && time.Now().Before(deadline); {
 			n = ports[0].Rx(b)
 		}
 		if n != 1 || second.Tx(b[:n]) != 1 {
@@ -106,7 +106,7 @@ func TestQueuesAndSharedPool(t *testing.T) {
 		}
 		second.Flush()
 		n = 0
-		for deadline := time.Now().Add(5 * time.Second); n == 0 && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(30 * time.Second); n == 0 && time.Now().Before(deadline); {
 			n = far.Rx(b)
 		}
 		if n != 1 || farPool.Bytes(b[0])[14] != byte(round) {
@@ -254,7 +254,7 @@ func TestKilledProcessLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	for deadline := time.Now().Add(5 * time.Second); attached(t, p.NS[0], "va"); {
+	for deadline := time.Now().Add(30 * time.Second); attached(t, p.NS[0], "va"); {
 		if time.Now().After(deadline) {
 			t.Fatal("the program of the killed process is still attached")
 		}

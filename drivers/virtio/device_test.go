@@ -44,6 +44,7 @@ type chip struct {
 	refuses   bool // commands
 	noOK      bool // does not accept features
 	noReset   bool // stays as it is
+	ignored   int  // how often it was asked for something, and was deaf or stayed as it is
 	step      uint32
 	backwards bool                                          // uses what is sent from the last on, where several wait
 	lie       func(v *vring, id, n uint32) (uint32, uint32) // changes what it says of a used buffer
@@ -259,7 +260,9 @@ func (c *chip) setStatus(x uint8) {
 	switch {
 	case x == 0:
 		c.astray = false
-		if !c.noReset {
+		if c.noReset {
+			c.ignored++
+		} else {
 			c.reset()
 		}
 		return
@@ -465,6 +468,9 @@ func (c *chip) receive(frame []byte) bool {
 
 // control carries commands out.
 func (c *chip) control(v *vring) {
+	if c.deaf {
+		c.ignored++
+	}
 	for !c.deaf {
 		b, ok := c.next(v)
 		if !ok {

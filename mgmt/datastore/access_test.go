@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"vita/gen"
@@ -359,58 +360,60 @@ func TestHistoryIsJudged(t *testing.T) {
 
 // TestRulesComeIntoForceByCommit, and go when the commit is taken back.
 func TestRulesComeIntoForceByCommit(t *testing.T) {
-	d, joe := guardedStore(t, "")
-	hidden := func() bool { return !strings.Contains(seenBy(t, d, joe, Running), "eth0") }
-	if err := d.Edit(ctx, rescue, Running, decode(t, private4), merge); err != nil {
-		t.Fatal(err)
-	}
-	closed := acm("", "deny read /vita-esp-gateway:private-interface4")
-	if err := d.Edit(ctx, rescue, Candidate, decode(t, closed), merge); err != nil || hidden() {
-		t.Errorf("hidden before the commit: %v", err)
-	}
-	if err := d.CommitWith(ctx, rescue, CommitOptions{Confirmed: true, Timeout: 50 * time.Millisecond}); err != nil || !hidden() {
-		t.Errorf("not hidden after the commit: %v", err)
-	}
-	for range 100 {
-		if time.Sleep(20 * time.Millisecond); !hidden() {
-			break
+	synctest.Test(t, func(t *testing.T) {
+		d, joe := guardedStore(t, "")
+		hidden := func() bool { return !strings.Contains(seenBy(t, d, joe, Running), "eth0") }
+		if err := d.Edit(ctx, rescue, Running, decode(t, private4), merge); err != nil {
+			t.Fatal(err)
 		}
-	}
-	if hidden() {
-		t.Error("the rules are in force although their commit was taken back")
-	}
-	// A rule that hits nothing is refused where it is.
-	for path, want := range map[string]string{
-		"/vita-esp-gateway:nothing": "invalid-value /ietf-netconf-acm:nacm/rule-list[name='l']/rule[name='r0']/path",
-		"/ietf-netconf-acm:x":       "invalid-value /ietf-netconf-acm:nacm/rule-list[name='l']/rule[name='r0']/path",
-	} {
-		if got := told(d.Edit(ctx, rescue, Running, decode(t, acm("", "deny read "+path)), merge)); got != want {
-			t.Errorf("%s: %s", path, got)
+		closed := acm("", "deny read /vita-esp-gateway:private-interface4")
+		if err := d.Edit(ctx, rescue, Candidate, decode(t, closed), merge); err != nil || hidden() {
+			t.Errorf("hidden before the commit: %v", err)
 		}
-	}
-	// They are in force after a restart.
-	setRules(t, d, "", "deny read /vita-esp-gateway:private-interface4")
-	dir := d.o.Dir
-	if err := d.Close(); err != nil {
-		t.Fatal(err)
-	}
-	var err error
-	if d, err = Open(Options{Dir: dir, Access: &nacm.Control{}}); err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	if !hidden() {
-		t.Error("not hidden after a restart")
-	}
-	// The counters stand beside the rules.
-	if err := d.Read(Running, Everything, func(root *gen.Vita) error {
-		if root.Nacm.DeniedOperations == nil || root.Nacm.RuleList["l"] == nil {
-			t.Error("no counters")
+		if err := d.CommitWith(ctx, rescue, CommitOptions{Confirmed: true, Timeout: 50 * time.Millisecond}); err != nil || !hidden() {
+			t.Errorf("not hidden after the commit: %v", err)
 		}
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
+		for range 100 {
+			if time.Sleep(20 * time.Millisecond); !hidden() {
+				break
+			}
+		}
+		if hidden() {
+			t.Error("the rules are in force although their commit was taken back")
+		}
+		// A rule that hits nothing is refused where it is.
+		for path, want := range map[string]string{
+			"/vita-esp-gateway:nothing": "invalid-value /ietf-netconf-acm:nacm/rule-list[name='l']/rule[name='r0']/path",
+			"/ietf-netconf-acm:x":       "invalid-value /ietf-netconf-acm:nacm/rule-list[name='l']/rule[name='r0']/path",
+		} {
+			if got := told(d.Edit(ctx, rescue, Running, decode(t, acm("", "deny read "+path)), merge)); got != want {
+				t.Errorf("%s: %s", path, got)
+			}
+		}
+		// They are in force after a restart.
+		setRules(t, d, "", "deny read /vita-esp-gateway:private-interface4")
+		dir := d.o.Dir
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		if d, err = Open(Options{Dir: dir, Access: &nacm.Control{}}); err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		if !hidden() {
+			t.Error("not hidden after a restart")
+		}
+		// The counters stand beside the rules.
+		if err := d.Read(Running, Everything, func(root *gen.Vita) error {
+			if root.Nacm.DeniedOperations == nil || root.Nacm.RuleList["l"] == nil {
+				t.Error("no counters")
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 func TestNet(t *testing.T) {

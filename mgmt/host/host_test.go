@@ -137,7 +137,7 @@ func TestRun(t *testing.T) {
 				t.Errorf("init gets\n%swant\n%s", line, want)
 			}
 			answers <- answer
-		case <-time.After(10 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Fatal("init gets nothing")
 		}
 	}

@@ -14,7 +14,7 @@ var eventTime = regexp.MustCompile(`<eventTime>[^<]*</eventTime>`)
 // nextEvent returns the next message, without the time of an event.
 func (p *peer) nextEvent() string {
 	p.t.Helper()
-	if err := p.c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := p.c.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		p.t.Fatal(err)
 	}
 	b, err := p.f.read()

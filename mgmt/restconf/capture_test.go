@@ -110,7 +110,7 @@ func TestCaptureEndsWithItsClient(t *testing.T) {
 		resp.Body.Close()
 		select {
 		case <-c.captures.ended:
-		case <-time.After(5 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Fatalf("HTTP/2 %v: the capture goes on without its client", two)
 		}
 		transport.CloseIdleConnections()

@@ -50,18 +50,10 @@ func TestBothFamilies(t *testing.T) {
 			netA, netB := [2]string{lab.HostAIP + "/24", "2001:db8:a::/64"}, [2]string{lab.HostBIP + "/24", "2001:db8:b::/64"}
 			restconf(t, a, "204", "PATCH", "", bothConfig(v6, privA, hostA, netB, pubA, pubB))
 			restconf(t, b, "204", "PATCH", "", bothConfig(v6, privB, hostB, netA, pubB, pubA))
-			ping := func(args ...string) string {
-				out, _ := l.Run(t.Context(), lab.HostA, append([]string{"ping", "-n", "-q", "-W", "1"}, args...)...)
-				return out
-			}
-			for deadline := time.Now().Add(30 * time.Second); !strings.Contains(ping("-c", "1", hostB[0]), " 1 received"); {
-				if time.Now().After(deadline) {
-					t.Fatal("no packet came through within 30 s")
-				}
-			}
+			waitForPingTo(t, l, hostB[0], 30*time.Second)
 			for i, family := range []string{"-4", "-6"} {
-				if out := ping("-c", "20", "-i", "0.02", "-s", "1000", hostB[i]); !strings.Contains(out, " 20 received") {
-					t.Error(out)
+				if lost, err := l.Ping(t.Context(), lab.HostA, hostB[i], 20, 20*time.Millisecond, "-s", "1000"); err != nil || lost != 0 {
+					t.Errorf("%d packets lost, %v", lost, err)
 				}
 				for _, probes := range []string{"default", "icmp", "tcp"} { // default: UDP
 					out, err := l.Run(t.Context(), lab.HostA, "traceroute", family, "-M", probes, "-n", "-q", "1", "-w", "4", "-m", "6", hostB[i])

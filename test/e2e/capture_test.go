@@ -27,15 +27,20 @@ const configB = `{"ietf-restconf:data": {
 // tshark reads a capture by Wireshark's own parser, a line a packet.
 func tshark(t *testing.T, file string, fields ...string) []string {
 	t.Helper()
+	lines, err := shark(file, fields...)
+	if err != nil {
+		t.Fatalf("tshark %s: %v", file, err)
+	}
+	return lines
+}
+
+func shark(file string, fields ...string) ([]string, error) {
 	args := []string{"-n", "-r", file, "-T", "fields"}
 	for _, f := range fields {
 		args = append(args, "-e", f)
 	}
 	out, err := exec.Command("tshark", args...).Output()
-	if err != nil {
-		t.Fatalf("tshark %s: %v", file, err)
-	}
-	return strings.Split(strings.TrimSpace(string(out)), "\n")
+	return strings.Split(strings.TrimSpace(string(out)), "\n"), err
 }
 
 // matching counts lines.
@@ -47,6 +52,25 @@ func matching(lines []string, pattern string) (n int) {
 		}
 	}
 	return n
+}
+
+// captured waits until a capture's file has lines of these patterns, as many as
+// are wanted or more, and ends it by Ctrl-C, as somebody would who looks on.
+func captured(t *testing.T, p *lab.Proc, file string, want map[string]int, fields ...string) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+		lines, _ := shark(file, fields...) // the last packet may not be whole yet
+		missing := false
+		for pattern, n := range want {
+			missing = missing || matching(lines, pattern) < n
+		}
+		if !missing {
+			break
+		}
+	}
+	if err := p.Cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // background starts vitactl and returns a function that waits for its end and
@@ -73,7 +97,7 @@ func background(t *testing.T, l *lab.Lab, g *lab.Gateway, name string, args ...s
 // begun waits until a capture has written its first bytes.
 func begun(t *testing.T, file string) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		if s, err := os.Stat(file); err == nil && s.Size() > 0 {
 			return
 		}
@@ -93,7 +117,7 @@ func TestCapture(t *testing.T) {
 	waitForPing(t, l, 30*time.Second)
 
 	file := filepath.Join(l.Dir, "all.pcapng")
-	p, wait := background(t, l, a, "capture", "capture", "--point", "private-rx,private-tx,public-rx,public-tx,inner-outbound,inner-inbound,dropped", "-w", file, "--seconds", "30")
+	p, wait := background(t, l, a, "capture", "capture", "--point", "private-rx,private-tx,public-rx,public-tx,inner-outbound,inner-inbound,dropped", "-w", file, "--seconds", "120")
 	begun(t, file)
 	if out, err := a.Vitactl(t.Context(), "capture", "--point", "public-rx"); err == nil || !strings.Contains(err.Error(), "another capture is going on") {
 		t.Errorf("a second capture: %s %v", out, err)
@@ -111,18 +135,7 @@ func TestCapture(t *testing.T) {
 		t.Fatal(err, out)
 	}
 	send(t, l, lab.Wire, junk, lab.PubAIP)
-	time.Sleep(300 * time.Millisecond)
-	if err := p.Cmd.Process.Signal(syscall.SIGINT); err != nil { // Ctrl-C
-		t.Fatal(err)
-	}
-	if said := wait(); !regexp.MustCompile(`\d+ packets`).MatchString(said) {
-		t.Errorf("vitactl says %q", said)
-	}
-	if s, err := os.Stat(file); err != nil || s.Mode().Perm() != 0o600 {
-		t.Errorf("%v %v: others can read the file", s, err)
-	}
-	lines := tshark(t, file, "frame.interface_name", "ip.src", "ip.dst", "ip.proto", "frame.comment")
-	for pattern, want := range map[string]int{
+	want := map[string]int{
 		`^private-rx\t10.10.1.2\t10.10.2.2\t1\t$`:                        7,
 		`^inner-outbound\t10.10.1.2\t10.10.2.2\t1\t$`:                    5,
 		`^public-tx\t203.0.113.1\t203.0.113.2\t50\t$`:                    5,
@@ -132,7 +145,17 @@ func TestCapture(t *testing.T) {
 		`^dropped\t10.10.1.2\t10.99.0.1\t1\tdropped: outbound-no-route$`: 3,
 		`^dropped\t10.10.1.2\t10.10.2.2\t1\tdropped: outbound-ttl$`:      2,
 		`^dropped\t203.0.113.9\t203.0.113.1\t50\tdropped: esp-no-sa$`:    1,
-	} {
+	}
+	fields := []string{"frame.interface_name", "ip.src", "ip.dst", "ip.proto", "frame.comment"}
+	captured(t, p, file, want, fields...)
+	if said := wait(); !regexp.MustCompile(`\d+ packets`).MatchString(said) {
+		t.Errorf("vitactl says %q", said)
+	}
+	if s, err := os.Stat(file); err != nil || s.Mode().Perm() != 0o600 {
+		t.Errorf("%v %v: others can read the file", s, err)
+	}
+	lines := tshark(t, file, fields...)
+	for pattern, want := range want {
 		if got := matching(lines, pattern); got != want {
 			t.Errorf("%s: %d packets, want %d", pattern, got, want)
 		}

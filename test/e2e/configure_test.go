@@ -74,7 +74,7 @@ func TestConfigureManual(t *testing.T) {
 	if ran < 8 {
 		t.Errorf("%d blocks ran", ran)
 	}
-	if lost := ping(t, l, 100, "0.02"); lost != 0 {
+	if lost := ping(t, l, 100, 20*time.Millisecond); lost != 0 {
 		t.Errorf("%d packets lost", lost)
 	}
 }

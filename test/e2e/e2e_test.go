@@ -159,8 +159,8 @@ func TestRefusedCommitChangesNothing(t *testing.T) {
 		t.Errorf("running changed from\n%s\nto\n%s", before, after)
 	}
 	// The ports are as before, too: the gateway answers on its private side.
-	if out, err := l.Run(t.Context(), lab.HostA, "ping", "-n", "-q", "-c", "3", "-i", "0.2", "-W", "1", lab.PrivAIP); err != nil {
-		t.Errorf("%v\n%s", err, out)
+	if lost, err := l.Ping(t.Context(), lab.HostA, lab.PrivAIP, 3, 200*time.Millisecond); err != nil || lost != 0 {
+		t.Errorf("%d packets lost, %v", lost, err)
 	}
 }
 

@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"regexp"
-	"strings"
 	"testing"
 	"time"
 
@@ -25,19 +24,11 @@ func TestOnLink(t *testing.T) {
 	}
 	restconf(t, a, "204", "PATCH", "", config(lab.PrivAIP, lab.HostAIP, lab.PubAIP, lab.PubBIP, lab.HostBIP+"/24"))
 	restconf(t, b, "204", "PATCH", "", config(lab.PrivBIP, lab.HostBIP, lab.PubBIP, lab.PubAIP, lab.HostAIP+"/24"))
-	ping := func(n string) string {
-		out, _ := l.Run(t.Context(), lab.HostA, "ping", "-n", "-q", "-W", "1", "-i", "0.15", "-c", n, lab.HostBIP)
-		return out
-	}
-	for deadline := time.Now().Add(30 * time.Second); !strings.Contains(ping("1"), " 1 received"); {
-		if time.Now().After(deadline) {
-			t.Fatal("no packet came through within 30 s")
-		}
-	}
+	waitForPing(t, l, 30*time.Second)
 	// Longer than a neighbour that is used goes without being asked whether it is
 	// there, however it was heard of first.
-	if out := ping("50"); !strings.Contains(out, " 50 received") {
-		t.Error(out)
+	if lost := ping(t, l, 50, 150*time.Millisecond); lost != 0 {
+		t.Errorf("%d packets lost", lost)
 	}
 	for path, want := range map[string]string{
 		lab.PubIf + "," + lab.PubBIP:   `"mac":"3a:bb:cb:00:71:02","state":"(reachable|stale|delay|probe)","age":"\d+"`,

@@ -31,25 +31,26 @@ func TestVLAN(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitForPing(t, l, 30*time.Second)
-	if lost := ping(t, l, 50, "0.01"); lost != 0 {
+	if lost := ping(t, l, 50, 10*time.Millisecond); lost != 0 {
 		t.Errorf("%d packets lost", lost)
 	}
 	transfer(t, l, "-4", lab.HostBIP)
-	if out, err := l.Run(t.Context(), lab.HostA, "traceroute", "-n", "-q", "1", "-w", "1", "-m", "6", lab.HostBIP); err != nil || !strings.Contains(out, lab.PrivAIP) || !strings.Contains(out, lab.PrivBIP) {
+	if out, err := l.Run(t.Context(), lab.HostA, "traceroute", "-n", "-q", "1", "-w", "4", "-m", "6", lab.HostBIP); err != nil || !strings.Contains(out, lab.PrivAIP) || !strings.Contains(out, lab.PrivBIP) {
 		t.Errorf("traceroute: %v\n%s", err, out)
 	}
 
 	file := filepath.Join(l.Dir, "vlan.pcapng")
-	_, wait := background(t, l, a, "capture", "capture", "--point", "private-rx,private-tx,public-rx,public-tx", "--seconds", "2", "-w", file)
+	p, wait := background(t, l, a, "capture", "capture", "--point", "private-rx,private-tx,public-rx,public-tx", "--seconds", "120", "-w", file)
 	begun(t, file)
-	if lost := ping(t, l, 5, "0.01"); lost != 0 {
-		t.Errorf("%d packets lost", lost)
-	}
+	fivePings(t, l)
+	want := map[string]int{`^private-rx\t10\t1$`: 5, `^private-tx\t10\t1$`: 5, `^public-tx\t20\t50$`: 5, `^public-rx\t20\t50$`: 5}
+	fields := []string{"frame.interface_name", "vlan.id", "ip.proto"}
+	captured(t, p, file, want, fields...)
 	wait()
-	lines := tshark(t, file, "frame.interface_name", "vlan.id", "ip.proto")
-	for _, pattern := range []string{`^private-rx\t10\t1$`, `^private-tx\t10\t1$`, `^public-tx\t20\t50$`, `^public-rx\t20\t50$`} {
-		if n := matching(lines, pattern); n != 5 {
-			t.Errorf("%s: %d frames, want 5: %q", pattern, n, lines)
+	lines := tshark(t, file, fields...)
+	for pattern, want := range want {
+		if n := matching(lines, pattern); n != want {
+			t.Errorf("%s: %d frames, want %d: %q", pattern, n, want, lines)
 		}
 	}
 

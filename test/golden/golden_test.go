@@ -182,7 +182,7 @@ func (g *gateway) feed(privateIn, publicIn [][]byte) (private, public [][]byte, 
 // the tunnel.
 func (g *gateway) await(n uint64) {
 	g.t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for received := uint64(0); received < n; {
 		s := g.client.Counters()
 		received = s.Private.RxPackets + s.Public.RxPackets

@@ -206,7 +206,7 @@ func (r *run) waitForKeys(ctx context.Context) error {
 	r.Say("waiting for the key exchange")
 	deadline := time.Now().Add(30 * time.Second)
 	for {
-		if p, err := r.ping(ctx, lab.HostBIP, 1, 200*time.Millisecond); err == nil && p.received == 1 {
+		if _, err := r.l.Run(ctx, lab.HostA, "ping", "-n", "-q", "-c", "1", "-W", "1", lab.HostBIP); err == nil {
 			return nil
 		}
 		if time.Now().After(deadline) {
@@ -215,57 +215,36 @@ func (r *run) waitForKeys(ctx context.Context) error {
 	}
 }
 
-type pings struct{ sent, received int }
-
-func (p pings) lost() int { return p.sent - p.received }
-
-var pingSummary = regexp.MustCompile(`(\d+) packets transmitted, (\d+) received`)
-
-// ping sends n echo requests from host-a, one each interval.
-func (r *run) ping(ctx context.Context, to string, n int, interval time.Duration) (pings, error) {
-	// The exit status is 1 when an answer is missing, which is counted here.
-	out, err := r.l.Run(ctx, lab.HostA, "ping", "-n", "-q", "-c", strconv.Itoa(n),
-		"-i", strconv.FormatFloat(interval.Seconds(), 'f', 3, 64), "-W", "1", to)
-	m := pingSummary.FindStringSubmatch(out)
-	if m == nil {
-		return pings{}, fmt.Errorf("ping %s: %w: %s", to, err, out)
+// ping sends n echo requests from host-a, one each interval, counts them, and
+// returns how many were lost.
+func (r *run) ping(ctx context.Context, n int, interval time.Duration) (lost int, err error) {
+	if lost, err = r.l.Ping(ctx, lab.HostA, lab.HostBIP, n, interval); err == nil {
+		r.res.PingSent += n
+		r.res.PingReceived += n - lost
 	}
-	var p pings
-	p.sent, _ = strconv.Atoi(m[1])     // the pattern lets digits through alone
-	p.received, _ = strconv.Atoi(m[2]) // likewise
-	return p, nil
+	return lost, err
 }
 
 // during pings every 10 ms for the given time while act happens, and returns
 // what was lost.
 func (r *run) during(ctx context.Context, span time.Duration, act func() error) (lost int, err error) {
-	type result struct {
-		p   pings
-		err error
-	}
-	done := make(chan result, 1)
+	done := make(chan error, 1)
 	go func() {
-		p, err := r.ping(ctx, lab.HostBIP, int(span/(10*time.Millisecond)), 10*time.Millisecond)
-		done <- result{p, err}
+		var err error
+		lost, err = r.ping(ctx, int(span/(10*time.Millisecond)), 10*time.Millisecond)
+		done <- err
 	}()
 	time.Sleep(500 * time.Millisecond) // traffic flows before the act begins
 	acted := act()
-	got := <-done
-	if err := errors.Join(acted, got.err); err != nil {
-		return 0, err
-	}
-	r.res.PingSent += got.p.sent
-	r.res.PingReceived += got.p.received
-	return got.p.lost(), nil
+	err = errors.Join(acted, <-done)
+	return lost, err
 }
 
 func (r *run) traffic(ctx context.Context) (err error) {
 	r.Say("ping, traceroute and a TCP transfer from host-a to host-b")
-	p, err := r.ping(ctx, lab.HostBIP, 50, 20*time.Millisecond)
-	if err != nil {
+	if _, err := r.ping(ctx, 50, 20*time.Millisecond); err != nil {
 		return err
 	}
-	r.res.PingSent, r.res.PingReceived = p.sent, p.received
 	if err := r.traceroute(ctx); err != nil {
 		return err
 	}
@@ -313,7 +292,7 @@ func (r *run) traffic(ctx context.Context) (err error) {
 var hopLine = regexp.MustCompile(`(?m)^\s*\d+\s+(\S+)`)
 
 func (r *run) traceroute(ctx context.Context) error {
-	out, err := r.l.Run(ctx, lab.HostA, "traceroute", "-n", "-q", "1", "-w", "1", "-m", "6", lab.HostBIP)
+	out, err := r.l.Run(ctx, lab.HostA, "traceroute", "-n", "-q", "1", "-w", "4", "-m", "6", lab.HostBIP)
 	if err != nil {
 		return err
 	}

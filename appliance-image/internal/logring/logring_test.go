@@ -82,7 +82,7 @@ func TestSendTo(t *testing.T) {
 	go func() { r.SendTo(ctx, c.LocalAddr().String(), func() string { return "gw" }); close(done) }()
 	b := make([]byte, 4096)
 	for _, want := range []string{"before", "after"} {
-		if err := c.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		if err := c.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		n, _, err := c.ReadFrom(b)

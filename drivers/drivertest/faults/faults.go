@@ -247,7 +247,7 @@ func removed(t *testing.T, c *Card) {
 	for _, p := range ports {
 		p.End(t)
 	}
-	if took := time.Since(began); took > 2*time.Second {
+	if took := time.Since(began); took > 20*time.Second { // of a busy machine: it ends
 		t.Errorf("%s without the card", took)
 	}
 }
@@ -504,7 +504,8 @@ func workers(t *testing.T, c *Card) {
 		})
 	}
 	most := int64(0)
-	for end := time.Now().Add(500 * time.Millisecond); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+	began := time.Now()
+	for ; time.Since(began) < 500*time.Millisecond || most == 0 && time.Since(began) < 30*time.Second; time.Sleep(2 * time.Millisecond) {
 		c.Hang()
 		c.Receive(Frame(0, 100))
 		most = max(most, resets.Load())

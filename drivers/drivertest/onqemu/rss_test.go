@@ -131,7 +131,7 @@ func TestVirtioQueues(t *testing.T) {
 					t.Fatal(err)
 				}
 				got := -1
-				for end := time.Now().Add(5 * time.Second); got < 0; {
+				for end := time.Now().Add(30 * time.Second); got < 0; {
 					for q, p := range ports {
 						m := p.Rx(batch)
 						for _, b := range batch[:m] {
@@ -164,7 +164,7 @@ func TestVirtioQueues(t *testing.T) {
 				if p.Tx([]pktbuf.Packet{b}) != 1 {
 					t.Fatal("not taken")
 				}
-				for end := time.Now().Add(5 * time.Second); ; {
+				for end := time.Now().Add(30 * time.Second); ; {
 					p.Flush()
 					if n, err := unix.Read(x.socket, in); err == nil && string(in[:n]) == string(f) {
 						break

@@ -127,7 +127,7 @@ func (c *client) send(cmd, flags int, body []byte, files ...*os.File) {
 func (c *client) call(cmd int, body []byte, files ...*os.File) ([]byte, error) {
 	c.t.Helper()
 	c.send(cmd, 0, body, files...)
-	_ = c.conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = c.conn.SetReadDeadline(time.Now().Add(30 * time.Second))
 	b := make([]byte, 1<<16)
 	n, err := c.conn.Read(b)
 	if err != nil {

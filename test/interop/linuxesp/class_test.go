@@ -9,7 +9,7 @@ import (
 	"vita/test/interop/linuxesp/peer"
 )
 
-const patience = 5 * time.Second
+const patience = 30 * time.Second
 
 func addrPort(a netip.Addr, p uint16) netip.AddrPort { return netip.AddrPortFrom(a, p) }
 

@@ -313,7 +313,7 @@ func (g *rig) check() {
 	g.t.Helper()
 	g.passed()
 	var errs []string
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		if errs = g.differences(); len(errs) == 0 {
 			return
 		}
@@ -403,7 +403,7 @@ func (g *rig) intoEngine(end *memory.End, frames [][]byte) (private, public [][]
 		}
 		g.in += uint64(n)
 		frames = frames[n:]
-		for deadline, received := time.Now().Add(5*time.Second), uint64(0); received < g.in; {
+		for deadline, received := time.Now().Add(30*time.Second), uint64(0); received < g.in; {
 			s := g.client.Counters()
 			if received = s.Private.RxPackets + s.Public.RxPackets; time.Now().After(deadline) {
 				g.t.Fatalf("the engine has received %d frames of %d", received, g.in)
