@@ -55,7 +55,8 @@ func (a *appliance) menu(tty io.ReadWriter) {
 		} else if err != nil {
 			return
 		}
-		word, _, _ := strings.Cut(line, " ")
+		var word string
+		word, c.rest, _ = strings.Cut(line, " ")
 		command, ok := commands[word]
 		if !ok {
 			c.help()
@@ -71,8 +72,9 @@ func (a *appliance) menu(tty io.ReadWriter) {
 
 // console is one end of a terminal.
 type console struct {
-	out io.Writer
-	in  *bufio.Reader
+	out  io.Writer
+	in   *bufio.Reader
+	rest string // of the line that has the command
 }
 
 func (c *console) printf(format string, args ...any) {
@@ -116,7 +118,7 @@ var commands map[string]command
 func init() { // commands print commands
 	commands = map[string]command{
 		"status":   {"how the gateway does, and where it is managed", (*appliance).showStatus},
-		"log":      {"the last lines of the log", (*appliance).showLog},
+		"log":      {fmt.Sprintf("the last %d lines of the log; log 500: the last 500", logLines), (*appliance).showLog},
 		"setup":    {"the first administrator, and the management network", (*appliance).wizard},
 		"reboot":   {"restart the machine", func(a *appliance, _ *console) error { a.finish(unix.LINUX_REBOOT_CMD_RESTART, "console"); return nil }},
 		"poweroff": {"turn the machine off", func(a *appliance, _ *console) error { a.finish(unix.LINUX_REBOOT_CMD_POWER_OFF, "console"); return nil }},
@@ -194,9 +196,19 @@ func fingerprint(file string) (string, error) {
 	return strings.ToUpper(strings.ReplaceAll(fmt.Sprintf("% x", sum), " ", ":")), nil
 }
 
+// logLines is what fits a screen.
+const logLines = 40
+
 func (a *appliance) showLog(c *console) error {
+	n := logLines
+	if rest := strings.TrimSpace(c.rest); rest != "" {
+		var err error
+		if n, err = strconv.Atoi(rest); err != nil || n < 1 {
+			return fmt.Errorf("log %.20q: say how many lines, such as: log 500", rest)
+		}
+	}
 	lines := a.log.After(0)
-	for _, l := range lines[max(0, len(lines)-40):] {
+	for _, l := range lines[max(0, len(lines)-n):] {
 		c.printf("%s %s: %s\n", l.At.UTC().Format("15:04:05.000"), l.Source, l.Text)
 	}
 	return nil

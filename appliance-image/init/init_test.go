@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -140,7 +141,7 @@ func TestMemory(t *testing.T) {
 
 // FuzzMenu: whatever is typed, the menu answers and ends with the input.
 func FuzzMenu(f *testing.F) {
-	f.Add("status\nlog\nhelp\n\n")
+	f.Add("status\nlog\nlog 7\nhelp\n\n")
 	f.Add("erase\nx\nother\n" + strings.Repeat("x", maxAnswer+10))
 	f.Fuzz(func(_ *testing.T, typed string) {
 		for _, harmful := range []string{"reboot", "poweroff", "setup", "other", "erase"} { // they act on the machine
@@ -169,6 +170,28 @@ func TestMenu(t *testing.T) {
 	}
 	if e := <-a.end; e.how != unix.LINUX_REBOOT_CMD_POWER_OFF {
 		t.Error(e)
+	}
+}
+
+// TestLog: the last lines, as many as are asked for and there are.
+func TestLog(t *testing.T) {
+	a := &appliance{log: logring.New(1<<20, time.Now)}
+	for n := range 60 {
+		a.log.Add("kernel", logring.Info, fmt.Sprint("line ", n+1))
+	}
+	for typed, want := range map[string]int{
+		"log": 40, "log 50": 50, "log  1 ": 1, "log 60": 60, "log 99999": 60,
+		"log 0": 0, "log -1": 0, "log x": 0, "log 5 5": 0, "log 99999999999999999999": 0, "logs": 0,
+	} {
+		var out bytes.Buffer
+		a.menu(terminal{strings.NewReader(typed + "\n"), &out})
+		lines := strings.Count(out.String(), "kernel: line ")
+		if lines != want || want > 0 && !strings.HasSuffix(out.String(), " line 60\n") {
+			t.Errorf("%q: %d lines, want %d\n%.200s", typed, lines, want, out.String())
+		}
+		if refused := strings.Contains(out.String(), "such as: log 500"); refused != (want == 0 && typed != "logs") {
+			t.Errorf("%q: %s", typed, out.String())
+		}
 	}
 }
 
