@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,29 +21,30 @@ import (
 )
 
 // control serves what vitad may ask for, at a socket that only root reaches.
-func (a *appliance) control(ctx context.Context) {
+func (a *appliance) control(ctx context.Context, work *sync.WaitGroup) {
 	_ = os.Remove(controlAt) // there is none
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: controlAt, Net: "unix"})
 	if err != nil {
 		a.say(logring.Error, "control socket: %v", err)
 		return
 	}
-	stop := context.AfterFunc(ctx, func() { _ = l.Close() }) // which ends Accept
-	defer stop()
-	for {
-		c, err := l.AcceptUnix()
-		if err != nil {
-			return
-		}
-		go func() {
-			defer func() {
-				if r := recover(); r != nil {
-					a.say(logring.Critical, "control socket: %v", r)
-				}
+	context.AfterFunc(ctx, func() { _ = l.Close() }) // which ends Accept
+	a.keep(work, "control socket", func() {
+		for {
+			c, err := l.AcceptUnix()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer func() {
+					if r := recover(); r != nil {
+						a.say(logring.Critical, "control socket: %v", r)
+					}
+				}()
+				a.answer(ctx, c)
 			}()
-			a.answer(ctx, c)
-		}()
-	}
+		}
+	})
 }
 
 // requestTime is how long a client may take for its request.
@@ -66,6 +68,8 @@ func (a *appliance) answer(ctx context.Context, c *net.UnixConn) {
 		a.finish(unix.LINUX_REBOOT_CMD_RESTART, "asked for over the network")
 	case ctl.Upgrade:
 		a.upgrade(ctx, c, q)
+	case ctl.Begin:
+		reply(c, a.begin(ctx))
 	case ctl.Configure:
 		reply(c, a.configure(q.Settings))
 	default:

@@ -2,20 +2,19 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 	"time"
 
 	"vita/appliance-image/internal/logring"
+	ctl "vita/internal/appliance"
 )
 
 // administrator is who is to be the first one. It is in memory alone, since a
 // password may be, until vitad has made the state with it.
 type administrator struct {
-	name, keys, password string
-	options              string // to be stored when there is one
+	ctl.Administrator
+	options string // to be stored when there is one
 }
 
 func (a *appliance) enrolled() bool {
@@ -23,74 +22,52 @@ func (a *appliance) enrolled() bool {
 	return err == nil
 }
 
-// firstBoot makes the first administrator, where there is none.
+// firstBoot lets vitad begin: with the state that is there, or with who is to be the
+// first administrator, where that is known.
 func (a *appliance) firstBoot() {
+	defer close(a.mayBegin)
 	if a.enrolled() {
 		return
 	}
 	if len(a.options.AdminKeys) == 0 {
 		a.say(logring.Notice, "no administrator: enter one at the console")
-		return // vitad waits for one
+		return
 	}
 	a.enrol()
 }
 
-// enrol lets vitad make its state when it starts: a program of its own for that
-// would cost a second on a slow machine.
+// enrol lets vitad make its state with what the machine was told: a program of its
+// own for that would cost a second on a slow machine.
 func (a *appliance) enrol() {
 	o := &a.options
-	a.first.Store(&administrator{first(o.Admin, "admin"), strings.Join(o.AdminKeys, "\n") + "\n", o.AdminPassword, o.Text()})
+	a.first.Store(&administrator{
+		ctl.Administrator{Name: first(o.Admin, "admin"), Keys: strings.Join(o.AdminKeys, "\n"), Password: o.AdminPassword},
+		o.Text(),
+	})
 	o.AdminPassword = ""
 }
 
-// awaitAdministrator waits until there is somebody who may configure, or is to be:
-// without one there is no state that vitad could start with.
-func (a *appliance) awaitAdministrator(ctx context.Context) error {
-	for !a.enrolled() && a.first.Load() == nil {
+// begin answers vitad when it may look at its state: when that is mounted, and what
+// an upgrade on trial would change is kept. Where there is none, it waits for an
+// administrator.
+func (a *appliance) begin(ctx context.Context) ctl.Answer {
+	ends := ctl.Answer{Error: "the machine ends"}
+	select {
+	case <-ctx.Done():
+		return ends
+	case <-a.mayBegin:
+	}
+	for !a.enrolled() {
+		if who := a.first.Load(); who != nil {
+			return ctl.Answer{First: &who.Administrator}
+		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return ends
 		case <-time.After(500 * time.Millisecond):
 		}
 	}
-	return nil
-}
-
-// tellAdministrator tells vitad who the first administrator is to be, where there
-// is none. It goes by pipes, in which nothing is left once it is read. What it
-// returns is to be called when vitad has been started, or could not be.
-func (a *appliance) tellAdministrator(cmd *exec.Cmd) (told func(), err error) {
-	who := a.first.Load()
-	if who == nil || a.enrolled() {
-		return func() {}, nil
-	}
-	tell := func(option, text string) error {
-		r, w, err := os.Pipe()
-		if err != nil {
-			return err
-		}
-		cmd.ExtraFiles = append(cmd.ExtraFiles, r)
-		cmd.Args = append(cmd.Args, option, fmt.Sprintf("/proc/self/fd/%d", 2+len(cmd.ExtraFiles)))
-		go func() {
-			_, _ = w.WriteString(text) // where vitad ends before it has read it, it says why
-			_ = w.Close()
-		}()
-		return nil
-	}
-	told = func() {
-		for _, f := range cmd.ExtraFiles {
-			_ = f.Close() // it was for vitad, and for reading
-		}
-	}
-	cmd.Args = append(cmd.Args, "--first-admin", who.name)
-	err = tell("--first-ssh-key", who.keys)
-	if err == nil && who.password != "" {
-		err = tell("--first-password-file", who.password+"\n")
-	}
-	if err != nil {
-		told()
-	}
-	return told, err
+	return ctl.Answer{}
 }
 
 // enrolling takes what vitad says while there is no administrator: it is about the

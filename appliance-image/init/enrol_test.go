@@ -3,115 +3,73 @@ package main
 import (
 	"bufio"
 	"context"
-	"errors"
+	"encoding/json"
 	"io"
-	"os/exec"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"vita/appliance-image/internal/options"
+	ctl "vita/internal/appliance"
 )
 
-// untold is an appliance at its first start, which has been told of an administrator.
-func untold(o options.Options) *appliance {
-	a := newAppliance()
-	a.options = o
-	a.firstBoot()
-	return a
-}
-
-// TestTellAdministrator: a program gets to know who the first administrator is to
-// be by its arguments, and what they log in by by files that are empty once read.
-func TestTellAdministrator(t *testing.T) {
-	a := untold(options.Options{Admin: "ann", AdminKeys: []string{"key 1", "key 2"}, AdminPassword: "secret", Hostname: "gw1"})
-	if a.options.AdminPassword != "" {
-		t.Error("the password is kept")
-	}
-	if text := a.first.Load().options; !strings.Contains(text, "hostname = gw1") || strings.Contains(text, "secret") {
-		t.Errorf("options to be stored: %q", text)
-	}
-	run := func() string {
-		t.Helper()
-		cmd := exec.Command("sh", "-c", `echo "$@"; cat "$4" "$6" "$4" "$6" 2>&1; ls /proc/self/fd | grep -c .`, "sh")
-		told, err := a.tellAdministrator(cmd)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var out strings.Builder
-		cmd.Stdout = &out
-		if err := errors.Join(cmd.Start(), func() error { told(); return cmd.Wait() }()); err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range cmd.ExtraFiles {
-			if err := f.Close(); err == nil {
-				t.Error("a pipe is still open")
-			}
-		}
-		return out.String()
-	}
-	const want = "--first-admin ann --first-ssh-key /proc/self/fd/3 --first-password-file /proc/self/fd/4\nkey 1\nkey 2\nsecret\n"
-	for range 2 { // it may be started again
-		if got := run(); !strings.HasPrefix(got, want) || strings.Count(got, "\n") != strings.Count(want, "\n")+1 {
-			t.Errorf("%q, want %q", got, want)
-		}
-	}
-
-	// Without a password there is one file, and nobody to tell of no argument at all.
-	a = untold(options.Options{AdminKeys: []string{"key"}})
-	cmd := exec.Command("true")
-	told, err := a.tellAdministrator(cmd)
-	if err != nil || strings.Join(cmd.Args[1:], " ") != "--first-admin admin --first-ssh-key /proc/self/fd/3" {
-		t.Errorf("%q, %v", cmd.Args, err)
-	}
-	told()
-	a = untold(options.Options{Admin: "ann", AdminPassword: "secret"})
-	cmd = exec.Command("true")
-	if _, err := a.tellAdministrator(cmd); err != nil || len(cmd.Args) > 1 || a.first.Load() != nil {
-		t.Errorf("%q, %v", cmd.Args, err)
-	}
-	if lines := a.log.After(0); len(lines) != 1 || !strings.Contains(lines[0].Text, "enter one at the console") {
-		t.Errorf("%v", lines)
-	}
-}
-
-// TestAwaitAdministrator: nothing is started before it is known who the first
-// administrator is to be, nor again when that could not be made.
-func TestAwaitAdministrator(t *testing.T) {
+// TestBegin: vitad may begin when the state is there, and somebody is to be the first
+// administrator; not again when that could not be made.
+func TestBegin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := untold(options.Options{})
+		a := newAppliance()
 		ctx, stop := context.WithCancel(t.Context())
-		awaited := make(chan error, 1)
-		await := func() { awaited <- a.awaitAdministrator(ctx) }
-		waits := func(want bool) {
+		answers := make(chan ctl.Answer, 1)
+		ask := func() { answers <- a.begin(ctx) }
+		answer := func(want string) (an ctl.Answer) {
 			t.Helper()
 			time.Sleep(time.Second)
 			select {
-			case err := <-awaited:
-				if want || err != nil {
-					t.Errorf("waits no more, %v", err)
+			case an = <-answers:
+				b, err := json.Marshal(an)
+				if err != nil || string(b) != want {
+					t.Errorf("%s, %v, want %s", b, err, want)
 				}
 			default:
-				if !want {
-					t.Fatal("waits")
+				if want != "" {
+					t.Fatal("no answer")
 				}
 			}
+			return an
 		}
-		go await()
-		waits(true)
-		a.options.AdminKeys = []string{"key"}
-		a.enrol()
-		waits(false)
-		go await()
-		waits(false)
+		go ask()
+		answer("")
+		a.options = options.Options{AdminKeys: []string{"key"}}
+		a.enrol() // at the console, before the state is looked at
+		answer("")
 		a.enrolling("first administrator: bad")
-		go await()
-		waits(true)
+		a.options = options.Options{Admin: "ann", AdminKeys: []string{"key 1", "key 2"}, AdminPassword: "secret", Hostname: "gw1"}
+		a.firstBoot()
+		want := `{"first":{"name":"ann","keys":"key 1\nkey 2","password":"secret"}}`
+		answer(want)
+		go ask() // it has been started again
+		answer(want)
+		if text := a.first.Load().options; !strings.Contains(text, "hostname = gw1") || strings.Contains(text, "secret") || a.options.AdminPassword != "" {
+			t.Errorf("options to be stored: %q, a password that is kept: %q", text, a.options.AdminPassword)
+		}
+		a.enrolling("first administrator: bad")
+		go ask()
+		answer("")
+		a.options = options.Options{AdminKeys: []string{"key"}}
+		a.enrol()
+		answer(`{"first":{"name":"admin","keys":"key"}}`)
+		a.enrolling("first administrator: bad")
+		go ask()
+		answer("")
 		stop()
-		time.Sleep(time.Second)
-		if err := <-awaited; !errors.Is(err, context.Canceled) {
-			t.Error(err)
+		answer(`{"error":"the machine ends"}`)
+
+		a = newAppliance()
+		a.options.AdminPassword = "secret"
+		a.firstBoot()
+		if lines := a.log.After(0); len(lines) != 1 || !strings.Contains(lines[0].Text, "enter one at the console") || a.first.Load() != nil {
+			t.Errorf("%v", lines)
 		}
 	})
 }
@@ -119,7 +77,9 @@ func TestAwaitAdministrator(t *testing.T) {
 // TestEnrolling: what vitad says of the first administrator is on the console, as
 // something that can be read; what it says at other times is not.
 func TestEnrolling(t *testing.T) {
-	a := untold(options.Options{AdminKeys: []string{"key"}})
+	a := newAppliance()
+	a.options.AdminKeys = []string{"key"}
+	a.enrol()
 	a.enrolling("first administrator: key 1: \x1b[2Jnot a key \u00e4" + strings.Repeat("x", 1000))
 	a.enrolling("and this")
 	lines := a.log.After(0)

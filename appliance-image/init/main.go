@@ -62,6 +62,7 @@ type appliance struct {
 	send      func(server string) context.CancelFunc // begins to send the log
 	modules   loader
 	times     timeline.Line
+	mayBegin  chan struct{}                 // closed when vitad may look at its state
 	first     atomic.Pointer[administrator] // who is to be the first one
 	serving   sync.Mutex
 	services  []*supervise.Runner // by their names
@@ -104,7 +105,7 @@ func main() {
 
 func newAppliance() *appliance {
 	return &appliance{
-		log: logring.New(ringSize, time.Now), end: make(chan ending, 1), hurry: make(chan struct{}),
+		log: logring.New(ringSize, time.Now), end: make(chan ending, 1), mayBegin: make(chan struct{}), hurry: make(chan struct{}),
 		told: told{senders: make(map[string]context.CancelFunc), time: make(chan struct{}, 1)},
 	}
 }
@@ -144,12 +145,15 @@ func (a *appliance) start(ctx context.Context, work *sync.WaitGroup) (err error)
 		a.keep(work, "syslog", func() { a.log.SendTo(ctx, server, a.hostname) })
 		return stop
 	}
-	a.begin()
+	a.takeOver()
 	defer func() { _ = os.WriteFile("/sys/kernel/rcu_expedited", []byte("0"), 0) }() // see early
 	a.keep(work, "console", func() { a.consoles(ctx) })
 	a.keep(work, "kernel's log", func() { a.kernelLog(ctx) })
 	a.keep(work, "orphans", func() { a.reap(ctx) })
 	a.harden()
+	a.control(ctx, work)
+	engineCtx, stopEngine := context.WithCancel(context.WithoutCancel(ctx))
+	a.serveVitad(ctx, work, stopEngine) // it takes a while to start, and asks when it may begin
 	set, err := modules.Open("/usr/lib/modules")
 	if err != nil {
 		return err
@@ -178,10 +182,7 @@ func (a *appliance) start(ctx context.Context, work *sync.WaitGroup) (err error)
 	if err := a.apply(); err != nil {
 		a.say(logring.Error, "%v", err)
 	}
-	a.keep(work, "control socket", func() { a.control(ctx) })
 	a.firstBoot()
-	engineCtx, stopEngine := context.WithCancel(context.WithoutCancel(ctx))
-	a.serveVitad(ctx, work, stopEngine)
 	<-cards
 	if err := a.network(ctx, work); err != nil {
 		a.say(logring.Error, "network: %v", err)
@@ -194,8 +195,8 @@ func (a *appliance) start(ctx context.Context, work *sync.WaitGroup) (err error)
 	return nil
 }
 
-// begin takes over what early has noted.
-func (a *appliance) begin() {
+// takeOver takes over what early has noted.
+func (a *appliance) takeOver() {
 	if b, err := os.ReadFile(timeline.File); err == nil {
 		if err := a.times.Parse(string(b)); err != nil {
 			a.note("%v", err)

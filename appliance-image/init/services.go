@@ -73,23 +73,18 @@ func (a *appliance) program(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// serveVitad keeps vitad running, which waits for the engine by itself. When it
-// has ended, so may the engine: that must be there when vitad takes its leave.
+// serveVitad keeps vitad running, which asks when it may look at the state, and waits
+// for the engine by itself. When it has ended, so may the engine: that must be there
+// when vitad takes its leave.
 func (a *appliance) serveVitad(ctx context.Context, work *sync.WaitGroup, ended func()) {
 	a.keep(work, "notifications", func() { a.notifications(ctx) })
 	a.service(ctx, work, ended, supervise.Service{
-		Name:   "vitad",
-		Before: a.awaitAdministrator,
+		Name: "vitad",
 		Start: func() (supervise.Process, error) {
 			a.ready.Store(false)
 			cmd := a.program("vitad", "run", "--state-dir", vitaDir, "--engine-socket", engineSock, "--keep-engine",
 				"--recovery", runDir+"/recovery.sock", "--appliance", controlAt, "--netconf", "[::]:830", "--restconf", "[::]:443")
 			cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+notifySock)
-			told, err := a.tellAdministrator(cmd)
-			if err != nil {
-				return nil, err
-			}
-			defer told()
 			if err := onThread(func() error { return leaving(confine.Control, cmd) }); err != nil {
 				return nil, err
 			}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 
+	"vita/internal/appliance"
 	"vita/mgmt/access"
 	"vita/mgmt/setup"
 
@@ -26,34 +27,82 @@ type initCmd struct {
 
 // Run makes the state directory, the first user and the server's identity.
 func (c *initCmd) Run() error {
-	key, err := first{"--", c.Admin, c.SSHKey, c.PasswordFile, c.ClientCA}.enrol(context.Background(), c.StateDir)
-	if err != nil {
+	admin := access.User{Name: c.Admin}
+	var clientCA []byte
+	for _, f := range []struct {
+		option, name string
+		use          func(b []byte) error
+	}{
+		{"ssh-key", c.SSHKey, func(b []byte) (err error) { admin.Keys, err = access.ParseKeys(b); return err }},
+		{"password-file", c.PasswordFile, func(b []byte) (err error) {
+			line, _, _ := bytes.Cut(b, []byte("\n"))
+			admin.PasswordHash, err = access.HashPassword(string(bytes.TrimSuffix(line, []byte("\r"))))
+			return err
+		}},
+		{"client-ca", c.ClientCA, func(b []byte) error { clientCA = b; return access.CheckClientCA(b) }},
+	} {
+		if f.name == "" {
+			continue
+		}
+		b, err := os.ReadFile(f.name)
+		if err != nil {
+			return fmt.Errorf("--%s: %w", f.option, err)
+		}
+		if err := f.use(b); err != nil {
+			return fmt.Errorf("--%s %s: %w", f.option, f.name, err)
+		}
+	}
+	key, err := setup.Make(context.Background(), c.StateDir, admin, clientCA)
+	if errors.Is(err, setup.ErrHasUsers) {
+		return fmt.Errorf("%s has users already: init is for the first one", c.StateDir)
+	} else if err != nil {
 		return err
 	}
 	fmt.Printf("%s\nstart the gateway with: vitad run --state-dir %s\n", enrolled(c.Admin, key), c.StateDir)
 	return nil
 }
 
-// begin makes the state directory where there is none, if it is said for whom. The
-// service manager gets to know what came of it: nobody else can say who the
-// gateway is.
+// begin waits until the state directory may be looked at, and makes it at the first
+// start of an appliance, whose init knows for whom. The init gets to know what came
+// of it, as a service manager does.
 func (c *runCmd) begin(ctx context.Context, log *slog.Logger) error {
+	var who *appliance.Administrator
+	if c.Appliance != "" {
+		a, err := appliance.Client{Socket: c.Appliance}.Ask(ctx, appliance.Request{Do: appliance.Begin}, nil)
+		if err != nil {
+			return err
+		}
+		who = a.First
+	}
 	_, err := os.Stat(c.StateDir)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if c.FirstAdmin == "" {
-		return fmt.Errorf("--state-dir: %w: make it by vitad init, or by --first-admin", err)
+	if who == nil {
+		return fmt.Errorf("--state-dir: %w: make it by vitad init", err)
 	}
-	key, err := first{"--first-", c.FirstAdmin, c.FirstSSHKey, c.FirstPasswordFile, ""}.enrol(ctx, c.StateDir)
+	key, err := enrol(ctx, c.StateDir, *who)
 	if err != nil {
 		err = fmt.Errorf("first administrator: %w", err)
 		sdNotify(log, status(err.Error()))
 		return err
 	}
-	log.Info("the state is new", "administrator", c.FirstAdmin, "host key", access.Fingerprint(key))
-	sdNotify(log, status(enrolled(c.FirstAdmin, key)))
+	log.Info("the state is new", "administrator", who.Name, "host key", access.Fingerprint(key))
+	sdNotify(log, status(enrolled(who.Name, key)))
 	return nil
+}
+
+func enrol(ctx context.Context, dir string, who appliance.Administrator) (key ssh.Signer, err error) {
+	admin := access.User{Name: who.Name}
+	if admin.Keys, err = access.ParseKeys([]byte(who.Keys)); err != nil {
+		return nil, err
+	}
+	if who.Password != "" {
+		if admin.PasswordHash, err = access.HashPassword(who.Password); err != nil {
+			return nil, err
+		}
+	}
+	return setup.Make(ctx, dir, admin, nil)
 }
 
 func enrolled(admin string, key ssh.Signer) string {
@@ -62,51 +111,3 @@ func enrolled(admin string, key ssh.Signer) string {
 
 // status is a line for the service manager, and one alone.
 func status(text string) string { return "STATUS=" + strings.ReplaceAll(text, "\n", "; ") }
-
-// first is who is to be the first administrator, and the files with what they log
-// in by.
-type first struct {
-	prefix                             string // of the options that say so
-	admin, sshKey, password, clientCAs string
-}
-
-// enrol makes the state with the first administrator. It changes nothing before
-// all that it was given is good.
-func (f first) enrol(ctx context.Context, dir string) (ssh.Signer, error) {
-	admin := access.User{Name: f.admin}
-	if err := f.read("ssh-key", f.sshKey, func(b []byte) (err error) { admin.Keys, err = access.ParseKeys(b); return err }); err != nil {
-		return nil, err
-	}
-	if f.password != "" {
-		if err := f.read("password-file", f.password, func(b []byte) (err error) {
-			line, _, _ := bytes.Cut(b, []byte("\n"))
-			admin.PasswordHash, err = access.HashPassword(string(bytes.TrimSuffix(line, []byte("\r"))))
-			return err
-		}); err != nil {
-			return nil, err
-		}
-	}
-	var cas []byte
-	if f.clientCAs != "" {
-		if err := f.read("client-ca", f.clientCAs, func(b []byte) error { cas = b; return access.CheckClientCA(b) }); err != nil {
-			return nil, err
-		}
-	}
-	key, err := setup.Make(ctx, dir, admin, cas)
-	if errors.Is(err, setup.ErrHasUsers) {
-		err = fmt.Errorf("%s has users already: this is for the first one", dir)
-	}
-	return key, err
-}
-
-// read reads the file of an option. Errors name both.
-func (f first) read(option, name string, use func([]byte) error) error {
-	b, err := os.ReadFile(name)
-	if err != nil {
-		return fmt.Errorf("%s%s: %w", f.prefix, option, err)
-	}
-	if err := use(b); err != nil {
-		return fmt.Errorf("%s%s %s: %w", f.prefix, option, name, err)
-	}
-	return nil
-}

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bufio"
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -14,10 +16,10 @@ import (
 	"testing"
 	"time"
 
+	"vita/internal/appliance"
 	"vita/mgmt/access"
 	"vita/mgmt/datastore"
 
-	"github.com/alecthomas/kong"
 	"golang.org/x/crypto/ssh"
 )
 
@@ -84,52 +86,69 @@ func manager(t *testing.T) (told func() string) {
 	}
 }
 
-// pipe is a file that can be read once.
-func pipe(t *testing.T, text string) (name string) {
+// machine is the init of an appliance, which answers each request to begin with the
+// next of these.
+func machine(t *testing.T, answers ...appliance.Answer) (socket string) {
 	t.Helper()
-	r, w, err := os.Pipe()
+	socket = filepath.Join(t.TempDir(), "init")
+	l, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = r.Close() })
-	if _, err := w.WriteString(text); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprintf("/proc/self/fd/%d", r.Fd())
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for _, a := range answers {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			line, _ := bufio.NewReader(c).ReadBytes('\n')
+			if q, err := appliance.ParseRequest(line); err != nil || q.Do != appliance.Begin {
+				a.Error = "want begin"
+			}
+			b, _ := json.Marshal(a) // it has nothing that cannot be
+			_, _ = c.Write(append(b, '\n'))
+			_ = c.Close()
+		}
+	}()
+	return socket
 }
 
-// TestRunBegins: a run makes the state of a first start, from what it can read but
-// once, or says why not, to the service manager too, and leaves nothing then. Later
-// ones do not look at what they were told for it.
+// TestRunBegins: a run makes the state of a first start, for whom the machine's init
+// says, or says why not, to that init too, and leaves nothing then. Where there is a
+// state, it is looked at no sooner than the init lets it.
 func TestRunBegins(t *testing.T) {
 	told := manager(t)
 	dir := filepath.Join(t.TempDir(), "state")
 	log := slog.New(slog.DiscardHandler)
-	fails := func(c runCmd, want string, tells bool) {
-		t.Helper()
-		c.StateDir = dir
-		err := c.begin(t.Context(), log)
+	key := string(keyLine(t))
+	long := strings.Repeat("# "+strings.Repeat("<", 1000)+"\n", 128) + key // as large as what init reads, and written longer
+	for want, a := range map[string]appliance.Answer{
+		"vitad init":            {},
+		"the machine ends":      {Error: "the machine ends"},
+		"not an SSH public key": {First: &appliance.Administrator{Name: "ann", Keys: "nonsense"}},
+		"no SSH public key":     {First: &appliance.Administrator{Name: "ann"}},
+		"at least 8":            {First: &appliance.Administrator{Name: "ann", Keys: key, Password: "short"}},
+		"READY=1":               {First: &appliance.Administrator{Name: "ann\nREADY=1", Keys: key}},
+	} {
+		err := (&runCmd{StateDir: dir, Appliance: machine(t, a)}).begin(t.Context(), log)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
 		}
-		if said := told(); tells && (!strings.HasPrefix(said, "STATUS=first administrator: ") || !strings.Contains(said, want) || strings.Contains(said, "\n")) || !tells && said != "" {
+		if said := told(); a.First != nil && (!strings.HasPrefix(said, "STATUS=first administrator: ") || !strings.Contains(said, want) || strings.Contains(said, "\n")) || a.First == nil && said != "" {
 			t.Errorf("told: %q", said)
 		}
 		if left, err := os.ReadDir(filepath.Dir(dir)); err != nil || len(left) > 0 {
 			t.Errorf("there is %v, %v", left, err)
 		}
 	}
-	key := string(keyLine(t))
-	fails(runCmd{}, "vitad init", false)
-	fails(runCmd{FirstAdmin: "ann", FirstSSHKey: pipe(t, "nonsense\nREADY=1\n")}, "--first-ssh-key", true)
-	fails(runCmd{FirstAdmin: "ann", FirstSSHKey: filepath.Join(dir, "none\nREADY=1")}, "no such file", true)
-	fails(runCmd{FirstAdmin: "ann", FirstSSHKey: pipe(t, key), FirstPasswordFile: pipe(t, "short\n")}, "at least 8", true)
-	fails(runCmd{FirstAdmin: "\x01\n", FirstSSHKey: pipe(t, key)}, "name", true)
+	if err := (&runCmd{StateDir: dir}).begin(t.Context(), log); err == nil || !strings.Contains(err.Error(), "vitad init") {
+		t.Errorf("no appliance: %v", err)
+	}
 
-	c := runCmd{StateDir: dir, FirstAdmin: "ann", FirstSSHKey: pipe(t, key), FirstPasswordFile: pipe(t, "correct horse\r\nmore")}
+	c := runCmd{StateDir: dir, Appliance: machine(t,
+		appliance.Answer{First: &appliance.Administrator{Name: "ann", Keys: long, Password: "correct horse"}},
+		appliance.Answer{First: &appliance.Administrator{Name: "eve", Keys: "nonsense"}}, appliance.Answer{}, appliance.Answer{Error: "not yet"})}
 	if err := c.begin(t.Context(), log); err != nil {
 		t.Fatal(err)
 	}
@@ -139,9 +158,6 @@ func TestRunBegins(t *testing.T) {
 	}
 	if said, want := told(), "STATUS=administrator ann, host key "+access.Fingerprint(host); said != want {
 		t.Errorf("told %q, want %q", said, want)
-	}
-	if left, err := os.ReadFile(c.FirstPasswordFile); err != nil || len(left) > 0 {
-		t.Errorf("%q is left of the password, %v", left, err)
 	}
 	users := access.NewUsers()
 	store, err := datastore.Open(datastore.Options{Dir: dir, Followers: []datastore.Follower{{Module: access.Module, Name: access.Node, Prepare: users.Prepare}}})
@@ -155,32 +171,26 @@ func TestRunBegins(t *testing.T) {
 	if err != nil || !users.AcceptsKey("ann", public) || !users.AcceptsPassword("ann", "correct horse", "x") || users.Len() != 1 {
 		t.Errorf("ann cannot log in, %d users, %v", users.Len(), err)
 	}
-	again := runCmd{StateDir: dir, FirstAdmin: "eve", FirstSSHKey: filepath.Join(dir, "none")}
-	if err := again.begin(t.Context(), log); err != nil {
-		t.Error(err)
-	}
-	if said := told(); said != "" {
-		t.Errorf("told %q the second time", said)
-	}
-}
-
-// TestOptionsOfRun: the first administrator has a name and a key.
-func TestOptionsOfRun(t *testing.T) {
-	for args, want := range map[string]string{
-		"":                                    "",
-		"--first-admin a --first-ssh-key k":   "",
-		"--first-admin a":                     "first-ssh-key",
-		"--first-ssh-key k":                   "first-admin",
-		"--first-admin a --first-client-ca k": "unknown flag",
-	} {
-		var c cli
-		k, err := kong.New(&c)
-		if err != nil {
-			t.Fatal(err)
+	for range 2 {
+		if err := c.begin(t.Context(), log); err != nil {
+			t.Error(err)
 		}
-		_, err = k.Parse(append([]string{"run", "--state-dir", "/none"}, strings.Fields(args)...))
-		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
-			t.Errorf("%s: %v", args, err)
+		if said := told(); said != "" {
+			t.Errorf("told %q where there is a state", said)
 		}
+	}
+	if err := c.begin(t.Context(), log); err == nil {
+		t.Error("begins though the init refuses")
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer stop()
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "silent")) // nothing is answered
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c.Appliance = l.Addr().String()
+	if err := c.begin(ctx, log); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v, want the end of the wait", err)
 	}
 }

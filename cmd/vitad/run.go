@@ -38,12 +38,7 @@ import (
 )
 
 type runCmd struct {
-	StateDir string `required:"" type:"path" help:"Directory that vitad init has set up." placeholder:"DIR"`
-
-	FirstAdmin        string `and:"first" help:"Where the state directory is not there yet: make it, with this administrator, as vitad init would." placeholder:"NAME"`
-	FirstSSHKey       string `and:"first" name:"first-ssh-key" type:"path" help:"File with that administrator's public SSH key(s)." placeholder:"FILE"`
-	FirstPasswordFile string `type:"path" help:"File whose first line is that administrator's password." placeholder:"FILE"`
-
+	StateDir     string `required:"" type:"path" help:"Directory that vitad init has set up." placeholder:"DIR"`
 	Netconf      string `default:"127.0.0.1:830" help:"Address and port of the NETCONF server." placeholder:"ADDR:PORT"`
 	Restconf     string `default:"127.0.0.1:443" help:"Address and port of the RESTCONF server." placeholder:"ADDR:PORT"`
 	Cpus         string `help:"Cores for the engine's workers, as 2,4-7. Default: any." placeholder:"LIST"`
@@ -69,7 +64,7 @@ func (c *runCmd) Run() error {
 	defer stop()
 
 	if err := c.begin(ctx, log); err != nil {
-		return err
+		return unlessCanceled(err)
 	}
 	hostKey, cert, err := c.identity()
 	if err != nil {

@@ -19,6 +19,7 @@ const (
 	Upgrade   = "upgrade" // the bundle follows, until the client closes its direction
 	Restart   = "restart"
 	Configure = "configure" // the machine, by Settings
+	Begin     = "begin"     // answered when vitad may look at its state
 )
 
 // Request is what is asked for.
@@ -26,6 +27,13 @@ type Request struct {
 	Do        string    `json:"do"`
 	Downgrade bool      `json:"downgrade,omitempty"` // take a version that is not newer
 	Settings  *Settings `json:"settings,omitempty"`
+}
+
+// Administrator is who is to be the first one.
+type Administrator struct {
+	Name     string `json:"name"`
+	Keys     string `json:"keys"` // public SSH keys, a line each
+	Password string `json:"password,omitempty"`
 }
 
 // Answer is what came of it.
@@ -36,10 +44,15 @@ type Answer struct {
 	Trial    bool   `json:"trial,omitempty"`    // it has not proved good yet
 	Upgraded string `json:"upgraded,omitempty"` // version of the last upgrade
 	Result   string `json:"result,omitempty"`   // of the last upgrade: installed, trial, confirmed or returned
+
+	First *Administrator `json:"first,omitempty"` // to begin with: there is no state yet
 }
 
-// MaxLine bounds a request and an answer.
-const MaxLine = 16 << 10
+// MaxLine bounds a request, and maxAnswer an answer, which may have keys.
+const (
+	MaxLine   = 16 << 10
+	maxAnswer = 1 << 20
+)
 
 // Client asks the init at a socket. The zero value, without a socket, is that of
 // a gateway that is no appliance.
@@ -78,7 +91,7 @@ func (c Client) Ask(ctx context.Context, q Request, bundle io.Reader) (Answer, e
 	if err := conn.CloseWrite(); err != nil && sent == nil {
 		sent = err
 	}
-	text, err := bufio.NewReader(io.LimitReader(conn, MaxLine)).ReadBytes('\n')
+	text, err := bufio.NewReader(io.LimitReader(conn, maxAnswer)).ReadBytes('\n')
 	if err != nil {
 		return a, errors.Join(ctx.Err(), sent, fmt.Errorf("the appliance's init does not answer: %w", err))
 	}

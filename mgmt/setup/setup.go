@@ -130,7 +130,9 @@ func fill(ctx context.Context, dir string, admin access.User, clientCA []byte) (
 	if _, err := access.Certificate(dir); err != nil {
 		return nil, err
 	}
-	store, err := datastore.Open(datastore.Options{Dir: dir})
+	// A user whom no gateway takes must not be in the first configuration of one.
+	users := datastore.Follower{Module: access.Module, Name: access.Node, Prepare: access.NewUsers().Prepare}
+	store, err := datastore.Open(datastore.Options{Dir: dir, Followers: []datastore.Follower{users}})
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"vita/gen"
@@ -137,6 +138,11 @@ func TestMake(t *testing.T) {
 	dir := filepath.Join(parent, "state")
 	if _, err := Make(t.Context(), dir, access.User{Name: "ann", PasswordHash: "plain"}, nil); err == nil {
 		t.Error("a hash that is none")
+	}
+	digit := ann(t)
+	digit.Name = "1ann"
+	if _, err := Make(t.Context(), dir, digit, nil); err == nil || !strings.Contains(err.Error(), "does not start with a digit") {
+		t.Errorf("a name that no gateway takes: %v", err)
 	}
 	if _, err := Make(t.Context(), dir, ann(t), []byte("no certificate")); err == nil {
 		t.Error("rubbish as client CA")

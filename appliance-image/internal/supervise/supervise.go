@@ -32,10 +32,9 @@ type Process interface {
 
 // Service is a program to keep running.
 type Service struct {
-	Name   string
-	Before func(context.Context) error // what it needs; called before each start, may wait
-	Start  func() (Process, error)
-	Log    func(text string)
+	Name  string
+	Start func() (Process, error)
+	Log   func(text string)
 }
 
 // State is how a service does.
@@ -99,11 +98,6 @@ func (r *Runner) Run(ctx context.Context) {
 // once runs the service once, and says how it ended.
 func (r *Runner) once(ctx context.Context) (why string) {
 	defer func() { r.set(false, why) }()
-	if r.s.Before != nil {
-		if err := r.s.Before(ctx); err != nil {
-			return "cannot start: " + err.Error()
-		}
-	}
 	p, err := r.s.Start()
 	if err != nil {
 		return "cannot start: " + err.Error()

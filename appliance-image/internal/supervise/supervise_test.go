@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -98,35 +97,6 @@ func TestDeaf(t *testing.T) {
 		<-done
 		if f.killed != 1 || time.Since(began) != Grace {
 			t.Errorf("killed %d times, after %s", f.killed, time.Since(began))
-		}
-	})
-}
-
-// TestBefore: a service is not started before what it needs is there, and says
-// why; it ends while it waits.
-func TestBefore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, stop := context.WithCancel(t.Context())
-		var log []string
-		tries := 0
-		r := New(Service{
-			Name: "vitad", Log: func(s string) { log = append(log, s) },
-			Before: func(ctx context.Context) error {
-				if tries++; tries == 1 {
-					return errors.New("no engine")
-				}
-				<-ctx.Done()
-				return ctx.Err()
-			},
-			Start: func() (Process, error) { t.Error("started"); return nil, errors.New("started") },
-		})
-		done := make(chan struct{})
-		go func() { r.Run(ctx); close(done) }()
-		time.Sleep(time.Second)
-		stop()
-		<-done
-		if len(log) != 1 || !strings.Contains(log[0], "vitad cannot start: no engine; again in 200ms") {
-			t.Errorf("%q", log)
 		}
 	})
 }
