@@ -294,6 +294,13 @@ func TestPick(t *testing.T) {
 	if _, err := k.pick([]string{"none"}); err == nil {
 		t.Error("a module that is none")
 	}
+	early, err := k.early([]string{"c"}, []string{"b", "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := slices.Sorted(maps.Keys(early)); !slices.Equal(got, []string{"b.ko.gz", "c.ko", "modules.alias", "modules.dep", "x.ko.gz"}) {
+		t.Error(got)
+	}
 	dir := t.TempDir()
 	for name, data := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
@@ -306,7 +313,10 @@ func TestPick(t *testing.T) {
 }
 
 func TestList(t *testing.T) {
-	text := "# comment\na early\nb root\n\n"
+	text := "# comment\na early\nb root\nc rare\n\n"
+	if names, err := readList(text, "early", "rare"); err != nil || !slices.Equal(names, []string{"a", "c"}) {
+		t.Error(names, err)
+	}
 	if names, err := readList(text, "root"); err != nil || !slices.Equal(names, []string{"b"}) {
 		t.Error(names, err)
 	}

@@ -92,8 +92,12 @@ func readModule(file string, data []byte) (*module, error) {
 	return m, nil
 }
 
-// readList reads modules.list and returns the names for a place.
-func readList(list, place string) ([]string, error) {
+// places are where modules are: rare ones are early ones that only some machines
+// need, and packed.
+var places = []string{"early", "rare", "root"}
+
+// readList reads modules.list and returns the names for some places.
+func readList(list string, at ...string) ([]string, error) {
 	var names []string
 	lines := bufio.NewScanner(strings.NewReader(list))
 	for lines.Scan() {
@@ -101,14 +105,39 @@ func readList(list, place string) ([]string, error) {
 		if len(w) == 0 || strings.HasPrefix(w[0], "#") {
 			continue
 		}
-		if len(w) != 2 || w[1] != "early" && w[1] != "root" {
-			return nil, fmt.Errorf("modules.list: line %q: want a name, and early or root", lines.Text())
+		if len(w) != 2 || !slices.Contains(places, w[1]) {
+			return nil, fmt.Errorf("modules.list: line %q: want a name, and one of %s", lines.Text(), strings.Join(places, ", "))
 		}
-		if w[1] == place {
+		if slices.Contains(at, w[1]) {
 			names = append(names, w[0])
 		}
 	}
 	return names, lines.Err()
+}
+
+// early returns the files of the folder with modules in the kernel image: what only
+// some machines need is packed, since the kernel unpacks the rest at each start.
+func (k *kernel) early(common, rare []string) (map[string][]byte, error) {
+	files, err := k.pick(append(slices.Clone(common), rare...))
+	if err != nil {
+		return nil, err
+	}
+	plain, err := k.pick(common)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range sorted(files) {
+		if plain[name] != nil {
+			continue
+		}
+		packed, err := modules.Pack(files[name])
+		if err != nil {
+			return nil, err
+		}
+		files[name+modules.Packed] = packed
+		delete(files, name)
+	}
+	return files, nil
 }
 
 // pick returns the files of a folder for package modules: the named modules and

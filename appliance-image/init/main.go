@@ -3,9 +3,13 @@
 // vita-engine and vitad running, and looks after the console, the clock, the
 // watchdog and the upgrade's trial. There is no shell beside it.
 //
-//	early (initial file system) ──► init ──┬─ vita-engine   network namespace "data": all cards but one
-//	                                       ├─ vitad         the management interface, NETCONF, RESTCONF
-//	                                       └─ console, log, DHCP, NTP, watchdog, control socket
+//	early: root ──► state, network ──┬─ vita-engine   network namespace "data": all cards but one
+//	                                 ├─ vitad         the management interface, NETCONF, RESTCONF
+//	                                 └─ console, log, DHCP, NTP, watchdog, control socket
+//
+// The kernel starts it from the memory file system inside the unified kernel image,
+// and it goes on from there: to start a program takes time. The root has it too, for
+// the upgrades that it starts itself for.
 //
 // Where it cannot go on, as without a state, it says so on the console and
 // offers the rescue menu there: it never ends, since the kernel would panic.
@@ -22,6 +26,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"vita/appliance-image/init/early"
 	"vita/appliance-image/internal/logring"
 	"vita/appliance-image/internal/modules"
 	"vita/appliance-image/internal/options"
@@ -71,11 +76,11 @@ type appliance struct {
 	once      sync.Once
 	data      *dataNet
 	manage    atomic.Pointer[string] // the management interface's name
-	ready     atomic.Bool            // vitad has said so
+	ready     atomic.Bool            // vitad serves sessions, as it has said
 	hurryOnce sync.Once
 	hurry     chan struct{}          // closed when slow devices need not wait any more
 	clock     atomic.Pointer[string] // what the time servers have said
-	started   atomic.Bool            // vitad has said it for the first time
+	started   atomic.Bool            // the stored configuration is in force, for the first time
 	healthy   atomic.Bool
 	trial     atomic.Bool // the image has not proved good yet
 }
@@ -93,6 +98,12 @@ func main() {
 	a := newAppliance()
 	if os.Getpid() != 1 {
 		fmt.Println("vita-init", release, "is for process 1 of the appliance")
+		os.Exit(1)
+	}
+	if err := a.root(); err != nil {
+		// The kernel panics when process 1 ends, and reboots after a while: the
+		// boot loader then counts a failed try of this image.
+		fmt.Println("vita: cannot start:", err)
 		os.Exit(1)
 	}
 	ctx, stop := context.WithCancel(context.Background())
@@ -145,7 +156,6 @@ func (a *appliance) start(ctx context.Context, work *sync.WaitGroup) (err error)
 		a.keep(work, "syslog", func() { a.log.SendTo(ctx, server, a.hostname) })
 		return stop
 	}
-	a.takeOver()
 	defer func() { _ = os.WriteFile("/sys/kernel/rcu_expedited", []byte("0"), 0) }() // see early
 	a.keep(work, "console", func() { a.consoles(ctx) })
 	a.keep(work, "kernel's log", func() { a.kernelLog(ctx) })
@@ -159,9 +169,6 @@ func (a *appliance) start(ctx context.Context, work *sync.WaitGroup) (err error)
 		return err
 	}
 	a.modules = set
-	if err := a.whereAmI(); err != nil {
-		return err
-	}
 	cards, all := a.devices(ctx, work)
 	if err := a.mountState(work); err != nil {
 		return fmt.Errorf("state: %w", err)
@@ -183,26 +190,31 @@ func (a *appliance) start(ctx context.Context, work *sync.WaitGroup) (err error)
 		a.say(logring.Error, "%v", err)
 	}
 	a.firstBoot()
+	if a.data, err = newDataNet(); err != nil {
+		a.say(logring.Error, "network: %v", err)
+	}
+	engine := a.engine()
 	<-cards
 	if err := a.network(ctx, work); err != nil {
 		a.say(logring.Error, "network: %v", err)
 	}
 	a.times.Mark("network")
-	// The engine comes last: it confines itself to the devices that there are, and
+	// The engine goes on last: it confines itself to the devices that there are, and
 	// vitad, which begins beside all this, brings it the configuration at once.
-	a.serveEngine(engineCtx, work)
+	a.serveEngine(engineCtx, work, engine)
 	a.keep(work, "clock", func() { a.ntp(ctx) })
 	return nil
 }
 
-// takeOver takes over what early has noted.
-func (a *appliance) takeOver() {
-	if b, err := os.ReadFile(timeline.File); err == nil {
-		if err := a.times.Parse(string(b)); err != nil {
-			a.note("%v", err)
-		}
+// root finds the root, and what it was found on.
+func (a *appliance) root() error {
+	p, err := early.Root(&a.times)
+	if err != nil {
+		return err
 	}
-	a.times.Mark("init")
+	a.disk = p.Disk
+	a.slot, err = slots.OfPartition(p.Name)
+	return err
 }
 
 // wait waits until the machine shall end, and ends it in good order.

@@ -173,9 +173,6 @@ func managed(all []card, want string) (card, error) {
 
 // network parts the cards, and brings up the management interface.
 func (a *appliance) network(ctx context.Context, work *sync.WaitGroup) (err error) {
-	if a.data, err = newDataNet(); err != nil {
-		return err
-	}
 	if lo, err := netlink.LinkByName("lo"); err == nil {
 		err = netlink.LinkSetUp(lo)
 		if err != nil {

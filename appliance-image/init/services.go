@@ -16,6 +16,7 @@ import (
 	"vita/appliance-image/internal/supervise"
 	"vita/appliance-image/internal/timeline"
 	"vita/internal/confine"
+	"vita/internal/hold"
 
 	"golang.org/x/sys/unix"
 	"kernel.org/pub/linux/libs/security/libcap/cap"
@@ -93,25 +94,50 @@ func (a *appliance) serveVitad(ctx context.Context, work *sync.WaitGroup, ended 
 	})
 }
 
-// serveEngine keeps the packet engine running.
-func (a *appliance) serveEngine(ctx context.Context, work *sync.WaitGroup) {
-	a.service(ctx, work, func() {}, supervise.Service{
-		Name: "vita-engine",
-		Start: func() (supervise.Process, error) {
-			args := []string{"--socket", engineSock}
-			if a.cpus != "" {
-				args = append(args, "--cpus", a.cpus)
-			}
-			if a.pages > 0 {
-				args = append(args, "--hugepages")
-			}
-			cmd := a.program("vita-engine", args...)
-			if err := a.data.run(func() error { return leaving(confine.Engine, cmd) }); err != nil {
-				return nil, err
-			}
-			return process{cmd}, a.isolate(cmd.Process.Pid)
-		},
+// engine returns what starts the packet engine. The first one begins at once, so that
+// it reads itself in while init gets ready what it needs, and waits until it is called
+// for.
+func (a *appliance) engine() func() (supervise.Process, error) {
+	args := []string{"--socket", engineSock}
+	if a.cpus != "" {
+		args = append(args, "--cpus", a.cpus)
+	}
+	if a.pages > 0 {
+		args = append(args, "--hugepages")
+	}
+	return ahead(func() *exec.Cmd { return a.program("vita-engine", args...) }, func(cmd *exec.Cmd) error {
+		if err := a.data.run(func() error { return leaving(confine.Engine, cmd) }); err != nil {
+			return err
+		}
+		a.isolate(cmd.Process.Pid)
+		return nil
 	})
+}
+
+// ahead starts a program at once, which waits. What is returned lets it go on, and
+// starts another each further time.
+func ahead(command func() *exec.Cmd, start func(*exec.Cmd) error) func() (supervise.Process, error) {
+	first := command()
+	release, err := hold.Command(first)
+	if err == nil {
+		err = start(first)
+	}
+	return func() (supervise.Process, error) {
+		if cmd := first; cmd != nil {
+			first = nil
+			if release != nil {
+				release()
+			}
+			return process{cmd}, err
+		}
+		cmd := command()
+		return process{cmd}, start(cmd)
+	}
+}
+
+// serveEngine keeps the packet engine running.
+func (a *appliance) serveEngine(ctx context.Context, work *sync.WaitGroup, start func() (supervise.Process, error)) {
+	a.service(ctx, work, func() {}, supervise.Service{Name: "vita-engine", Start: start})
 }
 
 func (a *appliance) service(ctx context.Context, work *sync.WaitGroup, then func(), s supervise.Service) {
@@ -140,14 +166,12 @@ func leaving(keep []cap.Value, cmd *exec.Cmd) error {
 }
 
 // isolate gives the engine processors that no other program runs on.
-func (a *appliance) isolate(pid int) error {
+func (a *appliance) isolate(pid int) {
 	const dir = "/sys/fs/cgroup/engine"
 	if a.cpus == "" {
-		return nil
+		return
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
+	_ = os.MkdirAll(dir, 0o755) // writing into it says why there is none
 	for _, w := range []struct{ file, value string }{
 		{"/sys/fs/cgroup/cgroup.subtree_control", "+cpuset"},
 		{dir + "/cpuset.cpus", a.cpus},
@@ -157,14 +181,14 @@ func (a *appliance) isolate(pid int) error {
 		if err := os.WriteFile(w.file, []byte(w.value), 0); err != nil {
 			// The engine runs all the same, beside others.
 			a.say(logring.Warning, "processors %s: %v", a.cpus, err)
-			return nil
+			return
 		}
 	}
-	return nil
 }
 
 // notifications reads what vitad says by the protocol of sd_notify(3), of which
-// STATUS, READY=1 and X_VITA_HEALTH=1 matter here.
+// STATUS matters here, and three steps: that sessions are served, that the stored
+// configuration is in force, or could not be applied yet, and that all is well.
 func (a *appliance) notifications(ctx context.Context) {
 	_ = os.Remove(notifySock) // there is none
 	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: notifySock, Net: "unixgram"})
@@ -186,16 +210,16 @@ func (a *appliance) notifications(ctx context.Context) {
 				a.enrolling(status)
 			}
 		}
-		if slices.Contains(lines, "READY=1") && !a.ready.Swap(true) {
-			a.slowToo()
-			first := !a.started.Swap(true)
-			if first {
+		if slices.Contains(lines, "X_VITA_NETCONF=1") && !a.ready.Swap(true) {
+			if !a.started.Load() {
 				a.times.Mark("ready")
 			}
 			a.say(logring.Notice, "netconf ready: %s, %.1f s after the kernel's start", a.reach(), timeline.Uptime().Seconds())
-			if first {
-				a.note("start, in seconds since the kernel's: %s", &a.times)
-			}
+		}
+		if slices.Contains(lines, "READY=1") && !a.started.Swap(true) {
+			a.slowToo()
+			a.times.Mark("in force")
+			a.note("start, in seconds since the kernel's: %s", &a.times)
 		}
 		if slices.Contains(lines, "X_VITA_HEALTH=1") && !a.healthy.Swap(true) {
 			a.note("the gateway is healthy, %.1f s after the kernel's start", timeline.Uptime().Seconds())

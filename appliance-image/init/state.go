@@ -160,6 +160,7 @@ func (a *appliance) readOptions(devices <-chan struct{}) error {
 		return errors.Join(a.options.File(f), f.Close())
 	}
 	a.slowToo()
+	a.load(forDrives)
 	<-devices
 	err = a.given()
 	if a.enrolled() { // but the power went before they were
@@ -194,7 +195,6 @@ const driveLabel = "VITA-CONF"
 // ISO 9660 file system with a label of its own.
 func (a *appliance) drive() error {
 	const at = "/media"
-	a.load(forDrives)
 	found, err := filepath.Glob("/sys/class/block/*")
 	if err != nil {
 		return err

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"vita/appliance-image/internal/logring"
-	"vita/appliance-image/internal/slots"
+	"vita/appliance-image/internal/modules"
 	ctl "vita/internal/appliance"
 
 	"golang.org/x/sys/unix"
@@ -132,7 +132,7 @@ func spare(list, online string) error {
 // loader is what loads modules.
 type loader interface {
 	Load(name string) error
-	Coldplug(sys string, slowToo bool, enough func() bool) error
+	Coldplug(sys string, order modules.Order, enough func() bool) error
 }
 
 // Modules that no device asks for, each loaded by whoever needs it: by VFIO the
@@ -157,29 +157,33 @@ func (a *appliance) load(names []string) {
 // devices loads the drivers of the machine's devices, beside the rest of the
 // start. The first channel is closed when the network cards have theirs, and
 // there is VFIO; the second one when all devices have. The slow ones wait until
-// the gateway is up, unless somebody is in a hurry for them.
+// the gateway is up, unless somebody is in a hurry for them: then they are loaded
+// beside the others, since most of their time is waiting.
 func (a *appliance) devices(ctx context.Context, work *sync.WaitGroup) (cards, all <-chan struct{}) {
 	quick, slow := make(chan struct{}), make(chan struct{})
 	never := func() bool { return false }
 	a.keep(work, "devices", func() {
-		defer close(slow)
 		func() {
 			defer close(quick)
-			if err := a.modules.Coldplug("/sys", false, never); err != nil {
+			if err := a.modules.Coldplug("/sys", modules.Quick, never); err != nil {
 				a.note("modules: %v", err)
 			}
 			a.load(forVFIO)
 			a.times.Mark("cards")
 		}()
-		a.keep(work, "watchdog", func() { a.watchdog(ctx) }) // none of the slow ones brings it
+		a.watchdog(ctx) // none of the slow ones brings it
+	})
+	a.keep(work, "slow devices", func() {
+		defer close(slow)
 		select {
 		case <-a.hurry:
 		case <-time.After(patience):
 		}
-		if err := a.modules.Coldplug("/sys", true, never); err != nil {
+		if err := a.modules.Coldplug("/sys", modules.SlowFirst, never); err != nil {
 			a.note("modules: %v", err)
 		}
 		a.load(forButton)
+		<-quick
 		a.keep(work, "power button", func() { a.powerButton(ctx) })
 	})
 	return quick, slow
@@ -190,21 +194,6 @@ const patience = 15 * time.Second
 
 // slowToo lets the slow devices have their drivers now.
 func (a *appliance) slowToo() { a.hurryOnce.Do(func() { close(a.hurry) }) }
-
-// whereAmI reads what early has found out.
-func (a *appliance) whereAmI() error {
-	b, err := os.ReadFile("/run/vita-root")
-	if err != nil {
-		return err
-	}
-	w := strings.Fields(string(b))
-	if len(w) != 2 {
-		return fmt.Errorf("/run/vita-root has %q", b)
-	}
-	a.disk = w[0]
-	a.slot, err = slots.OfPartition(w[1])
-	return err
-}
 
 // sane lets the clock not begin before the image was made, or the state was
 // last used: certificates and key exchange need some time.

@@ -102,6 +102,28 @@ func TestBoot(t *testing.T) {
 	m.Ended(t, 60*time.Second)
 }
 
+// TestDrives: it starts from whatever the disk is behind: here also what has its
+// driver packed in the kernel image.
+func TestDrives(t *testing.T) {
+	for _, c := range []struct {
+		name, disk string
+		drive      []string
+	}{
+		{"SATA", "sda", []string{"ide-hd,drive=disk,bus=ide.0"}},
+		{"NVMe", "nvme0n1", []string{"nvme,drive=disk,serial=vita"}},
+		{"virtio-scsi", "sda", []string{"virtio-scsi-pci,id=scsi", "scsi-hd,drive=disk,bus=scsi.0"}},
+		{"USB", "sda", []string{"qemu-xhci,id=usb", "usb-storage,drive=disk,bus=usb.0"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := Start(t, Options{Dir: disk(t, "raw"), Drive: c.drive, OEM: []string{"vita.admin-key=" + NewAdmin(t).Line}})
+			t.Log(m.Expect(t, `netconf ready.*`, bootTime)[0])
+			m.Type(t, "status")
+			m.Expect(t, `slot a of `+c.disk+`,`, 10*time.Second)
+			m.Kill()
+		})
+	}
+}
+
 // logs is what a syslog server has got.
 type logs struct {
 	port string

@@ -122,7 +122,8 @@ func untilFlows(t testing.TB, from, to *Host, first uint32, patience time.Durati
 
 // TestForward: two appliances whose engines drive their cards past the kernel,
 // configured from outside, carry traffic between two hosts, both ways. The
-// engines have huge pages and a processor of their own.
+// engines have huge pages and a processor of their own. After a power cut they do
+// so again.
 func TestForward(t *testing.T) {
 	began := time.Now()
 	both := sites(t, ofEngine, "vita.hugepages=32", "vita.cpus=1")
@@ -148,4 +149,12 @@ func TestForward(t *testing.T) {
 			t.Errorf("the options are not as they should be:\n%s", said)
 		}
 	}
+
+	// One that is configured forwards by itself.
+	both[0].Kill()
+	began = time.Now()
+	both[0].Machine = Start(t, both[0].options)
+	untilFlows(t, a, b, 3<<20, 2*time.Minute)
+	t.Logf("forwarding %.1f s after power on of one that is configured, its peer up", time.Since(began).Seconds())
+	untilFlows(t, b, a, 4<<20, time.Minute)
 }

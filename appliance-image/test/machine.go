@@ -30,6 +30,7 @@ type Options struct {
 	Dir    string   // for its disk, firmware's memory and sockets; they stay for the next start
 	Disk   string   // image in Dir; default disk.raw
 	Format string   // of the image; default raw
+	Drive  []string // devices of QEMU's for it, the last one with drive=disk; default one of virtio's
 	OEM    []string // strings that the firmware has for the machine
 	NICs   []string // words -netdev and -device of its cards
 	Args   []string // further words for QEMU
@@ -77,6 +78,9 @@ func open(ctx context.Context, o Options) (*Machine, error) {
 	if o.Format == "" {
 		o.Format = "raw"
 	}
+	if o.Drive == nil {
+		o.Drive = []string{"virtio-blk-pci,drive=disk"}
+	}
 	words, err := tree.Command("qemu-system-x86_64")
 	if err != nil {
 		return nil, err
@@ -104,8 +108,11 @@ func open(ctx context.Context, o Options) (*Machine, error) {
 		"-drive", "if=pflash,format=raw,unit=0,readonly=on,file="+share("OVMF/OVMF_CODE_4M.fd"),
 		"-drive", "if=pflash,format=raw,unit=1,file="+vars,
 		"-drive", "if=none,id=disk,format="+o.Format+",file="+filepath.Join(o.Dir, o.Disk),
-		"-device", "virtio-blk-pci,drive=disk,bootindex=1",
 		"-chardev", "socket,id=tty,path="+serial, "-serial", "chardev:tty")
+	for _, d := range o.Drive {
+		words = append(words, "-device", d)
+	}
+	words[len(words)-1] += ",bootindex=1"
 	if len(o.OEM) > 0 {
 		all := []string{"type=11"}
 		for _, v := range o.OEM {

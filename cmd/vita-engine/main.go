@@ -27,6 +27,7 @@ import (
 	"vita/drivers/vmxnet3"
 	"vita/forwarding"
 	"vita/internal/cpu"
+	"vita/internal/hold"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 )
@@ -39,6 +40,7 @@ var release = "devel"
 const memoryLimit = 2 << 30
 
 func main() {
+	hold.Here()
 	// The log may go to a pipe of a vitad that dies: that must not take the
 	// engine along.
 	signal.Ignore(syscall.SIGPIPE)

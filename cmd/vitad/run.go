@@ -164,6 +164,7 @@ func (c *runCmd) Run() error {
 			return nil
 		}
 	})
+	sdNotify(log, "X_VITA_NETCONF=1") // to the same: whoever manages the gateway need not wait for its network cards
 	err = g.Wait()
 	if err := state.SaveRoutes(c.routesUp(), keys.SAs()); err != nil {
 		log.Warn("at the end", "error", err)

@@ -122,16 +122,39 @@ func (s *Set) once(file string) func() error {
 	return f
 }
 
+// insert gives a module to the kernel, but not again: the kernel would check its
+// signature first.
 func insert(file string) error {
+	if b, err := os.ReadFile("/sys/module/" + Name(file) + "/initstate"); err == nil && string(b) == "live\n" {
+		return nil
+	}
 	f, err := os.Open(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return insertPacked(file + Packed)
+	}
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil && !errors.Is(err, unix.EEXIST) {
+	return unlessThere(unix.FinitModule(int(f.Fd()), "", 0))
+}
+
+func insertPacked(file string) error {
+	b, err := os.ReadFile(file)
+	if err != nil {
 		return err
 	}
-	return nil
+	if b, err = unpack(b); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return unlessThere(unix.InitModule(b, ""))
+}
+
+func unlessThere(err error) error {
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	return err
 }
 
 // busOf is what stands before the colon, and before any wildcard.
@@ -160,17 +183,26 @@ func (s *Set) Match(modalias string) []string {
 
 // slow are modules that do not return before their hardware has answered, or has
 // not for some time: ports without a disk, controllers with a system of their own,
-// whole buses. They are loaded after all others.
+// whole buses.
 var slow = map[string]bool{
 	"ahci": true, "ata_piix": true, "mptspi": true, "mptsas": true, "mpt3sas": true, "megaraid_sas": true,
 	"xhci_pci": true, "ehci_pci": true, "usb_storage": true, "uas": true,
 }
 
+// Order says which modules Coldplug loads, and when the slow ones.
+type Order int
+
+// Orders.
+const (
+	Quick      Order = iota // without the slow ones
+	QuickFirst              // the slow ones last, one by one, or not at all
+	SlowFirst               // for who waits for them, while another loads the rest
+)
+
 // Coldplug loads the modules for all devices below sys (/sys), and for those that
-// a module has made appear, until there is enough. The slow ones come last, or not
-// at all. Modules that cannot be loaded are not needed by any device that works;
-// they are returned together, once.
-func (s *Set) Coldplug(sys string, slowToo bool, enough func() bool) error {
+// a module has made appear, until there is enough. Modules that cannot be loaded are
+// not needed by any device that works; they are returned together, once.
+func (s *Set) Coldplug(sys string, order Order, enough func() bool) error {
 	var errs []error
 	asked := make(map[string][]string) // names of modules, by device
 	for {
@@ -192,20 +224,20 @@ func (s *Set) Coldplug(sys string, slowToo bool, enough func() bool) error {
 			for _, name := range names {
 				if !slow[name] {
 					quick = append(quick, name)
-				} else if slowToo {
+				} else if order != Quick {
 					last = append(last, name)
 				}
 			}
 		}
-		quick = slices.DeleteFunc(quick, s.known)
+		next := slices.DeleteFunc(quick, s.known)
 		last = slices.DeleteFunc(last, s.known)
-		if len(quick) == 0 {
-			if len(last) == 0 {
-				return errors.Join(errs...)
-			}
-			quick = last[:1]
+		if len(last) > 0 && (len(next) == 0 || order == SlowFirst) {
+			next = last[:1]
 		}
-		for _, name := range quick {
+		if len(next) == 0 {
+			return errors.Join(errs...)
+		}
+		for _, name := range next {
 			if err := s.Load(name); err != nil && !errors.Is(err, unix.ENODEV) {
 				errs = append(errs, err)
 			}

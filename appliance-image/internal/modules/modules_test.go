@@ -98,30 +98,37 @@ func TestColdplug(t *testing.T) {
 		return load(file)
 	}
 	never := func() bool { return false }
-	if err := s.Coldplug(sys, true, never); !errors.Is(err, unix.EINVAL) {
+	if err := s.Coldplug(sys, QuickFirst, never); !errors.Is(err, unix.EINVAL) {
 		t.Errorf("the broken one: %v", err)
 	}
 	slices.Sort(*loaded)
 	if want := []string{"broken", "bus", "failover", "net_failover", "virtio_net"}; !slices.Equal(*loaded, want) {
 		t.Errorf("%v, want %v", *loaded, want)
 	}
-	if err := s.Coldplug(sys, true, never); err != nil || len(*loaded) != 5 {
+	if err := s.Coldplug(sys, QuickFirst, never); err != nil || len(*loaded) != 5 {
 		t.Errorf("once more: %v, %v", err, *loaded)
 	}
 }
 
-// TestSlowLast: what waits for its hardware comes last, behind what another slow
-// one has made appear, and not at all when there is enough before.
-func TestSlowLast(t *testing.T) {
+// TestOrder: what waits for its hardware comes last, behind what another slow one
+// has made appear, and not at all when there is enough before; or first.
+func TestOrder(t *testing.T) {
 	const (
 		dep   = "ahci.ko: \nxhci_pci.ko: \nnvme.ko: \ndisk.ko: \n"
 		alias = "alias pci:a* ahci\nalias pci:n* nvme\nalias pci:x* xhci_pci\nalias scsi:t* disk\n"
 	)
 	for _, c := range []struct {
-		slowToo bool
-		enough  string
-		want    string
-	}{{true, "", "nvme ahci disk xhci_pci"}, {false, "", "nvme"}, {true, "nvme", "nvme"}, {true, "disk", "nvme ahci disk"}} {
+		order  Order
+		enough string
+		want   string
+	}{
+		{QuickFirst, "", "nvme ahci disk xhci_pci"},
+		{Quick, "", "nvme"},
+		{QuickFirst, "nvme", "nvme"},
+		{QuickFirst, "disk", "nvme ahci disk"},
+		{SlowFirst, "", "ahci xhci_pci nvme disk"},
+		{SlowFirst, "ahci", "ahci"},
+	} {
 		s, loaded := set(t, dep, alias)
 		sys := t.TempDir()
 		device := func(bus, name, modalias string) {
@@ -140,7 +147,7 @@ func TestSlowLast(t *testing.T) {
 			}
 			return load(file)
 		}
-		if err := s.Coldplug(sys, c.slowToo, func() bool { return slices.Contains(*loaded, c.enough) }); err != nil {
+		if err := s.Coldplug(sys, c.order, func() bool { return slices.Contains(*loaded, c.enough) }); err != nil {
 			t.Error(err)
 		}
 		if got := strings.Join(*loaded, " "); got != c.want {

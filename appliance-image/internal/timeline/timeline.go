@@ -4,16 +4,12 @@ package timeline
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-// File is where the program before init leaves what it has noted.
-const File = "/run/vita-timeline"
 
 // Line is a list of steps and times. Its zero value is empty.
 type Line struct {
@@ -36,36 +32,10 @@ func Uptime() time.Duration {
 }
 
 // Mark notes that a step is done now.
-func (l *Line) Mark(step string) { l.add(step, Uptime()) }
-
-func (l *Line) add(step string, at time.Duration) {
+func (l *Line) Mark(step string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.marks = append(l.marks, mark{step, at})
-}
-
-// Text is what Parse reads: a line for each step, with its time in microseconds.
-func (l *Line) Text() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var b strings.Builder
-	for _, m := range l.marks {
-		fmt.Fprintf(&b, "%d %s\n", m.at.Microseconds(), m.step)
-	}
-	return b.String()
-}
-
-// Parse adds the steps of a text.
-func (l *Line) Parse(text string) error {
-	for line := range strings.Lines(text) {
-		number, step, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
-		us, err := strconv.ParseUint(number, 10, 50)
-		if !ok || err != nil {
-			return fmt.Errorf("timeline: line %q: want microseconds and a step", line)
-		}
-		l.add(step, time.Duration(us)*time.Microsecond)
-	}
-	return nil
+	l.marks = append(l.marks, mark{step, Uptime()})
 }
 
 // String is for people: each step with the seconds since the kernel's start.

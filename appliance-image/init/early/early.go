@@ -1,9 +1,9 @@
-// Early is what the kernel starts first, from the memory file system inside the
-// unified kernel image. It loads the modules for the disk, finds the root
-// partition that the image's command line names by its hash, puts dm-verity
-// over it, and starts init from there. It reads nothing that anybody could have
-// changed but the top of a hash tree.
-package main
+// Package early finds the root of an appliance. The kernel starts init from the
+// memory file system inside the unified kernel image; there init lets early load
+// the modules for the disk, find the root partition that the image's command line
+// names by its hash, put dm-verity over it, and make it the root of all files. It
+// reads nothing that anybody could have changed but the top of a hash tree.
+package early
 
 import (
 	"errors"
@@ -30,77 +30,71 @@ var always = []string{"sha256_ssse3", "crc32c_generic", "dm_verity", "erofs"}
 // patience is how long disks may take to appear.
 const patience = 60 * time.Second
 
-func main() {
-	err := start()
-	// The kernel panics when process 1 ends, and reboots after a while: the
-	// boot loader then counts a failed try of this image.
-	fmt.Println("vita: cannot start:", err)
-	os.Exit(1)
-}
-
-func start() error {
-	var times timeline.Line
+// Root makes the image's root the root of all files, and returns where that is.
+// After an error the machine has none.
+func Root(times *timeline.Line) (p block.Partition, err error) {
 	times.Mark("kernel")
 	for _, m := range []struct{ kind, at, data string }{{"proc", "/proc", ""}, {"sysfs", "/sys", ""}, {"devtmpfs", "/dev", "mode=0755"}, {"tmpfs", "/run", "mode=0755"}} {
 		if err := os.MkdirAll(m.at, 0o755); err != nil {
-			return err
+			return p, err
 		}
 		if err := unix.Mount(m.kind, m.at, m.kind, unix.MS_NOSUID, m.data); err != nil && !errors.Is(err, unix.EBUSY) {
-			return fmt.Errorf("mount %s: %w", m.at, err)
+			return p, fmt.Errorf("mount %s: %w", m.at, err)
 		}
 	}
 	// The kernel waits for its readers shorter, at the cost of whoever runs: nobody
-	// yet. Init takes that back.
+	// yet. The rest of init takes that back.
 	_ = os.WriteFile("/sys/kernel/rcu_expedited", []byte("1"), 0)
 	line, err := os.ReadFile("/proc/cmdline")
 	if err != nil {
-		return err
+		return p, err
 	}
 	root, err := rootOf(string(line))
 	if err != nil {
-		return err
+		return p, err
 	}
 	set, err := modules.Open("/modules")
 	if err != nil {
-		return err
+		return p, err
 	}
-	others := make(chan error, 1)
-	go func() { others <- loadAlways(set) }()
-	p, err := find(root, set)
-	if err != nil {
-		return err
+	others, all := make(chan error, 1), make(chan struct{})
+	go func() {
+		others <- loadAlways(set)
+		_ = set.Load("ext4") // for the state, which says what is missing
+		close(all)
+	}()
+	if p, err = find(root, set); err != nil {
+		return p, err
 	}
 	if err := <-others; err != nil {
-		return err
+		return p, err
 	}
 	times.Mark("root found")
 	dev, err := devmapper.Create("/dev/mapper/control", "vita-root", "verity", root.Table(p.Device), root.Sectors())
 	if err != nil {
-		return err
+		return p, err
 	}
 	const at = "/root"
 	if err := os.MkdirAll(at, 0o755); err != nil {
-		return err
+		return p, err
 	}
 	if err := unix.Mount(fmt.Sprintf("/dev/dm-%d", unix.Minor(dev)), at, "erofs", unix.MS_RDONLY|unix.MS_NODEV|unix.MS_NOSUID, ""); err != nil {
-		return fmt.Errorf("mount the root: %w", err)
+		return p, fmt.Errorf("mount the root: %w", err)
 	}
-	if err := os.WriteFile("/run/vita-root", []byte(p.Disk+" "+p.Name+"\n"), 0o444); err != nil {
-		return err
+	<-all
+	if err := switchRoot(at); err != nil {
+		return p, err
 	}
 	times.Mark("root mounted")
-	if err := os.WriteFile(timeline.File, []byte(times.Text()), 0o444); err != nil {
-		return err
-	}
-	ahead(at, "/usr/bin/vita-init", "/usr/bin/vitad", "/usr/bin/vita-engine")
-	return switchRoot(at)
+	ahead("/usr/bin/vitad", "/usr/bin/vita-engine")
+	return p, nil
 }
 
 // ahead lets the kernel read programs while others run: page by page, as they come
 // to need them, they would wait for each.
-func ahead(root string, files ...string) {
+func ahead(files ...string) {
 	for _, name := range files {
-		f, err := os.Open(filepath.Join(root, name))
+		f, err := os.Open(name)
 		if err != nil {
 			continue // init says what is missing
 		}
@@ -145,7 +139,7 @@ func find(root verity.Root, set *modules.Set) (p block.Partition, err error) {
 	}
 	var troubles error
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if troubles = errors.Join(troubles, set.Coldplug("/sys", true, look)); ok || look() {
+		if troubles = errors.Join(troubles, set.Coldplug("/sys", modules.QuickFirst, look)); ok || look() {
 			return p, nil
 		}
 	}
@@ -171,14 +165,15 @@ func lookFor(root verity.Root) (block.Partition, bool) {
 	return block.Partition{}, false
 }
 
-// switchRoot makes the folder at the root and starts init there.
+// switchRoot makes the folder at the root of all files.
 func switchRoot(at string) error {
 	for _, m := range []string{"/dev", "/proc", "/sys", "/run"} {
 		if err := unix.Mount(m, filepath.Join(at, m), "", unix.MS_MOVE, ""); err != nil {
 			return fmt.Errorf("move %s: %w", m, err)
 		}
 	}
-	// What lies in the memory file system would keep its memory for good.
+	// What lies in the memory file system would keep its memory for good. Of init it
+	// goes on to need most.
 	for _, f := range []string{"/modules", "/init"} {
 		if err := os.RemoveAll(f); err != nil {
 			return err
@@ -193,9 +188,5 @@ func switchRoot(at string) error {
 	if err := unix.Chroot("."); err != nil {
 		return err
 	}
-	if err := os.Chdir("/"); err != nil {
-		return err
-	}
-	const init = "/usr/bin/vita-init"
-	return fmt.Errorf("start %s: %w", init, unix.Exec(init, []string{init}, os.Environ()))
+	return os.Chdir("/")
 }
