@@ -64,7 +64,7 @@ func (o *Options) set(key, value string) error {
 	case "hostname":
 		o.Hostname, err = value, checkName(value)
 	case "admin":
-		o.Admin, err = value, checkName(value)
+		o.Admin, err = value, checkUser(value)
 	case "admin-key":
 		o.AdminKeys, err = addTo(o.AdminKeys, value)
 	case "admin-password":
@@ -146,6 +146,14 @@ const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 func checkName(s string) error {
 	if s == "" || len(s) > 63 || strings.Trim(s, letters+"-_.") != "" || strings.HasPrefix(s, "-") || strings.HasPrefix(s, ".") {
 		return errors.New("want up to 63 letters, digits, - _ and dots")
+	}
+	return nil
+}
+
+// checkUser takes what a gateway takes as a user's name (mgmt/access).
+func checkUser(s string) error {
+	if s == "" || len(s) > 32 || strings.Trim(s, letters+"-_.") != "" || strings.Trim(s[:1], "-.0123456789") == "" {
+		return errors.New("want up to 32 letters, digits, - _ and dots, a letter or _ first")
 	}
 	return nil
 }

@@ -44,7 +44,7 @@ func TestSources(t *testing.T) {
 func TestWhatIsWrong(t *testing.T) {
 	for _, bad := range []string{
 		"address = 192.0.2.1", "address = dhcp6", "gateway = none", "dns = 1.2.3", "hostname = a b", "hostname = -x", "hugepages = -1", "hugepages = many", "trial-seconds = 9", "trial-seconds = 1h",
-		"cpus = all", "ntp = a b", "unknown = 1", "no value", "management = ../x", "admin = ", "admin-key = a\x01b", "admin-key = " + strings.Repeat("x", maxValue+1),
+		"cpus = all", "ntp = a b", "unknown = 1", "no value", "management = ../x", "admin = ", "admin = 1ann", "admin = .ann", "admin = " + strings.Repeat("a", 33), "admin-key = a\x01b", "admin-key = " + strings.Repeat("x", maxValue+1),
 	} {
 		var o Options
 		err := o.File(strings.NewReader(bad + "\nadmin-key = " + key))
