@@ -179,20 +179,41 @@ func (v *queue) wanted() bool {
 		case eventNone:
 			return false
 		}
-		event := uint16(w) &^ eventWrap
-		if uint16(w)&eventWrap>>15 == v.next>>v.shift&1 { // the wrap counter is the other one
-			event -= uint16(v.size)
-		}
-		// One that lies behind what the device has used is not waited for any
-		// more: it was to be moved on. QEMU forgets to, when it has gone on after
-		// the receiver had no room.
-		behind := v.next&v.mask - event
-		return behind-1 < v.next-v.told || behind > v.next-v.seen && behind < eventWrap
+		behind := v.behind(w)
+		return behind-1 < v.next-v.told || v.stale(behind)
 	case v.events:
 		event := uint16(atomic.LoadUint64(&v.device[1+v.size]))
 		return v.next-event-1 < v.next-v.told
 	}
 	return atomic.LoadUint64(&v.device[0])>>32&usedNoNotify == 0
+}
+
+// behind returns how far an event of the packed form lies behind what we have made
+// available; it may also lie before it.
+func (v *queue) behind(w uint64) uint16 {
+	event := uint16(w) &^ eventWrap
+	if uint16(w)&eventWrap>>15 == v.next>>v.shift&1 { // the wrap counter is the other one
+		event -= uint16(v.size)
+	}
+	return v.next&v.mask - event
+}
+
+// stale reports whether an event lies behind what the device has used. It does not
+// wait there any more, and was to move it on. QEMU forgets to, when it has gone on
+// after the receiver had no room.
+func (v *queue) stale(behind uint16) bool {
+	return behind > v.next-v.seen && behind < eventWrap
+}
+
+// again notifies the device of what it was told, if we have learnt since that its
+// event is stale: it would not look by itself.
+func (v *queue) again() {
+	if !v.packed || v.seen == v.told {
+		return
+	}
+	if w := atomic.LoadUint64(&v.device[0]); w>>16&3 == eventSome && v.stale(v.behind(w)) {
+		v.bell.Write16(v.reg, uint16(v.index))
+	}
 }
 
 // look asks how many buffers the device may have used, of which at most most can

@@ -133,5 +133,6 @@ const (
 	packedUsed  = 15
 	eventAll    = 0
 	eventNone   = 1
+	eventSome   = 2 // from an index on
 	eventWrap   = 1 << 15
 )

@@ -170,6 +170,7 @@ func (r *txRing) shift(k pktbuf.Packet) pktbuf.Packet {
 func (r *txRing) Flush(s *drivers.Stats) {
 	q := r.q
 	q.kick()
+	before := r.sent
 	for left := q.look(r.Waiting()); left > 0 && q.ready(); left-- {
 		id, _ := q.used()
 		if int(id) >= len(r.slots) || r.slots[id].Off == never {
@@ -181,6 +182,9 @@ func (r *txRing) Flush(s *drivers.Stats) {
 		r.slots[id].Off = never
 		r.free = append(r.free, uint16(id)) // never grows: there are as many as slots
 		r.sent++
+	}
+	if r.sent != before {
+		q.again()
 	}
 }
 
