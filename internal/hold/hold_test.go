@@ -64,28 +64,6 @@ func TestCommand(t *testing.T) {
 	}
 }
 
-// TestHasEnded: to let go what has ended, or has not begun, does no harm.
-func TestHasEnded(t *testing.T) {
-	cmd, out := program(t)
-	release, err := Command(cmd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	expect(t, out, "begun")
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = cmd.Wait() // killed
-	release()
-	if release, err = Command(exec.CommandContext(t.Context(), "/nonexistent")); err != nil {
-		t.Fatal(err)
-	}
-	release()
-}
-
 // TestNobodyAsks: a program that nobody asks to does not wait, whatever its
 // standard input is.
 func TestNobodyAsks(t *testing.T) {
