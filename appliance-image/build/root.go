@@ -223,9 +223,12 @@ func certificates(deb string) ([]byte, error) {
 // The second line shortens a start: the kernel does not test its own ciphers, of
 // which only dm-verity and the signatures of modules use any, nor a derivation of
 // keys that nothing uses, for which it would first wait until the initial file
-// system is unpacked; and it has no events of kprobes, which nothing asks for.
+// system is unpacked; it has no events of kprobes, and no file system for tracing,
+// whose ten thousand files nothing opens and which took 9 MB. Programs that want huge
+// pages ask for them: the runtime of Go touches a few bytes in many places, and each
+// would become 2 MiB.
 const commandLine = "console=tty0 console=ttyS0,115200 quiet loglevel=4 panic=10 oops=panic lockdown=integrity " +
-	"cryptomgr.notests initcall_blacklist=crypto_kdf108_init,init_kprobe_trace " +
+	"cryptomgr.notests initcall_blacklist=crypto_kdf108_init,init_kprobe_trace,tracer_init_tracefs transparent_hugepage=madvise " +
 	"intel_iommu=on iommu=pt no_timer_check vsyscall=none slab_nomerge init_on_alloc=1 vita.root="
 
 // makeKernel makes the unified kernel image.

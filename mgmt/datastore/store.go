@@ -16,6 +16,7 @@ import (
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sync/errgroup"
 
 	"vita/gen"
 	"vita/mgmt/internal/data"
@@ -182,14 +183,14 @@ func newStore(primary, mirror *file, log *slog.Logger) *store {
 }
 
 func createStore(paths []string, log *slog.Logger) (*store, error) {
-	var files []*file
-	for _, path := range paths {
-		f, err := createFile(path, nil, 0, nil)
-		if err != nil {
-			closeFiles(files)
-			return nil, err
-		}
-		files = append(files, f)
+	files := make([]*file, len(paths))
+	var all errgroup.Group // each of them waits for the disk, several times
+	for i, path := range paths {
+		all.Go(func() (err error) { files[i], err = createFile(path, nil, 0, nil); return err })
+	}
+	if err := all.Wait(); err != nil {
+		closeFiles(files)
+		return nil, err
 	}
 	return newStore(files[0], files[1], log), nil
 }

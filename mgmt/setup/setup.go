@@ -19,6 +19,7 @@ import (
 	"vita/gen"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sync/errgroup"
 )
 
 // ErrHasUsers says that a gateway has users already.
@@ -123,20 +124,25 @@ func fill(ctx context.Context, dir string, admin access.User, clientCA []byte) (
 			return nil, err
 		}
 	}
-	key, err := access.HostKey(dir)
-	if err != nil {
+	var key ssh.Signer
+	var store *datastore.Datastore
+	var all errgroup.Group // each of them waits for the disk, several times
+	all.Go(func() (err error) { key, err = access.HostKey(dir); return err })
+	all.Go(func() error { _, err := access.Certificate(dir); return err })
+	all.Go(func() (err error) {
+		// A user whom no gateway takes must not be in the first configuration of one.
+		users := datastore.Follower{Module: access.Module, Name: access.Node, Prepare: access.NewUsers().Prepare}
+		store, err = datastore.Open(datastore.Options{Dir: dir, Followers: []datastore.Follower{users}})
+		return err
+	})
+	err := all.Wait()
+	if store == nil {
 		return nil, err
 	}
-	if _, err := access.Certificate(dir); err != nil {
-		return nil, err
+	if err == nil {
+		err = First(ctx, store, []access.User{admin})
 	}
-	// A user whom no gateway takes must not be in the first configuration of one.
-	users := datastore.Follower{Module: access.Module, Name: access.Node, Prepare: access.NewUsers().Prepare}
-	store, err := datastore.Open(datastore.Options{Dir: dir, Followers: []datastore.Follower{users}})
-	if err != nil {
-		return nil, err
-	}
-	return key, errors.Join(First(ctx, store, []access.User{admin}), store.Close())
+	return key, errors.Join(err, store.Close())
 }
 
 func syncFolder(name string) error {
