@@ -388,6 +388,79 @@ func TestSecondClient(t *testing.T) {
 	}
 }
 
+// TestAttachLater: what needs the engine waits until the client is attached.
+func TestAttachLater(t *testing.T) {
+	r := newRig(t)
+	if err := r.client.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.client = client.New()
+	if r.client.HasRoute("site2") || r.client.Live() != nil {
+		t.Error("knows tables of no engine")
+	}
+	if _, err := r.client.InstallSA(r.ctx, client.SA{Route: "site2", Direction: client.Inbound, Key: make([]byte, 16)}); !errors.Is(err, client.ErrNoRoute) {
+		t.Errorf("install SA: %v", err)
+	}
+	ended, end := context.WithCancel(r.ctx)
+	end()
+	if err := r.client.RemoveSA(ended, 1); !errors.Is(err, context.Canceled) {
+		t.Errorf("a request whose context has ended: %v", err)
+	}
+	pid, prepared := make(chan int, 1), make(chan error, 1)
+	go func() { pid <- r.client.Engine().Pid }()
+	go func() {
+		_, err := r.client.Prepare(r.ctx, &r.spec)
+		prepared <- err
+	}()
+	if err := r.client.Attach(r.ctx, t.TempDir()+"/nobody"); !errors.Is(err, client.ErrNoEngine) {
+		t.Errorf("no socket: %v", err)
+	}
+	select {
+	case n := <-pid:
+		t.Errorf("the pid of no engine is %d", n)
+	case err := <-prepared:
+		t.Errorf("prepared by no engine, %v", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	if err := r.client.Attach(r.ctx, r.socket); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := <-pid, <-prepared; n != os.Getpid() || err != nil {
+		t.Errorf("pid %d, %v", n, err)
+	}
+	if err := r.client.Attach(r.ctx, r.socket); !errors.Is(err, client.ErrAttached) {
+		t.Errorf("once more: %v", err)
+	}
+}
+
+// TestCloseUnattached: nobody waits for a client that has been closed.
+func TestCloseUnattached(t *testing.T) {
+	r := newRig(t)
+	if err := r.client.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c := client.New()
+	received, removed := make(chan error, 1), make(chan error, 1)
+	go func() { received <- c.Receive(r.ctx, func(client.Message) {}) }()
+	go func() { removed <- c.RemoveSA(r.ctx, 1) }()
+	for range 2 {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	<-c.Done()
+	if err := <-received; !errors.Is(err, client.ErrClosed) {
+		t.Errorf("receive: %v", err)
+	}
+	if err := <-removed; !errors.Is(err, client.ErrClosed) {
+		t.Errorf("remove: %v", err)
+	}
+	if err := c.Attach(r.ctx, r.socket); !errors.Is(err, client.ErrClosed) {
+		t.Errorf("attach: %v", err)
+	}
+	r.attach() // what was refused has let go of the engine
+}
+
 func TestVersionsPart(t *testing.T) {
 	r := newRig(t)
 	conn, err := net.Dial("unixpacket", r.socket)

@@ -17,38 +17,43 @@ import (
 // engineStart bounds how long an engine may take until it answers.
 const engineStart = 30 * time.Second
 
-// attach connects to the engine that runs, or starts one; an appliance's init
-// starts it, beside vitad.
-func (c *runCmd) attach(ctx context.Context, log *slog.Logger) (*client.Client, error) {
-	engine, err := client.Dial(ctx, c.socket())
-	if err == nil {
+var errEngineSilent = errors.New("vita-engine does not answer: see its log")
+
+// attach attaches to the engine that runs, or begins one where there is none, and
+// says whether that is to be waited for. An appliance's init begins it, beside vitad.
+func (c *runCmd) attach(ctx context.Context, engine *client.Client, log *slog.Logger) (wait bool, ended <-chan error, err error) {
+	switch err := engine.Attach(ctx, c.socket()); {
+	case err == nil:
 		log.Info("attached to the running engine", "pid", engine.Engine().Pid)
-		return engine, nil
+		return false, nil, nil
+	case !errors.Is(err, client.ErrNoEngine):
+		return false, nil, err
+	case c.Appliance == "":
+		ended, err = c.startEngine(log)
+		return true, ended, err
 	}
-	if !errors.Is(err, client.ErrNoEngine) {
-		return nil, err
-	}
-	var ended <-chan error // never, where somebody else starts it
-	if c.Appliance == "" {
-		if ended, err = c.startEngine(log); err != nil {
-			return nil, err
-		}
-	}
-	ctx, cancel := context.WithTimeout(ctx, engineStart)
+	return true, nil, nil
+}
+
+// await attaches to the engine once it answers. Sessions are served meanwhile, and
+// what needs the engine waits.
+func (c *runCmd) await(ctx context.Context, engine *client.Client, ended <-chan error, log *slog.Logger) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, engineStart, errEngineSilent)
 	defer cancel()
 	for {
-		if engine, err = client.Dial(ctx, c.socket()); err == nil {
+		err := engine.Attach(ctx, c.socket())
+		if err == nil {
 			log.Info("attached to the engine that has started", "pid", engine.Engine().Pid)
-			return engine, nil
+			return nil
 		}
 		if !errors.Is(err, client.ErrNoEngine) {
-			return nil, err
+			return err
 		}
 		select {
 		case err := <-ended:
-			return nil, fmt.Errorf("vita-engine ended at its start: %w", err)
+			return fmt.Errorf("vita-engine ended at its start: %w", err)
 		case <-ctx.Done():
-			return nil, fmt.Errorf("vita-engine does not answer: %w", err)
+			return context.Cause(ctx)
 		case <-time.After(10 * time.Millisecond):
 		}
 	}

@@ -90,14 +90,15 @@ func (c *runCmd) Run() error {
 	}
 	defer recovery.Close()
 
-	engine, err := c.attach(ctx, log)
+	engine := client.New()
+	defer func() { _ = engine.Close() }() // the engine goes on or has ended; its socket goes either way
+	wait, ended, err := c.attach(ctx, engine, log)
 	if err != nil {
 		return err
 	}
 	if err := c.confine(log); err != nil { // from here on: what a stranger sends is read after it
 		return err
 	}
-	defer func() { _ = engine.Close() }() // the engine goes on or has ended; its socket goes either way
 
 	events := notify.New(0)
 	keys := keeper.New(keeper.Options{Engine: engine, Protocol: ske.Protocol{}, Log: log, Event: state.KeyEvent(events)})
@@ -137,9 +138,19 @@ func (c *runCmd) Run() error {
 	watch.Add(restconf.Streams(events))
 	g, ctx := errgroup.WithContext(ctx)
 	go atrest.FreeMemory(ctx, 5*time.Second)
+	attached := !wait
+	if wait {
+		g.Go(func() error {
+			err := c.await(ctx, engine, ended, log)
+			if attached = err == nil; !attached {
+				context.AfterFunc(ctx, func() { _ = engine.Close() }) // lets go who waits for it
+			}
+			return unlessEnding(ctx, err)
+		})
+	}
 	g.Go(func() error { return machine.Run(ctx) })
 	g.Go(func() error { return unlessCanceled(keys.Run(ctx)) })
-	g.Go(func() error { return unlessCanceled(engine.Receive(ctx, keys.Handle)) })
+	g.Go(func() error { return unlessEnding(ctx, engine.Receive(ctx, keys.Handle)) })
 	g.Go(func() error { return unlessCanceled(state.Watch(ctx, engine, events)) })
 	g.Go(func() error {
 		if err := c.apply(ctx, store, log); err != nil || ctx.Err() != nil {
@@ -159,13 +170,16 @@ func (c *runCmd) Run() error {
 	g.Go(func() error {
 		select {
 		case <-engine.Done():
-			return errEngineGone
+			return unlessEnding(ctx, errEngineGone)
 		case <-ctx.Done():
 			return nil
 		}
 	})
 	sdNotify(log, "X_VITA_NETCONF=1") // to the same: whoever manages the gateway need not wait for its network cards
 	err = g.Wait()
+	if !attached {
+		return err
+	}
 	if err := state.SaveRoutes(c.routesUp(), keys.SAs()); err != nil {
 		log.Warn("at the end", "error", err)
 	}
@@ -195,7 +209,10 @@ func (c *runCmd) identity() (ssh.Signer, tls.Certificate, error) {
 func (c *runCmd) apply(ctx context.Context, store *datastore.Datastore, log *slog.Logger) error {
 	for try := 0; ; try++ {
 		err := store.Start(ctx)
-		if err != nil && ctx.Err() == nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
 			log.Error("the stored configuration cannot be applied yet", "error", err)
 		}
 		if try == 0 {
@@ -221,6 +238,13 @@ func sdNotify(log *slog.Logger, state string) {
 
 func unlessCanceled(err error) error {
 	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+func unlessEnding(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
 		return nil
 	}
 	return err

@@ -50,13 +50,12 @@ type EngineInfo struct {
 }
 
 // Client is a connection to an engine. Its methods may be called by any number
-// of goroutines, Receive by one at a time.
+// of goroutines, Receive by one at a time. Until it is attached they wait, but for
+// HasRoute and Live, which have nothing to tell, and InstallSA, which fails with
+// ErrNoRoute.
 type Client struct {
-	conn  *net.UnixConn
-	arena *arena.Arena
-	mem   *tables.Memory
-	punt  *eventFile
-	wake  [tables.WorkerSlots]*eventFile
+	attached chan struct{} // closed when there is a link, or never will be
+	link                   // once attached
 
 	call struct {
 		sync.Mutex // a request's way out
@@ -85,9 +84,57 @@ type Client struct {
 	capturing atomic.Bool  // there is a Capture
 }
 
+// link is what a greeting brings.
+type link struct {
+	conn  *net.UnixConn
+	arena *arena.Arena
+	mem   *tables.Memory
+	punt  *eventFile
+	wake  [tables.WorkerSlots]*eventFile
+}
+
 // Dial attaches to the engine that listens on a unix socket. It fails with
 // ErrNoEngine, ErrVersion or ErrAttached.
 func Dial(ctx context.Context, socket string) (*Client, error) {
+	c := New()
+	if err := c.Attach(ctx, socket); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// New returns a client that is to be attached.
+func New() *Client {
+	c := &Client{attached: make(chan struct{}), gone: make(chan struct{})}
+	c.call.waiting = make(map[uint32]chan ctl.Reply)
+	return c
+}
+
+// Attach attaches a client that is not, as Dial does, once. After a failure it may
+// be tried again, unless the client has been closed.
+func (c *Client) Attach(ctx context.Context, socket string) error {
+	l, err := dial(ctx, socket)
+	if err != nil {
+		return err
+	}
+	live, routes, err := l.live()
+	if err != nil {
+		l.release()
+		return err
+	}
+	c.state.Lock()
+	defer c.state.Unlock()
+	if c.state.closed || c.conn != nil {
+		l.release()
+		return ErrClosed
+	}
+	c.link, c.state.live, c.state.routes = *l, live, routes
+	close(c.attached)
+	go c.read()
+	return nil
+}
+
+func dial(ctx context.Context, socket string) (*link, error) {
 	var d net.Dialer
 	nc, err := d.DialContext(ctx, "unixpacket", socket)
 	if err != nil {
@@ -101,31 +148,28 @@ func Dial(ctx context.Context, socket string) (*Client, error) {
 		_ = nc.Close()
 		return nil, fmt.Errorf("engine socket %s is no unix socket", socket)
 	}
-	c := &Client{conn: conn, gone: make(chan struct{})}
-	c.call.waiting = make(map[uint32]chan ctl.Reply)
-	if err := c.greet(ctx); err != nil {
-		_ = conn.Close()
-		c.release()
+	l := &link{conn: conn}
+	if err := l.greet(ctx); err != nil {
+		l.release()
 		return nil, err
 	}
-	go c.read()
-	return c, nil
+	return l, nil
 }
 
 // greet says the version and takes over the shared memory.
-func (c *Client) greet(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })
+func (l *link) greet(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = l.conn.SetDeadline(time.Unix(1, 0)) })
 	defer func() {
 		if stop() {
-			_ = c.conn.SetDeadline(time.Time{})
+			_ = l.conn.SetDeadline(time.Time{})
 		}
 	}()
 	hello := ctl.Request{Kind: ctl.Hello, Version: tables.Version}
-	if _, err := c.conn.Write(hello.Bytes()); err != nil {
+	if _, err := l.conn.Write(hello.Bytes()); err != nil {
 		return fmt.Errorf("%w: greeting: %w", ErrNoEngine, err)
 	}
 	buf, oob := make([]byte, ctl.MaxSize), make([]byte, unix.CmsgSpace(ctl.Fds*4))
-	n, oobn, _, _, err := c.conn.ReadMsgUnix(buf, oob)
+	n, oobn, _, _, err := l.conn.ReadMsgUnix(buf, oob)
 	if err != nil {
 		return errors.Join(ctx.Err(), fmt.Errorf("%w: greeting: %w", ErrNoEngine, err))
 	}
@@ -144,7 +188,7 @@ func (c *Client) greet(ctx context.Context) error {
 		closeAll(fds)
 		return err
 	}
-	return c.takeOver(fds)
+	return l.takeOver(fds)
 }
 
 func descriptors(oob []byte) ([]int, error) {
@@ -173,30 +217,33 @@ func closeAll(fds []int) {
 	}
 }
 
-func (c *Client) takeOver(fds []int) error {
+func (l *link) takeOver(fds []int) error {
 	a, err := arena.Map(fds[ctl.FdMemory])
 	if err != nil {
 		closeAll(fds)
 		return err
 	}
-	c.arena = a
-	c.punt = newEventFile(fds[ctl.FdPunt])
-	for i := range c.wake {
-		c.wake[i] = newEventFile(fds[ctl.FdWake+i])
+	l.arena = a
+	l.punt = newEventFile(fds[ctl.FdPunt])
+	for i := range l.wake {
+		l.wake[i] = newEventFile(fds[ctl.FdWake+i])
 	}
-	if c.mem, err = tables.OpenMemory(a.Bytes()); err != nil {
-		if errors.Is(err, tables.ErrVersion) {
-			return fmt.Errorf("%w: %w", ErrVersion, err)
-		}
-		return err
+	if l.mem, err = tables.OpenMemory(a.Bytes()); errors.Is(err, tables.ErrVersion) {
+		return fmt.Errorf("%w: %w", ErrVersion, err)
 	}
-	generation, place := tables.Split(c.mem.Current())
+	return err
+}
+
+// live returns the tables by which the engine forwards already, nil where it does
+// not, and the slots of their routes.
+func (l *link) live() (*tables.Tables, map[string]int, error) {
+	generation, place := tables.Split(l.mem.Current())
 	if generation == 0 {
-		return nil
+		return nil, nil, nil
 	}
-	live, err := tables.Open(c.mem.Tables(place))
+	live, err := tables.Open(l.mem.Tables(place))
 	if err != nil {
-		return fmt.Errorf("live tables of the engine: %w", err)
+		return nil, nil, fmt.Errorf("live tables of the engine: %w", err)
 	}
 	routes := make(map[string]int, len(live.Routes))
 	for slot := range live.Routes {
@@ -204,8 +251,7 @@ func (c *Client) takeOver(fds []int) error {
 			routes[id] = slot
 		}
 	}
-	c.state.live, c.state.routes = live, routes
-	return nil
+	return live, routes, nil
 }
 
 // slot returns the slot of a route in the live tables. The caller holds state.
@@ -229,15 +275,12 @@ func (c *Client) read() {
 		if err == nil {
 			reply, err = ctl.ParseReply(buf[:n])
 		}
-		c.call.Lock()
 		if err != nil {
-			c.call.failed = fmt.Errorf("%w: %w", ErrNoEngine, err)
-			c.call.waiting = nil
-			close(c.gone)
-			c.call.Unlock()
+			c.fail(fmt.Errorf("%w: %w", ErrNoEngine, err))
 			_ = c.conn.Close()
 			return
 		}
+		c.call.Lock()
 		if ch, ok := c.call.waiting[reply.ID]; ok {
 			delete(c.call.waiting, reply.ID)
 			ch <- reply // has room for it
@@ -246,8 +289,21 @@ func (c *Client) read() {
 	}
 }
 
+// fail is the end of all requests.
+func (c *Client) fail(err error) {
+	c.call.Lock()
+	defer c.call.Unlock()
+	c.call.failed, c.call.waiting = err, nil
+	close(c.gone)
+}
+
 // request sends one request and waits for its reply.
 func (c *Client) request(ctx context.Context, r *ctl.Request) (ctl.Reply, error) {
+	select {
+	case <-c.attached:
+	case <-ctx.Done():
+		return ctl.Reply{}, fmt.Errorf("waiting for the engine: %w", ctx.Err())
+	}
 	ch := make(chan ctl.Reply, 1)
 	c.call.Lock()
 	if c.call.failed != nil {
@@ -339,35 +395,47 @@ func (c *Client) Close() error {
 		return nil
 	}
 	c.state.closed = true
+	attached := c.conn != nil
 	c.state.Unlock()
-	err := c.conn.Close()
-	<-c.gone
+	var err error
+	if attached {
+		err = c.conn.Close()
+		<-c.gone
+	} else {
+		c.fail(ErrClosed)
+	}
 	c.use.Lock()
 	c.use.ended = true
 	c.use.Unlock()
+	if !attached {
+		close(c.attached) // who waits for it waits no longer
+		return nil
+	}
 	c.use.users.Wait()
 	c.release()
 	return err
 }
 
 // release gives back what the greeting brought.
-func (c *Client) release() {
-	if c.punt != nil {
-		_ = c.punt.close()
+func (l *link) release() {
+	_ = l.conn.Close() // which may be closed already
+	if l.punt != nil {
+		_ = l.punt.close()
 	}
-	for _, w := range c.wake {
+	for _, w := range l.wake {
 		if w != nil {
 			_ = w.close()
 		}
 	}
-	if c.arena != nil {
-		_ = c.arena.Close()
+	if l.arena != nil {
+		_ = l.arena.Close()
 	}
 }
 
 // hold keeps the memory mapped until the returned function is called, or says
-// that it is gone.
+// that it is gone. It waits for the memory.
 func (c *Client) hold() (done func(), err error) {
+	<-c.attached
 	c.use.Lock()
 	defer c.use.Unlock()
 	if c.use.ended {
