@@ -327,7 +327,7 @@ func (a *appliance) applyLease(link netlink.Link, l *nclient4.Lease) (until time
 		return until
 	}
 	p := netip.PrefixFrom(ip, bits)
-	old, _ := netlink.AddrList(link, unix.AF_INET) // none: nothing to take away
+	old, _ := addresses(link, unix.AF_INET) // none: nothing to take away
 	for _, o := range old {
 		if !o.IP.Equal(ack.YourIPAddr) {
 			_ = netlink.AddrDel(link, &o) // a stale address does less harm than a lost one
@@ -368,7 +368,7 @@ func (a *appliance) reach() string {
 	if err != nil {
 		return err.Error()
 	}
-	all, err := netlink.AddrList(link, unix.AF_UNSPEC)
+	all, err := addresses(link, unix.AF_UNSPEC)
 	if err != nil {
 		return err.Error()
 	}
@@ -380,4 +380,19 @@ func (a *appliance) reach() string {
 		out = append(out, "no address yet")
 	}
 	return *name + " " + strings.Join(out, " ")
+}
+
+func addresses(link netlink.Link, family int) ([]netlink.Addr, error) {
+	return whole(func() ([]netlink.Addr, error) { return netlink.AddrList(link, family) })
+}
+
+// whole lists something of the kernel's, and again as long as that says that it has
+// changed meanwhile, so that some of it may be missing.
+func whole[T any](list func() ([]T, error)) (all []T, err error) {
+	for range 100 {
+		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return all, err
 }
