@@ -75,6 +75,7 @@ func TestBoot(t *testing.T) {
 	for source, text := range map[string]string{"kernel": "Linux version 6", "init": "netconf ready", "vitad": "", "vita-engine": ""} {
 		syslog.expect(t, fmt.Sprintf(head, source)+text)
 	}
+	t.Log(m.Timeline(t))
 	m.Type(t, "status")
 	used, err := strconv.Atoi(m.Expect(t, `memory: (\d+) MiB in use of \d+\s`, 10*time.Second)[1])
 	if err != nil || used > 250*1000*1000>>20 {
@@ -82,7 +83,6 @@ func TestBoot(t *testing.T) {
 	}
 	t.Logf("%d MiB of memory are in use", used)
 	m.Expect(t, `host gw1, management enp`, 10*time.Second)
-	t.Log(m.Expect(t, `start, in seconds since the kernel's: kernel \S+, root found .*, network \S+, ready \S+`, 10*time.Second)[0])
 	m.Expect(t, `vita-engine runs .* 1 starts`, 10*time.Second)
 	m.Expect(t, `vitad runs .* 1 starts`, 10*time.Second)
 	n = admin.Dial(t, m.SSH, bootTime)

@@ -286,3 +286,10 @@ func card(model, id string, mac byte) string {
 }
 
 var errClosed = errors.New("the session is closed")
+
+// Timeline returns the steps of a machine's start, which has come to its end.
+func (m *Machine) Timeline(t testing.TB) string {
+	t.Helper()
+	m.Type(t, "status")
+	return m.Expect(t, `start, in seconds since the kernel's: kernel \S+, root found .*, network \S+, ready [\d.]+`, 10*time.Second)[0]
+}
