@@ -113,7 +113,8 @@ func (a *appliance) status() ctl.Answer {
 var upgrading atomic.Bool
 
 // upgrade lets a process of its own read the bundle and write it, so that
-// whatever comes cannot harm process 1. It answers the client itself.
+// whatever comes cannot harm process 1. Its answer is passed on when it has ended:
+// whoever has that may ask for another upgrade at once.
 func (a *appliance) upgrade(ctx context.Context, c *net.UnixConn, q ctl.Request) {
 	if a.trial.Load() {
 		reply(c, ctl.Answer{Error: "version " + release + " is still on trial: try again when it has proved good"})
@@ -123,11 +124,18 @@ func (a *appliance) upgrade(ctx context.Context, c *net.UnixConn, q ctl.Request)
 		reply(c, ctl.Answer{Error: "another upgrade is under way"})
 		return
 	}
-	defer upgrading.Store(false)
+	an, err := a.install(ctx, c, q)
+	if err != nil {
+		an = ctl.Answer{Error: err.Error()}
+	}
+	upgrading.Store(false)
+	reply(c, an)
+}
+
+func (a *appliance) install(ctx context.Context, c *net.UnixConn, q ctl.Request) (an ctl.Answer, err error) {
 	f, err := c.File()
 	if err != nil {
-		reply(c, ctl.Answer{Error: err.Error()})
-		return
+		return an, err
 	}
 	defer func() { _ = f.Close() }()
 	args := []string{"upgrade", a.disk, string(a.slot)}
@@ -137,21 +145,32 @@ func (a *appliance) upgrade(ctx context.Context, c *net.UnixConn, q ctl.Request)
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/bin"}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = f, f, a.log.Writer("upgrade", logring.Info)
+	cmd.Stdin, cmd.Stderr = f, a.log.Writer("upgrade", logring.Info)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return an, err
+	}
 	if err := children.start(cmd); err != nil {
-		reply(c, ctl.Answer{Error: err.Error()})
-		return
+		return an, err
 	}
-	if err := children.wait(cmd); err != nil {
-		a.say(logring.Error, "the upgrade was not installed: %v%s", err, lastOf(a.log, "upgrade"))
-		return
+	text, err := io.ReadAll(io.LimitReader(out, ctl.MaxLine))
+	_ = out.Close() // it may say too much
+	if err == nil {
+		err = json.Unmarshal(text, &an)
 	}
-	r, err := readRecord()
+	if ended := children.wait(cmd); ended != nil {
+		a.say(logring.Error, "the upgrade was not installed: %v%s", ended, lastOf(a.log, "upgrade"))
+		if err != nil || an.Error == "" { // it did not come to say why
+			return an, fmt.Errorf("the upgrade was not installed: %w", ended)
+		}
+		return an, nil
+	}
 	if err != nil {
 		a.say(logring.Error, "the upgrade: %v", err)
-		return
+		return an, fmt.Errorf("the upgrade: %w", err)
 	}
-	a.say(logring.Notice, "version %s is installed, and is tried after a restart", r.Version)
+	a.say(logring.Notice, "version %s is installed, and is tried after a restart", an.Version)
+	return an, nil
 }
 
 // lastOf returns the last line that a program has logged.
