@@ -124,7 +124,7 @@ func (a *appliance) upgrade(ctx context.Context, c *net.UnixConn, q ctl.Request)
 		reply(c, ctl.Answer{Error: "another upgrade is under way"})
 		return
 	}
-	an, err := a.install(ctx, c, q)
+	an, err := a.installApart(ctx, c, q)
 	if err != nil {
 		an = ctl.Answer{Error: err.Error()}
 	}
@@ -132,7 +132,8 @@ func (a *appliance) upgrade(ctx context.Context, c *net.UnixConn, q ctl.Request)
 	reply(c, an)
 }
 
-func (a *appliance) install(ctx context.Context, c *net.UnixConn, q ctl.Request) (an ctl.Answer, err error) {
+// installApart runs install in that process, for a client that sends the bundle.
+func (a *appliance) installApart(ctx context.Context, c *net.UnixConn, q ctl.Request) (an ctl.Answer, err error) {
 	f, err := c.File()
 	if err != nil {
 		return an, err

@@ -100,6 +100,11 @@ func TestBoot(t *testing.T) {
 	}
 	m.Type(t, "poweroff")
 	m.Ended(t, 60*time.Second)
+
+	// From power on, as an emulator restarts more slowly than it starts.
+	m = Start(t, o)
+	m.Expect(t, `netconf ready`, bootTime)
+	t.Logf("configured: %s", m.Timeline(t))
 }
 
 // TestDrives: it starts from whatever the disk is behind: here also what has its

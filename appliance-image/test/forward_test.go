@@ -157,11 +157,4 @@ func TestForward(t *testing.T) {
 	untilFlows(t, a, b, 3<<20, 2*time.Minute)
 	t.Logf("forwarding %.1f s after power on of one that is configured, its peer up", time.Since(began).Seconds())
 	untilFlows(t, b, a, 4<<20, time.Minute)
-
-	// And it starts alone on both processors, for the figure.
-	both[0].Kill()
-	both[1].Kill()
-	both[0].Machine = Start(t, both[0].options)
-	both[0].Expect(t, `netconf ready`, bootTime)
-	t.Log(both[0].Timeline(t))
 }

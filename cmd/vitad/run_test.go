@@ -58,6 +58,11 @@ func TestEndWithoutEngine(t *testing.T) {
 	ended := make(chan error)
 	go func() { ended <- c.Run() }()
 	for !strings.Contains(told(), "X_VITA_NETCONF=1") {
+		select {
+		case err := <-ended:
+			t.Fatalf("it has ended, %v", err)
+		default:
+		}
 	}
 	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
 		t.Fatal(err)
